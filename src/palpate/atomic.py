@@ -1,0 +1,60 @@
+"""Files that are written whole or not at all: beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import OutputError
+
+
+def check_writable(path: str | Path) -> Path:
+    """The path, if a file can be made there; asked before long work whose result it will hold.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give a file's name")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission in {path.parent}; choose another folder")
+    return path
+
+
+@contextlib.contextmanager
+def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
+    """Temporary paths (same names, in a hidden folder beside) that replace `paths` when the block ends well.
+
+    With several paths, the last is renamed last: make it the one that names the others. After an
+    error nothing is left behind and old files are intact. Formats that look at a file's ending, or
+    name one file in another, work unchanged since the names are the final ones.
+
+    Raises:
+        OutputError: the file cannot be made or written (folder, permission, full disk).
+    """
+    targets = [check_writable(path) for path in paths]
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".palpate-", dir=targets[0].parent))
+        staged = tuple(folder / target.name for target in targets)
+        yield staged
+        for part in staged:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        for part, target in zip(staged, targets, strict=True):
+            part.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {targets[-1]}: {error.strerror or error}; nothing was changed. "
+            "Free some space or choose another place"
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

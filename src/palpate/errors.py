@@ -1,0 +1,64 @@
+"""Everything that can go wrong by a user's hand, as one tree.
+
+::
+
+    PalpateError (Exception)
+    ├── ScanError        a scan or a mask that cannot be read or used
+    │   ├── FormatError      a file of unknown, damaged or unsupported format
+    │   ├── GeometryError    a grid whose affine, spacing or shape makes no sense
+    │   └── SeriesError      a DICOM folder with no series, several, or an incomplete one
+    ├── PromptError      a click outside the scan, or prompts that no crop can hold
+    ├── ModelError       a model file that is missing, foreign, damaged or of another base
+    ├── OutputError      a result that cannot be written: folder, permission, disk, format
+    └── DeviceError      a device or a precision that this machine does not have
+
+    PalpateWarning (UserWarning)
+    └── GeometryWarning  a header that contradicts itself; says which part was believed
+
+Every message says what was wrong, with the value, and what to do next. The command line turns a
+`PalpateError` into one line and exit code 2.
+"""
+
+
+class PalpateError(Exception):
+    """The root of every error that a user can cause."""
+
+
+class ScanError(PalpateError):
+    """A scan or a mask that cannot be read or used."""
+
+
+class FormatError(ScanError):
+    """A file of unknown, damaged or unsupported format."""
+
+
+class GeometryError(ScanError):
+    """A grid whose affine, spacing or shape makes no sense."""
+
+
+class SeriesError(ScanError):
+    """A DICOM folder with no series, several of them, or an incomplete one."""
+
+
+class PromptError(PalpateError):
+    """A prompt outside the scan, or prompts that no crop can hold."""
+
+
+class ModelError(PalpateError):
+    """A model file that is missing, foreign, damaged or made for another base."""
+
+
+class OutputError(PalpateError):
+    """A result that cannot be written."""
+
+
+class DeviceError(PalpateError):
+    """A device or a precision that this machine does not have."""
+
+
+class PalpateWarning(UserWarning):
+    """The root of Palpate's warnings."""
+
+
+class GeometryWarning(PalpateWarning):
+    """A header that contradicts itself; the message says which part was believed."""
