@@ -1,0 +1,197 @@
+"""Weights that exist in the world, as a `Network`'s state: SAM's and MedSAM's `.pth`, and the release's `.pth.tar`.
+
+Every key of a file is accounted for: used, or named here as unused, or the file is refused with the
+lists of what is missing and what is left over.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import ModelError
+from .model import SIZES, Network, NetworkConfig
+
+State = dict[str, Tensor]
+
+RELEASE_ENCODER = (
+    (r"(pos_embed|depth_embed)", r"encoder.\1"),
+    (r"patch_embed\.proj\.(weight|bias)", r"encoder.embedding.patch_\1"),
+    (r"slice_embed\.(weight|bias)", r"encoder.embedding.slice_\1"),
+    (r"(blocks\.\d+\.attn)\.lr", r"encoder.\1.rel_pos_scale"),
+    (r"(blocks\.\d+\.(?:norm1|norm2|attn|mlp|adapter)\..+)", r"encoder.\1"),
+    (r"neck_3d\.(\d+)\.(.+)", r"encoder.necks.\1.\2"),
+)
+RELEASE_DECODER = (
+    (r"mlahead\.head2\.0\.weight", "decoder.heads.0.conv1.weight"),
+    (r"mlahead\.head2\.3\.weight", "decoder.heads.0.conv2.weight"),
+    (r"mlahead\.head3\.0\.weight", "decoder.heads.1.conv1.weight"),
+    (r"mlahead\.head3\.3\.weight", "decoder.heads.1.conv2.weight"),
+    (r"mlahead\.head4\.0\.weight", "decoder.heads.2.conv1.weight"),
+    (r"mlahead\.head4\.3\.weight", "decoder.heads.2.conv2.weight"),
+    (r"mlahead\.head5\.0\.weight", "decoder.heads.3.conv1.weight"),
+    (r"mlahead\.head5\.3\.weight", "decoder.heads.3.conv2.weight"),
+    (r"cls\.0\.weight", "decoder.joint.weight"),
+    (r"cls\.3\.weight", "decoder.classify.weight"),
+)
+RELEASE_PROMPT = ((r"transformer\.(layers\..+)", r"prompt.\1"),)
+# Stored by the release, computed with by nobody: the shift masks follow from the grid, the Fourier buffer is never read.
+RELEASE_UNUSED = (r"blocks\.\d+\.attn_mask", r"positional_encoding_gaussian_matrix")
+
+SAM_ENCODER = (
+    (r"image_encoder\.pos_embed", "encoder.pos_embed"),
+    (r"image_encoder\.patch_embed\.proj\.(weight|bias)", r"encoder.embedding.patch_\1"),
+    (r"image_encoder\.(blocks\..+)", r"encoder.\1"),
+)
+# SAM's own neck, prompt encoder and mask decoder have no place in the volumetric network (spec: section 7).
+SAM_UNUSED = (r"image_encoder\.neck\..+", r"prompt_encoder\..+", r"mask_decoder\..+")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dictionary in a `.pth` file, unpickling tensors and numbers only.
+
+    Raises:
+        ModelError: no such file, not a checkpoint, or one that asks to run code.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    # Real releases hold numpy scalars (a best loss) beside their tensors; these types build numbers and nothing else.
+    numbers = [np._core.multiarray.scalar, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
+    numbers += [type(np.dtype("int64")), ("numpy.core.multiarray.scalar", np._core.multiarray.scalar)]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: refused, because reading it would run code from the file, or it is no checkpoint at all "
+            f"({str(error).splitlines()[0][:200]}). Ask its author for a safetensors file"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable PyTorch checkpoint ({error}); it may be cut short") from error
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of weights")
+    return loaded
+
+
+def import_checkpoint(path: str | Path) -> tuple[NetworkConfig, State, str]:
+    """A foreign checkpoint as a network's shape and full state, and what it was ("sam_vit_b", "release", ...).
+
+    From SAM come the encoder's own weights; adapters, necks, prompt encoder and decoder start fresh (seed 0).
+
+    Raises:
+        ModelError: unreadable or unsafe, of unknown layout, or with keys missing, left over or of another shape.
+    """
+    path = Path(path)
+    loaded = read_checkpoint(path)
+    if {"encoder_dict", "decoder_dict", "feature_dict"} <= loaded.keys():
+        return _import_release(path, loaded)
+    if any(str(key).startswith("image_encoder.") for key in loaded):
+        return _import_sam(path, loaded)
+    some = ", ".join(sorted(map(str, loaded))[:5])
+    raise ModelError(
+        f"{path}: of no known layout (keys such as {some or 'none'}). Known: SAM's and MedSAM's .pth "
+        "(image_encoder.*), and the 3DSAM-adapter release's .pth.tar (encoder_dict, decoder_dict, feature_dict)"
+    )
+
+
+def _import_release(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, State, str]:
+    features = loaded["feature_dict"]
+    if not isinstance(features, list) or len(features) != 4:
+        raise ModelError(f"{path}: feature_dict must list four prompt encoders (the last is used)")
+    config = _config_by_width(path, loaded["encoder_dict"].get("pos_embed"))
+    state: State = {}
+    left: list[str] = []
+    parts = (
+        ("encoder_dict", loaded["encoder_dict"], RELEASE_ENCODER),
+        ("decoder_dict", loaded["decoder_dict"], RELEASE_DECODER),
+        ("feature_dict[3]", features[3], RELEASE_PROMPT),
+    )
+    for part, tensors, rules in parts:
+        found, unknown = _rename(tensors, rules, RELEASE_UNUSED)
+        state |= found
+        left += [f"{part}.{key}" for key in unknown]
+    for index, tensors in enumerate(features[:3]):  # stored, and never computed with
+        left += [f"feature_dict[{index}].{key}" for key in _rename(tensors, RELEASE_PROMPT, RELEASE_UNUSED)[1]]
+    _check(path, state, _blank(config), left)
+    return config, state, "release"
+
+
+def _import_sam(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, State, str]:
+    config = _config_by_width(path, loaded.get("image_encoder.pos_embed"))
+    found, left = _rename(loaded, SAM_ENCODER, SAM_UNUSED)
+    blank = _blank(config)
+    expected = {k: v for k, v in blank.items() if _is_sams(k)}
+    _check(path, found, expected, left)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = dict(Network(config).state_dict())
+    state |= found
+    for index in range(config.depth):  # the depth table starts between the two that SAM knows (spec: section 1)
+        table = f"encoder.blocks.{index}.attn.rel_pos_"
+        state[table + "d"] = (state[table + "h"] + state[table + "w"]) / 2
+    return config, state, f"sam_{_size_name(config)}"
+
+
+def _rename(
+    tensors: dict[str, Any], rules: tuple[tuple[str, str], ...], unused: tuple[str, ...]
+) -> tuple[State, list[str]]:
+    """Our names for a file's tensors, and the keys that no rule knows."""
+    state: State = {}
+    unknown: list[str] = []
+    for key, value in tensors.items():
+        if any(re.fullmatch(rule, key) for rule in unused):
+            continue
+        ours = next((re.sub(rule, new, key) for rule, new in rules if re.fullmatch(rule, key)), None)
+        if ours is None or not isinstance(value, Tensor):
+            unknown.append(key)
+        else:
+            state[ours] = value.detach().float().contiguous()
+    return state, unknown
+
+
+def _check(path: Path, state: State, expected: State, left: list[str]) -> None:
+    """Refuse a file that does not fill `expected` exactly."""
+    missing = sorted(expected.keys() - state.keys())
+    left = sorted(left + [key for key in state if key not in expected])
+    wrong = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in sorted(state.keys() & expected.keys())
+        if state[key].shape != expected[key].shape
+    ]
+    problems = (("missing", missing), ("left over", left), ("of another shape", wrong))
+    told = [f"{len(keys)} {what}: {_list(keys)}" for what, keys in problems if keys]
+    if told:
+        raise ModelError(f"{path}: does not fit the network. " + "; ".join(told))
+
+
+def _list(keys: list[str], most: int = 8) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def _blank(config: NetworkConfig) -> State:
+    with torch.device("meta"):
+        return dict(Network(config).state_dict())
+
+
+def _is_sams(name: str) -> bool:
+    """Whether SAM's image encoder holds this tensor."""
+    fresh = (".adapter.", ".rel_pos_d", ".rel_pos_scale", ".slice_", ".necks.", "depth_embed")
+    return name.startswith("encoder.") and not any(part in name for part in fresh)
+
+
+def _config_by_width(path: Path, positions: object) -> NetworkConfig:
+    width = positions.shape[-1] if isinstance(positions, Tensor) and positions.ndim == 4 else None
+    for name in ("vit_b", "vit_l", "vit_h"):
+        if SIZES[name].width == width:
+            return SIZES[name]
+    raise ModelError(f"{path}: its position table is {width} wide; SAM's are 768 (vit_b), 1024 (vit_l), 1280 (vit_h)")
+
+
+def _size_name(config: NetworkConfig) -> str:
+    return next(name for name, size in SIZES.items() if size == config)

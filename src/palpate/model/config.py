@@ -1,0 +1,88 @@
+"""Sizes of the network, in one place."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class NetworkConfig(BaseModel):
+    """Everything that decides the network's shape; a model's file holds one of these.
+
+    The defaults are the release's vit_b (arXiv 2306.13465, section 3; SAM's ViT-B).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(768, description="channels of a token, C")
+    depth: int = Field(12, description="transformer blocks; a neck reads the tokens after each quarter of them")
+    heads: int = Field(12, description="attention heads of a block")
+    mlp_ratio: int = Field(4, description="hidden width of a block's MLP, over C")
+    adapter_ratio: float = Field(0.5, description="inner width of a block's spatial adapter, over C")
+    token_voxels: int = Field(4, description="edge of a token, voxels; the crop is enlarged 16 / token_voxels times")
+    window: int = Field(8, description="edge of an attention window, tokens; every other block shifts it by half")
+    position_grid: int = Field(64, description="edge of the stored in-plane position table, tokens (SAM: 64)")
+    depth_grid: int = Field(32, description="length of the stored position table along D, tokens")
+    window_rows: int = Field(27, description="rows of a windowed block's stored relative position tables (SAM: 27)")
+    global_rows: int = Field(127, description="rows of the tables of SAM's global blocks")
+    global_blocks: tuple[int, ...] = Field((2, 5, 8, 11), description="SAM's global blocks; they attend in windows too")
+    neck_width: int = Field(256, description="channels of the four feature maps")
+    queries: int = Field(10, description="learned global queries of a prompt layer")
+    prompt_layers: int = Field(2, description="layers of the prompt encoder")
+    prompt_heads: int = Field(8, description="attention heads of the prompt encoder")
+    prompt_mlp: int = Field(2048, description="hidden width of the prompt encoder's MLP")
+    decoder_width: int = Field(128, description="channels of the mask decoder")
+    detail_width: int = Field(
+        0,
+        description="channels of a convolutional path at the crop's own resolution, joined after the decoder's last "
+        "enlargement; 0: none, as in the paper",
+    )
+    spare_attention: bool = Field(
+        True, description="hold the release's stored but unused token-to-image attention, so that its files load"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.depth % 4:
+            raise ValueError(f"depth {self.depth} must be a multiple of 4: a neck sits after each quarter")
+        if 16 % self.token_voxels:
+            raise ValueError(f"token_voxels must divide 16 (the enlarged patch), not {self.token_voxels}")
+        if self.window % 2:
+            raise ValueError(f"window must be even, since every other block shifts by half of it, not {self.window}")
+        if self.position_grid % self.depth_grid:
+            raise ValueError(f"position_grid {self.position_grid} must be a multiple of depth_grid {self.depth_grid}")
+        if self.neck_width % (2 * self.prompt_heads):
+            raise ValueError(f"neck_width {self.neck_width} must be a multiple of 2 x prompt_heads {self.prompt_heads}")
+        if any(not 0 <= block < self.depth for block in self.global_blocks):
+            raise ValueError(f"global_blocks {self.global_blocks} must name blocks 0 to {self.depth - 1}")
+        return self
+
+    @property
+    def quarter(self) -> int:
+        """Blocks between two necks."""
+        return self.depth // 4
+
+
+SIZES: dict[str, NetworkConfig] = {
+    "vit_b": NetworkConfig(),
+    "vit_l": NetworkConfig(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+    "vit_h": NetworkConfig(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+    "tiny": NetworkConfig(
+        width=128,
+        depth=8,
+        heads=4,
+        position_grid=16,
+        depth_grid=16,
+        window_rows=15,
+        global_blocks=(),
+        neck_width=64,
+        prompt_mlp=256,
+        decoder_width=32,
+        detail_width=16,
+        spare_attention=False,
+    ),
+}
+"""The sizes by name: SAM's three, and one meant for CPUs."""

@@ -1,0 +1,130 @@
+"""The image encoder: SAM's transformer lifted to volumes by spatial adapters (spec: section 1; paper, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import WindowAttention
+from .config import NetworkConfig
+from .embedding import VolumeEmbedding
+
+MLP_TOKENS = 2048  # tokens an MLP works on at a time when no gradient is wanted: the hidden layer stays in cache
+
+
+class SpatialAdapter(nn.Module):
+    """`x + relu(W2 · relu(dwconv(relu(W1 · x))))`, depth-wise 3×3×3 over the token grid."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        inner = int(config.width * config.adapter_ratio)
+        self.linear1 = nn.Linear(config.width, inner)
+        self.conv = nn.Conv3d(inner, inner, 3, padding=1, groups=inner)
+        self.linear2 = nn.Linear(inner, config.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B, H, W, D, C]` to the same."""
+        inner = F.relu(self.linear1(tokens))
+        inner = F.relu(self.conv(inner.permute(0, 4, 1, 2, 3))).permute(0, 2, 3, 4, 1)
+        return tokens + F.relu(self.linear2(inner))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., C]` to the same."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._apply(x)
+        flat = x.reshape(-1, x.shape[-1])
+        return torch.cat([self._apply(part) for part in flat.split(MLP_TOKENS)]).view(x.shape)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return self.lin2(F.gelu(self.lin1(x)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Adapter, then SAM's block."""
+
+    def __init__(self, config: NetworkConfig, index: int):
+        super().__init__()
+        self.adapter = SpatialAdapter(config)
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.attn = WindowAttention(config, index)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.mlp = Mlp(config.width, config.mlp_ratio * config.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B, H, W, D, C]` to the same."""
+        tokens = self.adapter(tokens)
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a map `[B, C, H, W, D]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The map, each position's channels normalised."""
+        return super().forward(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+
+
+def neck(config: NetworkConfig) -> nn.Sequential:
+    """Tokens' channels to a feature map's: 1³ convolution, norm, 3³ convolution, norm."""
+    width = config.neck_width
+    return nn.Sequential(
+        nn.Conv3d(config.width, width, 1, bias=False),
+        ChannelNorm(width, eps=1e-6),
+        nn.Conv3d(width, width, 3, padding=1, bias=False),
+        ChannelNorm(width, eps=1e-6),
+    )
+
+
+class ImageEncoder(nn.Module):
+    """A crop to four feature maps.
+
+    Attributes:
+        checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        self.checkpointing = False
+        self.embedding = VolumeEmbedding(config)
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.position_grid, config.position_grid, config.width))
+        self.depth_embed = nn.Parameter(torch.ones(1, config.depth_grid, config.width))
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
+        self.necks = nn.ModuleList(neck(config) for _ in range(4))
+
+    def positions(self, grid: tuple[int, int, int]) -> Tensor:
+        """What is added to the tokens of a grid (H, W, D): `[1, H, W, D, C]`; stored tables are interpolated to it."""
+        pool = self.config.position_grid // self.config.depth_grid
+        plane = F.avg_pool2d(self.pos_embed.permute(0, 3, 1, 2), pool)
+        depth = self.depth_embed.transpose(1, 2)
+        if plane.shape[-2:] != grid[:2]:
+            plane = F.interpolate(plane, size=grid[:2], mode="bilinear")
+        if depth.shape[-1] != grid[2]:
+            depth = F.interpolate(depth, size=grid[2], mode="linear")
+        return plane.permute(0, 2, 3, 1)[:, :, :, None] + depth.transpose(1, 2)[:, None, None]
+
+    def forward(self, crop: Tensor) -> tuple[Tensor, ...]:
+        """Crop `[B, 1, H, W, D]` to four maps `[B, neck_width, H/s, W/s, D/s]`, the deepest last."""
+        tokens = self.embedding(crop)
+        tokens = tokens + self.positions(tokens.shape[1:4]).to(tokens.dtype)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+            if (index + 1) % self.config.quarter == 0:
+                maps.append(self.necks[index // self.config.quarter](tokens.permute(0, 4, 1, 2, 3)))
+        return tuple(maps)
