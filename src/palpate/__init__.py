@@ -1,1 +1,98 @@
-"""Palpate."""
+"""Palpate: one click on a tumour in a 3-D scan, its mask back.
+
+    import palpate
+    volume = palpate.read("scan.nii.gz")
+    predictor = palpate.Predictor("palpate-tiny")
+    predictor.set_volume(volume)
+    mask = predictor.predict([palpate.Click((120, 88, 45))]).mask
+    mask.save("lesion.nii.gz")
+
+Names are resolved when first used, so that `import palpate` needs neither PyTorch nor a file library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, import_foreign, load
+    from .errors import (
+        DeviceError,
+        FormatError,
+        GeometryError,
+        GeometryWarning,
+        ModelError,
+        OutputError,
+        PalpateError,
+        PalpateWarning,
+        PromptError,
+        ScanError,
+        SeriesError,
+    )
+    from .formats import read, write
+    from .predictor import Prediction, Predictor
+    from .prompts import Click
+    from .volume import Grid, Mask, Patch, Probability, Volume
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "bundle": ("Bundle", "import_foreign", "load"),
+    "errors": (
+        "DeviceError",
+        "FormatError",
+        "GeometryError",
+        "GeometryWarning",
+        "ModelError",
+        "OutputError",
+        "PalpateError",
+        "PalpateWarning",
+        "PromptError",
+        "ScanError",
+        "SeriesError",
+    ),
+    "formats": ("read", "write"),
+    "predictor": ("Prediction", "Predictor"),
+    "prompts": ("Click",),
+    "volume": ("Grid", "Mask", "Patch", "Probability", "Volume"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "Bundle",
+    "Click",
+    "DeviceError",
+    "FormatError",
+    "GeometryError",
+    "GeometryWarning",
+    "Grid",
+    "Mask",
+    "ModelError",
+    "OutputError",
+    "PalpateError",
+    "PalpateWarning",
+    "Patch",
+    "Prediction",
+    "Predictor",
+    "Probability",
+    "PromptError",
+    "ScanError",
+    "SeriesError",
+    "Volume",
+    "__version__",
+    "import_foreign",
+    "load",
+    "read",
+    "write",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'palpate' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

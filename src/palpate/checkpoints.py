@@ -41,7 +41,7 @@ RELEASE_DECODER = (
     (r"cls\.3\.weight", "decoder.classify.weight"),
 )
 RELEASE_PROMPT = ((r"transformer\.(layers\..+)", r"prompt.\1"),)
-# Stored by the release, computed with by nobody: the shift masks follow from the grid, the Fourier buffer is never read.
+# Stored by the release, computed with by nobody: shift masks follow from the grid, the Fourier buffer is never read.
 RELEASE_UNUSED = (r"blocks\.\d+\.attn_mask", r"positional_encoding_gaussian_matrix")
 
 SAM_ENCODER = (
@@ -49,7 +49,7 @@ SAM_ENCODER = (
     (r"image_encoder\.patch_embed\.proj\.(weight|bias)", r"encoder.embedding.patch_\1"),
     (r"image_encoder\.(blocks\..+)", r"encoder.\1"),
 )
-# SAM's own neck, prompt encoder and mask decoder have no place in the volumetric network (spec: section 7).
+# SAM's own neck, prompt encoder and mask decoder have no place in the volumetric network (docs/network.md, section 7).
 SAM_UNUSED = (r"image_encoder\.neck\..+", r"prompt_encoder\..+", r"mask_decoder\..+")
 
 
@@ -62,8 +62,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     # Real releases hold numpy scalars (a best loss) beside their tensors; these types build numbers and nothing else.
-    numbers = [np._core.multiarray.scalar, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
-    numbers += [type(np.dtype("int64")), ("numpy.core.multiarray.scalar", np._core.multiarray.scalar)]
+    scalar = np.float64(0).__reduce__()[0]  # numpy's own builder of scalars, wherever its version keeps it
+    numbers: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    numbers += [np.dtype, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
     try:
         with torch.serialization.safe_globals(numbers):
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
@@ -132,7 +133,9 @@ def _import_sam(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, Stat
         torch.manual_seed(0)
         state = dict(Network(config).state_dict())
     state |= found
-    for index in range(config.depth):  # the depth table starts between the two that SAM knows (spec: section 1)
+    for index in range(
+        config.depth
+    ):  # the depth table starts between the two that SAM knows (docs/network.md, section 1)
         table = f"encoder.blocks.{index}.attn.rel_pos_"
         state[table + "d"] = (state[table + "h"] + state[table + "w"]) / 2
     return config, state, f"sam_{_size_name(config)}"

@@ -171,7 +171,7 @@ class Volume:
     @cached_property
     def grid(self) -> Grid:
         """The scan's grid."""
-        return Grid(np.asarray(self.array).shape, self.affine)  # type: ignore[arg-type]
+        return Grid(np.asarray(self.array).shape, self.affine)
 
     @property
     def shape(self) -> Index3:

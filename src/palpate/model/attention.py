@@ -1,4 +1,4 @@
-"""Windowed attention with decomposed relative positions (spec: section 1, step 4) as one fused call.
+"""Windowed attention with decomposed relative positions (docs/network.md, section 1, step 4) as one fused call.
 
 The released program adds three position terms and a region mask to an explicit `[windows, heads, 512,
 512]` score. Both are dot products of a few numbers that belong to the query with a few that belong to
@@ -13,7 +13,7 @@ the key, so they are appended to query and key, and the biased score is the fuse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from .config import NetworkConfig
 
 Size3 = tuple[int, int, int]
+Within = Callable[[Tensor, Tensor, Tensor], Tensor]  # windows, query labels, key labels to windows
 REGION = 50.0  # twice this is taken from the score of a pair in different regions, as the release does
+TOKENS_AT_ONCE = 2048  # tokens in work at a time when no gradient is wanted
 PADDING = -1.0e4  # within float16's range, and far below any score
 
 
@@ -49,54 +51,65 @@ class Windows(NamedTuple):
         rolls = tuple(window // 2 if shifted and n > window else 0 for n in (h, w, d))
         return cls((grid[0], grid[1], grid[2]), (h, w, d), window, (rolls[0], rolls[1], rolls[2]))
 
-    def cut(self, tokens: Tensor) -> Tensor:
-        """`[B, H, W, D, C]` to `[B · windows, window³, C]`."""
-        B, C, k = tokens.shape[0], tokens.shape[-1], self.window
-        if self.padded != self.grid:
-            gaps = [p - n for p, n in zip(self.padded, self.grid, strict=True)]
-            tokens = F.pad(tokens, (0, 0, 0, gaps[2], 0, gaps[1], 0, gaps[0]))
-        if any(self.shift):
-            tokens = tokens.roll([-s for s in self.shift], dims=(1, 2, 3))
+    def cut(self, grid: Tensor) -> Tensor:
+        """Values on the padded, unrolled grid `[H, W, D]` as `[windows, window³]`."""
+        k = self.window
         h, w, d = (n // k for n in self.padded)
-        return tokens.view(B, h, k, w, k, d, k, C).permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(B * h * w * d, k**3, C)
+        rolled = grid.roll([-s for s in self.shift], dims=(0, 1, 2)) if any(self.shift) else grid
+        return rolled.reshape(h, k, w, k, d, k).permute(0, 2, 4, 1, 3, 5).reshape(h * w * d, k**3)
 
-    def join(self, windows: Tensor, batch: int) -> Tensor:
-        """The inverse of `cut`."""
-        C, k = windows.shape[-1], self.window
-        h, w, d = (n // k for n in self.padded)
-        tokens = windows.view(batch, h, w, d, k, k, k, C).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        tokens = tokens.reshape(batch, *self.padded, C)
-        if any(self.shift):
-            tokens = tokens.roll(self.shift, dims=(1, 2, 3))
-        if self.padded != self.grid:
-            tokens = tokens[:, : self.grid[0], : self.grid[1], : self.grid[2]]
-        return tokens
+    def index(self, device: torch.device) -> Tensor:
+        """Which token of the grid, counted flat, each place of each window holds: int64 `[windows, window³]`; padding: -1."""
+        h, w, d = self.grid
+        tokens = torch.arange(h * w * d, device=device).view(h, w, d)
+        gaps = [p - n for p, n in zip(self.padded, self.grid, strict=True)]
+        return self.cut(F.pad(tokens, (0, gaps[2], 0, gaps[1], 0, gaps[0]), value=-1))
 
-    def labels(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def labels(self, index: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """What queries and keys carry for regions and padding: two `[windows, window³, n]`, n from 0 to 4."""
-        h, w, d = self.padded
         queries: list[Tensor] = []
         keys: list[Tensor] = []
+        unrolled = self._replace(shift=(0, 0, 0))
         for axis, (size, shift) in enumerate(zip(self.padded, self.shift, strict=True)):
             if not shift:
                 continue
+            # After the roll, an axis is cut where its far end meets its start, in the middle of its last window.
             side = torch.ones(size, device=like.device, dtype=like.dtype)
             side[size - self.window : size - shift] = -1
             shape = [1, 1, 1]
             shape[axis] = size
-            keys.append(side.view(shape).expand(h, w, d))
+            keys.append(unrolled.cut(side.view(shape).expand(self.padded)))
             queries.append(REGION * keys[-1])
         if self.padded != self.grid:
-            inside = torch.zeros(self.padded, device=like.device, dtype=like.dtype)
-            inside[: self.grid[0], : self.grid[1], : self.grid[2]] = 1
-            inside = inside.roll([-s for s in self.shift], dims=(0, 1, 2))
-            keys.append((1 - inside) * PADDING)
-            queries.append(torch.ones_like(inside))
-        plain = self._replace(grid=self.padded, shift=(0, 0, 0))
+            keys.append((index < 0).to(like.dtype) * PADDING)
+            queries.append(torch.ones_like(keys[-1]))
         if not keys:
-            empty = like.new_zeros(h * w * d // self.window**3, self.window**3, 0)
+            empty = like.new_zeros(*index.shape, 0)
             return empty, empty
-        return plain.cut(torch.stack(queries, -1)[None]), plain.cut(torch.stack(keys, -1)[None])
+        return torch.stack(queries, -1), torch.stack(keys, -1)
+
+    def apply(self, tokens: Tensor, within: Within) -> Tensor:
+        """Run `within` on all windows of tokens `[B, H, W, D, C]`, and put the results back in place.
+
+        Without gradients a few windows go at a time, so that what lies between is small and stays in cache.
+        """
+        B, C = tokens.shape[0], tokens.shape[-1]
+        flat = tokens.reshape(B, -1, C)
+        index = self.index(tokens.device)
+        labels = self.labels(index, tokens)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            done = within(flat[:, index.clamp_min(0)].flatten(0, 1), *(part.repeat(B, 1, 1) for part in labels))
+            place = torch.argsort(index.flatten())[-flat.shape[1] :]  # padding sorts first
+            return done.view(B, -1, C)[:, place].view(tokens.shape)
+        out = torch.empty_like(flat)
+        count = max(1, TOKENS_AT_ONCE // self.window**3)
+        for sample, result in zip(flat, out, strict=True):
+            for part, *signs in zip(*(torch.split(t, count) for t in (index, *labels)), strict=True):
+                rows = part.flatten()
+                done = within(sample[rows.clamp_min(0)].view(*part.shape, C), *signs).reshape(-1, C)
+                real = slice(None) if self.padded == self.grid else rows >= 0
+                result.index_copy_(0, rows[real], done[real])
+        return out.view(tokens.shape)
 
 
 class WindowAttention(nn.Module):
@@ -116,49 +129,48 @@ class WindowAttention(nn.Module):
         self.rel_pos_d = nn.Parameter(torch.zeros(rows, size))
         self.rel_pos_scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens `[B, H, W, D, C]` to the same."""
-        plan = Windows.plan(tokens.shape[1:4], self.window, self.shifted)
-        return plan.join(self.attend(plan.cut(tokens), plan), tokens.shape[0])
+    def plan(self, grid: Sequence[int]) -> Windows:
+        """How this layer cuts a token grid."""
+        return Windows.plan(grid, self.window, self.shifted)
 
-    def attend(self, x: Tensor, plan: Windows) -> Tensor:
-        """Attention within windows `[B · windows, window³, C]`."""
+    def forward(self, x: Tensor, query_labels: Tensor, key_labels: Tensor) -> Tensor:
+        """Attention within windows `[n, window³, C]`; labels `[n, window³, few]` as `Windows.labels` gives them."""
         n, length, width = x.shape
         size = width // self.heads
         q, k, v = self.qkv(x).view(n, length, 3, self.heads, size).permute(2, 0, 3, 1, 4).unbind(0)
-        query, key = self._with_positions(q, k, plan)
+        query = torch.cat([q * size**-0.5, self._positions(q), self._by_head(query_labels)], dim=-1)
+        key = torch.cat([k, self._coordinates(k), self._by_head(key_labels)], dim=-1)
         value = F.pad(v, (0, query.shape[-1] - size))  # equal widths keep the fused kernel
         out = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :size]
         return self.proj(out.transpose(1, 2).reshape(n, length, width))  # type: ignore[no-any-return]
 
-    def _with_positions(self, q: Tensor, k: Tensor, plan: Windows) -> tuple[Tensor, Tensor]:
-        """Queries and keys `[windows, heads, window³, size]` with their positions, regions and padding appended."""
-        n, heads, length, size = q.shape
-        edge = self.window
-        grid = q.view(n, heads, edge, edge, edge, size)
-        scale = self.rel_pos_scale.to(q.dtype)
-        parts = [
-            torch.einsum(rule, grid, self._table(table).to(q.dtype) * scale).reshape(n, heads, length, edge)
-            for rule, table in (
-                ("nahwdc,hkc->nahwdk", self.rel_pos_h),
-                ("nahwdc,wkc->nahwdk", self.rel_pos_w),
-                ("nahwdc,dkc->nahwdk", self.rel_pos_d),
-            )
-        ]
-        hot = torch.eye(edge, device=q.device, dtype=q.dtype)
-        where = torch.cartesian_prod(*[torch.arange(edge, device=q.device)] * 3)
-        one_hot = hot[where].view(1, 1, length, 3 * edge).expand(n, heads, -1, -1)
-        more_q, more_k = (
-            m[:, None].repeat(n // m.shape[0], heads, 1, 1) if m.shape[-1] else q[..., :0] for m in plan.labels(q)
-        )
-        query = torch.cat([q * size**-0.5, *parts, more_q], dim=-1)
-        key = torch.cat([k, one_hot, more_k], dim=-1)
-        return query, key
+    def _by_head(self, labels: Tensor) -> Tensor:
+        return labels[:, None].expand(-1, self.heads, -1, -1)
 
-    def _table(self, stored: Tensor) -> Tensor:
-        """A stored table `[rows, size]` as R[Δ] for every pair of coordinates of a window: `[window, window, size]`."""
+    def _positions(self, q: Tensor) -> Tensor:
+        """`s · q · R` for every key coordinate of the three axes: `[n, heads, window³, 3 · window]`.
+
+        All offsets are multiplied at once, then each query takes those between its own place and the keys'.
+        """
+        edge, rows = self.window, 2 * self.window - 1
+        tables = torch.cat([self._offsets(t) for t in (self.rel_pos_h, self.rel_pos_w, self.rel_pos_d)])
+        offsets = q @ (tables * self.rel_pos_scale).to(q.dtype).t()
+        place = torch.arange(edge, device=q.device)
+        own = torch.cartesian_prod(place, place, place)[:, :, None]
+        axis = rows * torch.arange(3, device=q.device)[:, None]
+        taken = (axis + own - place + edge - 1).flatten(1)
+        return offsets.gather(-1, taken.expand(*q.shape[:2], -1, -1))
+
+    def _coordinates(self, k: Tensor) -> Tensor:
+        """The one-hot coordinates of each key: `[n, heads, window³, 3 · window]`."""
+        edge = self.window
+        hot = torch.eye(edge, device=k.device, dtype=k.dtype)
+        where = torch.cartesian_prod(*[torch.arange(edge, device=k.device)] * 3)
+        return hot[where].flatten(1).expand(*k.shape[:2], -1, -1)
+
+    def _offsets(self, stored: Tensor) -> Tensor:
+        """A stored table `[rows, size]` as one row for each offset within a window: `[2 · window - 1, size]`."""
         rows = 2 * self.window - 1
-        if stored.shape[0] != rows:
-            stored = F.interpolate(stored.t()[None].float(), size=rows, mode="linear")[0].t()
-        edge = torch.arange(self.window, device=stored.device)
-        return stored[edge[:, None] - edge[None, :] + self.window - 1]
+        if stored.shape[0] == rows:
+            return stored
+        return F.interpolate(stored.t()[None].float(), size=rows, mode="linear")[0].t()

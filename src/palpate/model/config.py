@@ -35,8 +35,8 @@ class NetworkConfig(BaseModel):
     decoder_width: int = Field(128, description="channels of the mask decoder")
     detail_width: int = Field(
         0,
-        description="channels of a convolutional path at the crop's own resolution, joined after the decoder's last "
-        "enlargement; 0: none, as in the paper",
+        description="channels of a slim convolutional pyramid from the crop's own resolution to the decoder's grid and "
+        "back; 0: none, as in the paper",
     )
     spare_attention: bool = Field(
         True, description="hold the release's stored but unused token-to-image attention, so that its files load"
@@ -71,17 +71,18 @@ SIZES: dict[str, NetworkConfig] = {
     "vit_l": NetworkConfig(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
     "vit_h": NetworkConfig(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
     "tiny": NetworkConfig(
-        width=128,
+        width=192,
         depth=8,
-        heads=4,
-        position_grid=16,
-        depth_grid=16,
+        heads=6,
+        token_voxels=8,
+        position_grid=8,
+        depth_grid=8,
         window_rows=15,
         global_blocks=(),
         neck_width=64,
         prompt_mlp=256,
         decoder_width=32,
-        detail_width=16,
+        detail_width=8,
         spare_attention=False,
     ),
 }

@@ -1,4 +1,4 @@
-"""The mask decoder: multi-layer aggregation (spec: section 3; paper, section 3.3).
+"""The mask decoder: multi-layer aggregation (docs/network.md, section 3; paper, section 3.3).
 
 Convolution is linear in its input channels: what the first three maps and the crop add to the first
 joint convolution does not depend on the clicks. `prepare` computes that once a crop, `forward` the rest.
@@ -20,12 +20,12 @@ class Prepared(NamedTuple):
 
     Attributes:
         partial: the first three maps' and the crop's share of the joint convolution, `[B, decoder_width, 2h, 2w, 2d]`.
-        detail: the crop at its own resolution `[B, detail_width, H, W, D]`, or None without a detail path.
+        levels: the detail path's view of the crop, finest first; empty without one.
         size: the crop's H, W, D.
     """
 
     partial: Tensor
-    detail: Tensor | None
+    levels: tuple[Tensor, ...]
     size: tuple[int, int, int]
 
 
@@ -49,35 +49,72 @@ class Head(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=True)
 
 
+class DetailPath(nn.Module):
+    """A slim convolutional pyramid from the crop's own resolution to the decoder's grid and back (not in the paper).
+
+    On the way down it depends on the crop alone; the decoder's channels join on the way up.
+
+    Args:
+        width: channels at the crop's resolution; they double at every halving.
+        levels: halvings from the crop to the decoder's grid.
+        decoder: the decoder's channels.
+    """
+
+    def __init__(self, width: int, levels: int, decoder: int):
+        super().__init__()
+        widths = [width << level for level in range(levels + 1)]
+        self.down = nn.ModuleList(conv3(a, b) for a, b in zip([1, *widths], widths, strict=False))
+        self.narrow = nn.ModuleList(
+            nn.Conv3d(a, b, 1, bias=False) for a, b in zip([*widths[1:-1], decoder], widths[:-1], strict=True)
+        )
+        self.join = nn.ModuleList(conv3(2 * w, w) for w in widths[:-1])
+        self.classify = conv3(width, 2)
+
+    def descend(self, crop: Tensor) -> tuple[Tensor, ...]:
+        """The crop `[B, 1, H, W, D]` at each level, finest first; the last lies on the decoder's grid."""
+        levels: list[Tensor] = []
+        for level, convolution in enumerate(self.down):
+            source = F.avg_pool3d(levels[-1], 2) if level else crop
+            levels.append(F.relu(F.instance_norm(convolution(source))))
+        return tuple(levels)
+
+    def ascend(self, x: Tensor, levels: tuple[Tensor, ...]) -> Tensor:
+        """The decoder's channels, joined with every level but the last, to logits at the crop's resolution."""
+        stages = zip(levels[:-1], self.narrow, self.join, strict=True)
+        for level, narrow, join in reversed(list(stages)):
+            wide = F.interpolate(narrow(x), size=level.shape[2:], mode="trilinear", align_corners=True)
+            x = F.relu(F.instance_norm(join(torch.cat([wide, level], dim=1))))
+        logits: Tensor = self.classify(x)
+        return logits
+
+
 class MaskDecoder(nn.Module):
     """Four maps and the crop to logits of background and lesion."""
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
         width = config.decoder_width
+        levels = (config.token_voxels // 2).bit_length() - 1  # the decoder's grid has two positions a token
         self.width = width
         self.heads = nn.ModuleList(Head(config.neck_width, width) for _ in range(4))
-        self.joint = conv3(4 * width + 1, width)
+        self.joint = conv3(4 * width + 1 + (config.detail_width << levels), width)
         self.classify = conv3(width, 2)
-        self.detail_width = config.detail_width
-        if config.detail_width:
-            self.detail_in = conv3(1, config.detail_width)
-            self.detail_up = nn.Conv3d(width, config.detail_width, 1, bias=False)
-            self.detail_join = conv3(2 * config.detail_width, config.detail_width)
-            self.detail_out = conv3(config.detail_width, 2)
+        self.detail = DetailPath(config.detail_width, levels, width) if config.detail_width else None
 
     def prepare(self, maps: tuple[Tensor, ...], crop: Tensor) -> Prepared:
         """What the first three maps `[B, C, h, w, d]` and the crop `[B, 1, H, W, D]` add, whatever the clicks."""
         weight = self.joint.weight
         grid = [2 * n for n in maps[0].shape[2:]]
-        reduced = F.interpolate(crop, size=grid, mode="trilinear", align_corners=False)
-        partial = F.conv3d(reduced, weight[:, 4 * self.width :], padding=1)
+        crop_share = F.interpolate(crop, size=grid, mode="trilinear", align_corners=False)
+        levels = self.detail.descend(crop) if self.detail is not None else ()
+        if levels:
+            crop_share = torch.cat([crop_share, levels[-1]], dim=1)
+        partial = F.conv3d(crop_share, weight[:, 4 * self.width :], padding=1)
         for index, (head, feature) in enumerate(zip(list(self.heads)[:3], maps[:3], strict=True)):
             share = weight[:, index * self.width : (index + 1) * self.width]
             partial = partial + F.conv3d(head(feature), share, padding=1)
-        detail = F.relu(F.instance_norm(self.detail_in(crop))) if self.detail_width else None
         H, W, D = crop.shape[2:]
-        return Prepared(partial, detail, (H, W, D))
+        return Prepared(partial, levels, (H, W, D))
 
     def forward(self, prepared: Prepared, conditioned: Tensor) -> Tensor:
         """The prepared share and the conditioned deepest map `[B, C, h, w, d]` to logits `[B, 2, H, W, D]`."""
@@ -85,8 +122,4 @@ class MaskDecoder(nn.Module):
         x = prepared.partial + F.conv3d(self.heads[3](conditioned), share, padding=1)
         x = F.relu(F.instance_norm(x))
         logits = F.interpolate(self.classify(x), size=prepared.size, mode="trilinear", align_corners=True)
-        if prepared.detail is None:
-            return logits
-        fine = F.interpolate(self.detail_up(x), size=prepared.size, mode="trilinear", align_corners=True)
-        fine = F.relu(F.instance_norm(self.detail_join(torch.cat([fine, prepared.detail], dim=1))))
-        return logits + self.detail_out(fine)
+        return logits if self.detail is None else logits + self.detail.ascend(x, prepared.levels)

@@ -1,4 +1,7 @@
-"""The image encoder: SAM's transformer lifted to volumes by spatial adapters (spec: section 1; paper, section 3.1)."""
+"""The image encoder: SAM's transformer lifted to volumes by spatial adapters (paper, section 3.1).
+
+Facts and shapes: docs/network.md, section 1.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from .attention import WindowAttention
 from .config import NetworkConfig
 from .embedding import VolumeEmbedding
 
-MLP_TOKENS = 2048  # tokens an MLP works on at a time when no gradient is wanted: the hidden layer stays in cache
-
 
 class SpatialAdapter(nn.Module):
     """`x + relu(W2 · relu(dwconv(relu(W1 · x))))`, depth-wise 3×3×3 over the token grid."""
@@ -24,11 +25,14 @@ class SpatialAdapter(nn.Module):
         self.conv = nn.Conv3d(inner, inner, 3, padding=1, groups=inner)
         self.linear2 = nn.Linear(inner, config.width)
 
+    def mix(self, tokens: Tensor) -> Tensor:
+        """The part that looks at neighbours: tokens `[B, H, W, D, C]` to `[B, H, W, D, inner]`."""
+        inner = F.relu(self.linear1(tokens))
+        return F.relu(self.conv(inner.permute(0, 4, 1, 2, 3))).permute(0, 2, 3, 4, 1)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens `[B, H, W, D, C]` to the same."""
-        inner = F.relu(self.linear1(tokens))
-        inner = F.relu(self.conv(inner.permute(0, 4, 1, 2, 3))).permute(0, 2, 3, 4, 1)
-        return tokens + F.relu(self.linear2(inner))
+        return tokens + F.relu(self.linear2(self.mix(tokens)))
 
 
 class Mlp(nn.Module):
@@ -41,12 +45,6 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., C]` to the same."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._apply(x)
-        flat = x.reshape(-1, x.shape[-1])
-        return torch.cat([self._apply(part) for part in flat.split(MLP_TOKENS)]).view(x.shape)
-
-    def _apply(self, x: Tensor) -> Tensor:
         return self.lin2(F.gelu(self.lin1(x)))  # type: ignore[no-any-return]
 
 
@@ -63,9 +61,12 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens `[B, H, W, D, C]` to the same."""
-        tokens = self.adapter(tokens)
-        tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+        x: Tensor = self.adapter(tokens)
+        return self.attn.plan(x.shape[1:4]).apply(x, self._within)
+
+    def _within(self, windows: Tensor, query_labels: Tensor, key_labels: Tensor) -> Tensor:
+        x = windows + self.attn(self.norm1(windows), query_labels, key_labels)
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -56,7 +56,7 @@ class Network(nn.Module):
         return Features(maps[3], self.decoder.prepare(maps, image))
 
     def decode(self, features: Features, clicks: Tensor) -> Tensor:
-        """Logits `[B, 2, D, H, W]` (background, lesion) for clicks `[B, N, 3]`, voxel positions (d, h, w) in the crop."""
+        """Logits `[B, 2, D, H, W]` (background, lesion) for clicks `[B, N, 3]`, positions (d, h, w) in the crop."""
         H, W, D = features.prepared.size
         size = torch.tensor([H, W, D], device=clicks.device, dtype=torch.float32)
         points = (clicks.float()[..., [1, 2, 0]] + 0.5) * 2 / size - 1
@@ -68,7 +68,7 @@ class Network(nn.Module):
         return self.decode(self.encode(crop), clicks)
 
     def named_tuned(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters that the paper trains (spec: section 4), the unused ones among them included."""
+        """The parameters that the paper trains (docs/network.md, section 4), the unused ones among them included."""
         return ((name, p) for name, p in self.named_parameters() if not is_frozen(name))
 
     def freeze(self) -> None:
@@ -78,7 +78,7 @@ class Network(nn.Module):
 
 
 def is_frozen(name: str) -> bool:
-    """Whether a parameter is SAM's own and stays as it is while a cohort is learned (spec: section 4)."""
+    """Whether a parameter is SAM's own and stays as it is while a cohort is learned (docs/network.md, section 4)."""
     if not name.startswith("encoder."):
         return False
     return name == "encoder.pos_embed" or any(

@@ -1,4 +1,4 @@
-"""The prompt encoder: a visual sampler that conditions the deepest map on clicks (spec: section 2; paper, section 3.2)."""
+"""The prompt encoder: a visual sampler that conditions the deepest map on clicks (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -90,4 +90,4 @@ class PromptEncoder(nn.Module):
         image = deepest.flatten(2).transpose(1, 2)
         for layer in self.layers:
             clicks, image = layer(clicks, image)
-        return image.transpose(1, 2).unflatten(2, deepest.shape[2:])
+        return image.transpose(1, 2).reshape(deepest.shape)

@@ -1,0 +1,180 @@
+"""Train palpate-tiny from nothing on three public cohorts, and measure it on its held-out patients.
+
+    python benchmarks/train_tiny.py train DATA --out runs/tiny        # DATA holds hippocampus/, lung_nodules/, sarcoma/
+    python benchmarks/train_tiny.py test DATA --model runs/tiny/model.safetensors
+
+Each cohort is laid out as the Medical Segmentation Decathlon's. Hippocampus and nodules are split
+80/10/10 by a hash of file and patient; sarcoma by its fixed patients (001-014, 015-017, 018-020).
+`test` is the only command that opens a test scan; it appends to a log, so that every look is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from palpate.bundle import Bundle, Provenance, load
+from palpate.cohort import LabelledScan, list_scans, split_of
+from palpate.cohort.sampling import Augmentation, CropSampler, Labelled
+from palpate.evaluation import bootstrap_interval, one_click
+from palpate.frame import CropPercentiles, Preprocessing
+from palpate.model import SIZES, Network
+from palpate.predictor import Predictor
+from palpate.training import Recipe, train
+
+SHARES = {"hippocampus": 0.4, "lung_nodules": 0.45, "sarcoma": 0.15}
+PREPROCESSING = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+VALIDATED = 40  # scans of a cohort that are looked at while training: the first, by name
+
+
+def machine() -> str:
+    """The processor, and how many threads work."""
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def patient_of(cohort: str, name: str) -> str:
+    """Whose scan it is: hippocampus files do not tell, so each counts as a patient of its own."""
+    return {"hippocampus": name, "lung_nodules": name.partition("_")[0], "sarcoma": name[:7]}[cohort]
+
+
+def part_of(cohort: str, name: str) -> str:
+    """Train, validation or test."""
+    if cohort == "sarcoma":
+        number = int(name[4:7])
+        return "train" if number <= 14 else "validation" if number <= 17 else "test"
+    return split_of(patient_of(cohort, name))
+
+
+def kind_of(cohort: str, name: str) -> str:
+    """What a scan's figure is counted under: the cohort, and for sarcoma the modality."""
+    return f"sarcoma {name.split('_', 2)[2]}" if cohort == "sarcoma" else cohort
+
+
+def scans_of(data: Path, cohort: str, part: str) -> list[LabelledScan]:
+    """A cohort's scans of one part of the split."""
+    return [scan for scan in list_scans(data / cohort) if part_of(cohort, scan.name) == part]
+
+
+def measure(
+    predictor: Predictor, data: Path, part: str, seed: int, most: int | None = None
+) -> Iterator[tuple[str, str, float]]:
+    """Kind, patient and one-click Dice of every scan of a part (or of the first `most` of a cohort)."""
+    for cohort in SHARES:
+        scans = ((scan.name, *scan.load()) for scan in scans_of(data, cohort, part)[:most])
+        for result in one_click(predictor, scans, seed):
+            yield kind_of(cohort, result.name), patient_of(cohort, result.name), result.dice
+
+
+def means(rows: list[tuple[str, str, float]]) -> dict[str, float]:
+    """Mean Dice by kind."""
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for kind, _, value in rows:
+        grouped[kind].append(value)
+    return {kind: round(float(np.mean(values)), 4) for kind, values in sorted(grouped.items())}
+
+
+def run_training(arguments: argparse.Namespace) -> None:
+    """Train, validating through the Predictor, and keep the averaged weights."""
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(arguments.seed)
+    network = Network(SIZES["tiny"])
+    recipe = Recipe(steps=arguments.steps, batch=arguments.batch, precision=arguments.precision, seed=arguments.seed)
+    cohorts = [[Labelled(*scan.load()) for scan in scans_of(arguments.data, cohort, "train")] for cohort in SHARES]
+    sampler = CropSampler(cohorts, list(SHARES.values()), PREPROCESSING, Augmentation(), arguments.seed)
+    log = (out / "log.jsonl").open("a")
+
+    def tell(**row: object) -> None:
+        line = json.dumps(row)
+        print(line, flush=True)
+        log.write(line + "\n")
+        log.flush()
+
+    provenance = Provenance(name="palpate-tiny", origin="benchmarks/train_tiny.py", recipe=recipe.model_dump())
+    losses: list[float] = []
+
+    def report(step: int, loss: float, averaged: Network, seconds: float) -> None:
+        losses.append(loss)
+        if step % 20 == 0:
+            tell(step=step, loss=round(float(np.mean(losses[-20:])), 4), seconds=round(seconds, 1))
+        if step % arguments.validate_every == 0 or step == recipe.steps:
+            bundle = Bundle(averaged, PREPROCESSING, provenance)
+            bundle.save(out / "model.safetensors")
+            predictor = Predictor(bundle, device=arguments.device)
+            rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
+            tell(step=step, validation=means(rows))
+
+    tell(started=str(datetime.datetime.now(datetime.UTC)), machine=machine(), torch=torch.__version__)
+    tell(
+        scans=[len(c) for c in cohorts],
+        recipe=recipe.model_dump(),
+        parameters=sum(p.numel() for p in network.parameters()),
+    )
+    train(network, sampler, recipe, report, arguments.device)
+
+
+def run_test(arguments: argparse.Namespace) -> None:
+    """One random click a scan, on the part that training never saw; seed 0 to 4, intervals by patient."""
+    predictor = Predictor(load(arguments.model), device=arguments.device)
+    rows = [row for seed in arguments.seeds for row in measure(predictor, arguments.data, arguments.part, seed)]
+    table = {}
+    for kind, mean in means(rows).items():
+        by_patient: dict[str, list[float]] = defaultdict(list)
+        for _, patient, value in (row for row in rows if row[0] == kind):
+            by_patient[patient].append(value)
+        low, high = bootstrap_interval([float(np.mean(values)) for values in by_patient.values()])
+        scans = sum(row[0] == kind for row in rows) // len(arguments.seeds)
+        table[kind] = {
+            "dice": mean,
+            "interval": [round(low, 3), round(high, 3)],
+            "scans": scans,
+            "patients": len(by_patient),
+        }
+    print(json.dumps(table, indent=1))
+    if arguments.log:
+        with arguments.log.open("a") as log:
+            when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            log.write(
+                json.dumps({"when": when, "part": arguments.part, "seeds": arguments.seeds, "table": table}) + "\n"
+            )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("train", help="train from nothing")
+    training.add_argument("data", type=Path)
+    training.add_argument("--out", type=Path, required=True)
+    training.add_argument("--steps", type=int, default=4500)
+    training.add_argument("--batch", type=int, default=4)
+    training.add_argument("--precision", default="bfloat16")
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--device", default="cpu")
+    training.add_argument("--validate-every", type=int, default=500)
+    training.set_defaults(run=run_training)
+    testing = commands.add_parser("test", help="measure on held-out patients")
+    testing.add_argument("data", type=Path)
+    testing.add_argument("--model", default="palpate-tiny")
+    testing.add_argument("--part", choices=("validation", "test"), default="test")
+    testing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    testing.add_argument("--device", default="cpu")
+    testing.add_argument("--log", type=Path, help="append the figures here, one line a look")
+    testing.set_defaults(run=run_test)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""A model as one file: safetensors, with its shape, preprocessing and provenance in the header.
+
+Two kinds of file: a full model, and an adapter that holds what was trained and names its base by a
+SHA-256 over the base's frozen tensors. Nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .atomic import replacing
+from .checkpoints import import_checkpoint
+from .errors import ModelError
+from .frame import ClipZScore, Preprocessing
+from .model import Network, NetworkConfig, is_frozen, is_unused
+
+FORMAT = 1
+BUNDLED = ("palpate-tiny",)
+# Clip (HU), mean and deviation of the paper's data sets (section 4.1); the release's files do not say which is theirs.
+PAPER_INTENSITIES = {
+    "kits21": ClipZScore(low=-54, high=247, mean=59.53867, std=55.457336),
+    "msd-pancreas": ClipZScore(low=-39, high=204, mean=68.45214, std=63.422806),
+    "lits17": ClipZScore(low=-48, high=163, mean=60.057533, std=40.198017),
+    "msd-colon": ClipZScore(low=-57, high=175, mean=65.175035, std=32.651197),
+}
+
+
+class Provenance(BaseModel):
+    """Where a model came from, for `palpate info` and for whoever has to answer for a result.
+
+    Attributes are free text where people read them, and numbers where they compare them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(description="what the model calls itself")
+    origin: str = Field(description="what it was made from: an imported file's kind, or the training command")
+    licence: str = Field("", description="licence of the weights")
+    data: tuple[str, ...] = Field((), description="data it was trained on, each with its licence and source")
+    figures: dict[str, Any] = Field({}, description="held-out figures, with how they were measured")
+    recipe: dict[str, Any] = Field({}, description="settings of the training that repeat it")
+    notice: str = Field("", description="what a user must know before use")
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    format: int
+    kind: Literal["full", "adapter"]
+    network: NetworkConfig
+    preprocessing: Preprocessing
+    provenance: Provenance
+    base: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A network with all that is needed to use it rightly.
+
+    Attributes:
+        network: the network, in float32, on the CPU when loaded.
+        preprocessing: how it wants to see a scan.
+        provenance: where it came from.
+    """
+
+    network: Network
+    preprocessing: Preprocessing
+    provenance: Provenance
+
+    def save(self, path: str | Path, *, adapter_only: bool = False, dtype: torch.dtype = torch.float32) -> None:
+        """Write the model to one safetensors file.
+
+        Args:
+            path: the file, usually ending in `.safetensors`.
+            adapter_only: leave out what stayed frozen, and name the base by its hash instead.
+            dtype: precision of the stored tensors.
+
+        Raises:
+            OutputError: the file cannot be written; an old one is left intact.
+        """
+        state = self.network.state_dict()
+        header = _Header(
+            format=FORMAT,
+            kind="adapter" if adapter_only else "full",
+            network=self.network.config,
+            preprocessing=self.preprocessing,
+            provenance=self.provenance,
+            base=frozen_sha256(state) if adapter_only else None,
+        )
+        kept = {k: v for k, v in state.items() if not (adapter_only and is_frozen(k))}
+        tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in kept.items()}
+        with replacing(path) as (staged,):
+            try:
+                save_file(tensors, staged, metadata={"palpate": header.model_dump_json()})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+
+
+def frozen_sha256(state: dict[str, Tensor]) -> str:
+    """A hash of the frozen tensors, sorted by name: their names, shapes and float32 values, whatever file held them."""
+    digest = hashlib.sha256()
+    for name in sorted(filter(is_frozen, state)):
+        value = state[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}:{tuple(value.shape)}:".encode())
+        digest.update(value.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def load(model: str | Path, *, base: str | Path | Bundle | None = None) -> Bundle:
+    """A model by the name of a bundled one ("palpate-tiny") or by its file.
+
+    Args:
+        model: a name, a full model's file, or an adapter's.
+        base: for an adapter, the model that holds its frozen tensors.
+
+    Raises:
+        ModelError: no such model; not a Palpate file; damaged; a base that is missing or not the right one.
+    """
+    path = _locate(model)
+    header, tensors = _read(path)
+    if header.kind == "adapter":
+        tensors = _frozen_part(path, header, base) | tensors
+    elif base is not None:
+        raise ModelError(f"{path}: is a full model and takes no base; leave the base out")
+    with torch.device("meta"):
+        network = Network(header.network)
+    expected = network.state_dict()
+    wrong = sorted(k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape)
+    missing, left = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or left or wrong:
+        raise ModelError(f"{path}: tensors missing {missing[:5]}, left over {left[:5]}, of another shape {wrong[:5]}")
+    network = Network(header.network)
+    network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=True)
+    return Bundle(network.eval(), header.preprocessing, header.provenance)
+
+
+def paper_preprocessing(data_set: str = "kits21") -> Preprocessing:
+    """The paper's 128³ crop at 1 mm, with the intensities of one of its data sets.
+
+    Raises:
+        ModelError: no such data set.
+    """
+    if data_set not in PAPER_INTENSITIES:
+        raise ModelError(f"no intensities called {data_set!r}; there are {', '.join(PAPER_INTENSITIES)}")
+    return Preprocessing(crop=(128, 128, 128), spacing=(1.0, 1.0, 1.0), normalisation=PAPER_INTENSITIES[data_set])
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """What `palpate info` shows: sizes, parameters, preprocessing, provenance; plain data."""
+    parameters = dict(bundle.network.named_parameters())
+    tuned = {name: p.numel() for name, p in bundle.network.named_tuned()}
+    return {
+        "name": bundle.provenance.name,
+        "parameters": {
+            "all": sum(p.numel() for p in parameters.values()),
+            "tuned by a cohort": sum(tuned.values()),
+            "of these stored but unused": sum(n for name, n in tuned.items() if is_unused(name)),
+        },
+        "network": bundle.network.config.model_dump(mode="json"),
+        "preprocessing": bundle.preprocessing.model_dump(mode="json"),
+        "provenance": bundle.provenance.model_dump(mode="json", exclude={"name"}),
+        "frozen tensors (SHA-256)": frozen_sha256(bundle.network.state_dict()),
+    }
+
+
+def import_foreign(path: str | Path, preprocessing: Preprocessing | None = None) -> Bundle:
+    """SAM's, MedSAM's or the release's checkpoint as a Palpate model.
+
+    Args:
+        path: the `.pth` or `.pth.tar` file.
+        preprocessing: what the model expects, since such files do not say; the paper's for kidney tumours by default.
+
+    Raises:
+        ModelError: see `checkpoints.import_checkpoint`.
+    """
+    config, state, kind = import_checkpoint(path)
+    network = Network(config)
+    network.load_state_dict(state, strict=True)
+    fresh = (
+        ""
+        if kind == "release"
+        else (
+            "Only SAM's image encoder was imported: adapters, prompt encoder and decoder are untrained, "
+            "so its masks mean nothing until it is trained on a cohort. "
+        )
+    )
+    provenance = Provenance(
+        name=Path(path).name,
+        origin=f"imported from a {kind} checkpoint",
+        licence="Apache-2.0 (SAM's weights)" if kind != "release" else "none given by the release",
+        notice=fresh + "Not a medical device.",
+    )
+    return Bundle(network.eval(), preprocessing or paper_preprocessing(), provenance)
+
+
+def _locate(model: str | Path) -> Path:
+    if str(model) in BUNDLED:
+        path = Path(str(resources.files("palpate") / "models" / f"{model}.safetensors"))
+        if not path.is_file():
+            raise ModelError(f"the bundled model {model} is missing from this installation ({path}); reinstall palpate")
+        return path
+    path = Path(model)
+    if not path.exists():
+        raise ModelError(f"no model {str(model)!r}: neither a file nor a bundled name ({', '.join(BUNDLED)})")
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder, not a model's file")
+    return path
+
+
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    foreign = f"{path}: not a Palpate model. SAM's and the release's checkpoints: `palpate import {path.name} -o MODEL`"
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("palpate")
+            if text is None:
+                raise ModelError(foreign)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{foreign} ({error})") from error
+    try:
+        version = json.loads(text).get("format")
+        if version != FORMAT:
+            raise ModelError(f"{path}: model format {version}, this program reads {FORMAT}; update palpate")
+        return _Header.model_validate_json(text), tensors
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: its header does not describe a model: {error}") from error
+
+
+def _frozen_part(path: Path, header: _Header, base: str | Path | Bundle | None) -> dict[str, Tensor]:
+    if base is None:
+        raise ModelError(
+            f"{path}: is an adapter and needs the model it was trained on (frozen tensors {header.base}); "
+            "give it as base (--base)"
+        )
+    bundle = base if isinstance(base, Bundle) else load(base)
+    state = bundle.network.state_dict()
+    found = frozen_sha256(state)
+    if found != header.base:
+        raise ModelError(
+            f"{path}: was trained on another base: its frozen tensors hash to {header.base}, those of "
+            f"{bundle.provenance.name} to {found}"
+        )
+    return {name: value for name, value in state.items() if is_frozen(name)}

@@ -1,0 +1,353 @@
+"""The command line: thin verbs over the library. Heavy imports are made inside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import OutputError, PalpateError, PalpateWarning, PromptError
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .predictor import Prediction
+    from .prompts import Click
+    from .volume import Mask, Volume
+
+app = typer.Typer(
+    help="Palpate: one click on a tumour in a 3-D scan, its mask back. Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+FAILED = 2  # exit code of everything a user can mend
+
+
+@dataclass
+class Console:
+    """What a verb says: progress and warnings on the error stream, results on the output stream (JSON for machines).
+
+    Attributes:
+        machine: print one JSON object instead of sentences.
+        seconds: how long each named step took.
+        warned: warnings so far.
+    """
+
+    machine: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str, doing: str) -> Iterator[Callable[[float], None]]:
+        """Time a step and show that it runs; yields a function that takes the share done, 0 to 1."""
+        from rich.console import Console as Terminal
+
+        terminal = Terminal(stderr=True)
+        began = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PalpateWarning)
+            if self.machine or not terminal.is_terminal:
+                yield lambda share: None
+            else:
+                with terminal.status(doing) as status:
+                    yield lambda share: status.update(f"{doing} {share:.0%}")
+        self.seconds[name] = time.perf_counter() - began
+        for warning in caught:
+            if issubclass(warning.category, PalpateWarning):
+                self.warned.append(str(warning.message))
+                if not self.machine:
+                    typer.secho(f"warning: {warning.message}", fg="yellow", err=True)
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    def result(self, record: dict[str, Any], sentences: list[str]) -> None:
+        """Print the result, as one JSON object or as sentences."""
+        if self.machine:
+            rounded = {step: round(value, 3) for step, value in self.seconds.items()}
+            typer.echo(json.dumps({**record, "seconds": rounded, "warnings": self.warned}))
+        else:
+            for sentence in sentences:
+                typer.echo(sentence)
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Turn a user's error into one line and exit code 2."""
+        try:
+            yield
+        except PalpateError as error:
+            if self.machine:
+                typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
+            typer.secho(f"error: {error}", fg="red", err=True)
+            raise typer.Exit(FAILED) from error
+
+
+def _numbers(text: str, option: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    """Three numbers separated by commas."""
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        example = "120,88,45" if kind is int else "-31.5,12,80.2"
+        raise PromptError(f"{option} {text!r}: three {'whole ' if kind is int else ''}numbers, such as {example}")
+    return values
+
+
+def _clicks(volume: Volume, by_index: list[str], by_mm: list[str]) -> list[Click]:
+    from .prompts import Click, check_inside
+
+    clicks = [Click(_numbers(text, "--click", int)) for text in by_index]
+    clicks += [Click.at_mm(volume.grid, _numbers(text, "--click-mm", float)) for text in by_mm]
+    if not clicks:
+        raise PromptError("where is the lesion? Give --click X,Y,Z (voxel index) or --click-mm X,Y,Z (RAS millimetres)")
+    check_inside(clicks, volume.grid)
+    return clicks
+
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a model's file.")]
+BaseOption = Annotated[Path | None, typer.Option(help="For an adapter: the model it was trained on.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`palpate segment scan.nii.gz --click 120,88,45 -o lesion.nii.gz`\n\n"
+    "`palpate segment series/ --click-mm -31.5,12,80.2 -o lesion.nrrd --picture lesion.png`\n\n"
+    "`palpate segment scan.mha --click 60,70,20 --click 66,64,22 -o lesion.mha --json`"
+)
+def segment(
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
+    click: Annotated[
+        list[str] | None, typer.Option(help="Voxel index X,Y,Z in the file's array, from 0; may be repeated.")
+    ] = None,
+    click_mm: Annotated[list[str] | None, typer.Option(help="Place X,Y,Z in RAS mm; may be repeated.")] = None,
+    model: ModelOption = "palpate-tiny",
+    base: BaseOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also save a picture: three planes through the lesion (.png, .pdf, .svg).")
+    ] = None,
+    probability: Annotated[Path | None, typer.Option(help="Also save the lesion's probability, 0 to 1.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")] = None,
+    series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    machine: JsonOption = False,
+) -> None:
+    """Segment the lesion under one or several clicks, and save its mask on the scan's own grid."""
+    console = Console(machine)
+    with console.reporting():
+        _check_outputs(output, probability, picture)
+        with console.step("read", f"reading {scan}"):
+            from .formats import read
+
+            volume = read(scan, series=series)
+        clicks = _clicks(volume, click or [], click_mm or [])
+        known = _truth(truth, volume)
+        with console.step("load", f"loading {model}"):
+            from .bundle import load
+            from .predictor import Predictor
+
+            predictor = Predictor(load(model, base=base), device, precision)  # type: ignore[arg-type]
+        with console.step("segment", "segmenting") as progress:
+            predictor.progress = progress
+            predictor.set_volume(volume)
+            prediction = predictor.predict(clicks)
+        with console.step("save", f"saving {output}"):
+            prediction.mask.save(output)
+            if probability is not None:
+                prediction.probability.save(probability)
+            if picture is not None:
+                from .pictures import lesion_picture, save_picture
+
+                save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), picture)
+        record = _record(scan, output, predictor.bundle, clicks, prediction, known)
+        record |= {"probability": _text(probability), "picture": _text(picture)}
+        console.result(record, _sentences(record, console.seconds))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _check_outputs(output: Path, probability: Path | None, picture: Path | None) -> None:
+    """Refuse, before any work, results that could not be written."""
+    from .atomic import check_writable
+    from .formats import check_output
+
+    check_output(output)
+    if probability is not None:
+        check_output(probability)
+    if picture is not None:
+        check_writable(picture)
+    named = [path.resolve() for path in (output, probability, picture) if path is not None]
+    if len(set(named)) < len(named):
+        raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
+
+
+def _truth(path: Path | None, volume: Volume) -> Mask | None:
+    """A known mask on the scan's grid, or None."""
+    if path is None:
+        return None
+    from .errors import GeometryError
+    from .formats import read
+    from .volume import Mask
+
+    known = read(path)
+    if not known.grid.same_as(volume.grid, tolerance=1e-2):
+        raise GeometryError(f"{path}: not on the scan's grid, so it cannot be compared; resample it first")
+    return Mask(known.array > 0, (0, 0, 0), known.grid)
+
+
+def _record(
+    scan: Path, output: Path, bundle: Bundle, clicks: list[Click], prediction: Prediction, known: Mask | None
+) -> dict[str, Any]:
+    mask = prediction.mask
+    record: dict[str, Any] = {
+        "scan": str(scan),
+        "mask": str(output),
+        "model": bundle.provenance.name,
+        "clicks": [list(c.index) for c in clicks],
+        "empty": mask.empty,
+        "voxels": mask.voxels,
+        "volume_ml": round(mask.volume_ml, 4),
+        "extent_mm": [round(edge, 2) for edge in mask.extent_mm],
+        "bounds": mask.bounds,
+    }
+    if known is not None:
+        from .evaluation.metrics import dice
+
+        record["dice"] = round(dice(mask.full(), known.full()), 4)
+    return record
+
+
+def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
+    times = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items())
+    if record["empty"]:
+        found = "the mask is empty: the model sees no lesion here. Click nearer the lesion's middle, or add a click"
+    else:
+        extent = " x ".join(f"{edge:.1f}" for edge in record["extent_mm"])
+        found = f"{record['volume_ml']:.2f} mL, {extent} mm (x, y, z)"
+    lines = [f"{record['mask']}: {found}; {sum(seconds.values()):.1f} s ({times})"]
+    if "dice" in record:
+        lines.append(f"Dice against the known mask: {record['dice']:.3f}")
+    return lines
+
+
+@app.command(
+    epilog="Examples:\n\n`palpate info palpate-tiny`\n\n`palpate info adapter.safetensors --base sam_vit_b.safetensors`"
+)
+def info(
+    model: Annotated[str, typer.Argument(help="A bundled model's name, or a model's file.")],
+    base: BaseOption = None,
+    machine: JsonOption = False,
+) -> None:
+    """Show a model: sizes, parameters, preprocessing, where it came from and what it was measured to do."""
+    console = Console(machine)
+    with console.reporting():
+        with console.step("load", f"loading {model}"):
+            from .bundle import describe, load
+
+            record = describe(load(model, base=base))
+        console.result(record, _described(record))
+
+
+def _described(record: dict[str, Any], indent: str = "") -> list[str]:
+    """A nested record as indented lines, empty values left out."""
+    lines: list[str] = []
+    for key, value in record.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}", *_described(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            lines += [f"{indent}{key}", *(f"{indent}  {item}" for item in value)]
+        else:
+            shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+            lines.append(f"{indent}{key}: {shown}")
+    return lines
+
+
+@app.command(
+    "import",
+    epilog="Examples:\n\n`palpate import sam_vit_b_01ec64.pth -o sam_vit_b.safetensors`\n\n"
+    "`palpate import best.pth.tar --intensities msd-pancreas -o pancreas.safetensors`",
+)
+def import_(
+    file: Annotated[Path, typer.Argument(help="SAM's or MedSAM's .pth, or the 3DSAM-adapter release's .pth.tar.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model's file, ending in .safetensors.")],
+    intensities: Annotated[
+        str, typer.Option(help="How the model's scans were normalised: kits21, msd-pancreas, lits17, msd-colon.")
+    ] = "kits21",
+    machine: JsonOption = False,
+) -> None:
+    """Convert a checkpoint to one Palpate model file; every tensor in it is accounted for."""
+    console = Console(machine)
+    with console.reporting():
+        from .atomic import check_writable
+
+        check_writable(output)
+        if output.suffix != ".safetensors":
+            raise OutputError(f"{output}: a model's file ends in .safetensors")
+        with console.step("import", f"importing {file}"):
+            from .bundle import describe, import_foreign, paper_preprocessing
+
+            bundle = import_foreign(file, paper_preprocessing(intensities))
+            bundle.save(output)
+        record = {"model": str(output), **describe(bundle)}
+        console.result(record, _described(record))
+
+
+@app.command(epilog="Example:\n\n`palpate phantom demo/ && palpate segment demo/synthetic_scan.nii.gz ...`")
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Where to write synthetic_scan.nii.gz and synthetic_lesion.nii.gz.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another body and lesion.")] = 0,
+    site: Annotated[str, typer.Option(help="Where the lesion grows: liver, lung or kidney.")] = "liver",
+    diameter: Annotated[float, typer.Option(help="The lesion's diameter, mm.")] = 28.0,
+    machine: JsonOption = False,
+) -> None:
+    """Write a synthetic CT-like scan with a lesion and its exact mask; say where to click."""
+    console = Console(machine)
+    with console.reporting():
+        with console.step("phantom", "building a synthetic scan"):
+            from .phantom import make_phantom, write_phantom
+
+            made = make_phantom(seed=seed, site=site, lesion_diameter_mm=diameter)  # type: ignore[arg-type]
+            scan, lesion = write_phantom(made, folder)
+        where = ",".join(map(str, made.click.index))
+        record = {"scan": str(scan), "lesion": str(lesion), "click": list(made.click.index), "synthetic": True}
+        console.result(
+            record,
+            [f"synthetic scan {scan}, its lesion {lesion} ({made.lesion.volume_ml:.2f} mL)", f"click it at {where}"],
+        )
+
+
+@app.callback(invoke_without_command=True)
+def _common(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        from . import __version__
+
+        typer.echo(f"palpate {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `palpate` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Scans from files and masks to files: NIfTI, NRRD, MetaImage, and DICOM folders (read only).
+
+The ending of a path names its format; a folder is DICOM. The file libraries are imported when a
+file of theirs is met, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..atomic import check_writable, replacing
+from ..errors import FormatError, OutputError, ScanError, SeriesError
+from ..volume import Patch, Volume
+from . import dicom, itk, nifti
+from .dicom import Series
+
+__all__ = ["READABLE", "WRITABLE", "Series", "check_output", "list_series", "read", "write"]
+
+READABLE = (*nifti.ENDINGS, *itk.READABLE)
+WRITABLE = (*nifti.ENDINGS, *itk.WRITABLE)
+
+
+def read(path: str | Path, *, series: str | None = None) -> Volume:
+    """A scan from a NIfTI, NRRD or MetaImage file, or from a folder of DICOM slices.
+
+    Args:
+        path: the file, or the folder; a folder without slices of its own is searched below.
+        series: which DICOM series, where the folder holds several: its UID, an ending or a beginning
+            of it that no other series shares, or its number.
+
+    Returns:
+        The scan: array `[X, Y, Z]` in the file's own order and type (float32 where a scale is
+        applied), affine to RAS millimetres. CT is in HU and PET in SUV where the header allows it.
+
+    Raises:
+        ScanError: no such file, no permission, not a 3-D array of finite numbers.
+        FormatError: an unknown ending or a damaged file.
+        GeometryError: an affine that is not a grid's.
+        SeriesError: a folder with no series, several, or one with gaps or repeated positions.
+    """
+    path = Path(path)
+    with _naming(path):
+        return _read(path, series)
+
+
+def list_series(folder: str | Path) -> tuple[Series, ...]:
+    """The CT, MR and PET series in a folder, or, if it has none of its own, in the folders below.
+
+    Raises:
+        ScanError: no such folder, no permission.
+        FormatError: a damaged DICOM file.
+        SeriesError: no series; the message says what was found instead.
+    """
+    folder = Path(folder)
+    with _naming(folder):
+        if not folder.is_dir():
+            raise ScanError("no such folder; check the spelling and the folder it lies in")
+        return dicom.list_series(folder)
+
+
+def write(patch: Patch, path: str | Path) -> None:
+    """Write a patch's full grid: a `Mask` as uint8 0 and 1, a `Probability` as float32.
+
+    A file of the scan's own format repeats the scan's geometry number by number; in another format
+    every voxel keeps its place in the patient. Written whole or not at all.
+
+    Raises:
+        OutputError: unknown ending, missing folder, no permission, a full disk, or a sheared grid in
+            a format that cannot hold it; an old file is left intact.
+    """
+    path = check_output(path, patch)
+    family = nifti if _ending(path) in nifti.ENDINGS else itk
+    # MetaImage's .mhd names a second file that holds the voxels.
+    files = (path.with_suffix(".zraw"), path) if _ending(path) == ".mhd" else (path,)
+    with replacing(*files) as staged:
+        family.write(staged[-1], _voxels(patch), patch.grid, patch.source)
+
+
+def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
+    """The path, if a mask can be saved there; asked before long work.
+
+    Args:
+        path: where the mask will go.
+        scan: the scan it will be of; then it is also checked that the format can hold its grid.
+
+    Raises:
+        OutputError: an ending that cannot be written (the message lists those that can), a missing
+            folder, no permission, or a sheared grid in a format other than NIfTI.
+    """
+    path = Path(path)
+    # In small letters only: ITK refuses to write "SCAN.MHA", and says so after the work is done.
+    if not path.name.endswith(WRITABLE):
+        raise OutputError(f"cannot write {path}: unknown ending; use one of {', '.join(WRITABLE)}")
+    if scan is not None and _ending(path) in itk.WRITABLE:
+        itk.check_grid(path, scan.grid, scan.source)
+    return check_writable(path)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the path before what went wrong with it."""
+    try:
+        yield
+    except ScanError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise ScanError(f"{path}: no permission to read it; ask its owner, or copy it to a place of yours") from error
+    except OSError as error:
+        raise ScanError(
+            f"{path}: cannot be read ({error.strerror or error}); check the disk or copy it again"
+        ) from error
+
+
+def _read(path: Path, series: str | None) -> Volume:
+    if path.is_dir():
+        return dicom.read(path, series)
+    if not path.exists():
+        raise ScanError("no such file or folder; check the spelling and the folder it lies in")
+    path.open("rb").close()  # a refusal is clearer from the system than from a file library
+    ending = _ending(path)
+    if ending not in READABLE:
+        raise FormatError(_unknown(path))
+    if series is not None:
+        raise SeriesError(f"series {series!r} was asked for, but this is a file; series are for DICOM folders")
+    return nifti.read(path) if ending in nifti.ENDINGS else itk.read(path)
+
+
+def _unknown(path: Path) -> str:
+    if dicom.is_dicom(path):
+        return f"this is one DICOM file; give the folder that holds its series: {path.parent}"
+    return f"unknown format; readable are {', '.join(READABLE)} and folders of DICOM slices"
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return next((ending for ending in sorted(READABLE, key=len, reverse=True) if name.endswith(ending)), path.suffix)
+
+
+def _voxels(patch: Patch) -> npt.NDArray[Any]:
+    full = patch.full()
+    if full.dtype == np.bool_:
+        return full.view(np.uint8)
+    return full.astype(np.float32, copy=False) if full.dtype.kind == "f" else full

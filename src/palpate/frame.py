@@ -1,0 +1,309 @@
+"""The map between a scan's grid and a model's crop, and its inverse; the one preprocessing.
+
+A crop's tensor runs `[D, H, W]`: D towards the patient's head, H towards the back, W towards the left,
+as slices are shown on a screen, whatever the order and direction of the scan's own axes. Only this
+module converts between `[X, Y, Z]` arrays and `[B, C, D, H, W]` tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from .errors import PromptError
+from .prompts import Click
+from .volume import FloatArray, Grid, Index3, Probability, Volume
+
+# D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.
+CROP_AXES = ((2, +1), (1, -1), (0, -1))
+EDGE = 1e-3  # voxels by which a place may overrun the scan's border and still count as inside: rounding, not distance
+
+
+class ClipZScore(BaseModel):
+    """Clip to fixed intensities, subtract a mean, divide by a deviation: for CT, whose numbers mean one thing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["clip_z_score"] = "clip_z_score"
+    low: float = Field(description="intensity below which all is the same")
+    high: float = Field(description="intensity above which all is the same")
+    mean: float
+    std: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must lie below high {self.high}")
+        return self
+
+    def apply(self, crop: Tensor, inside: Tensor) -> Tensor:
+        """The crop, normalised; zero where not `inside` the scan."""
+        return ((crop.clamp(self.low, self.high) - self.mean) / self.std) * inside
+
+
+class CropPercentiles(BaseModel):
+    """Clip to percentiles of the crop itself, then zero mean and unit deviation.
+
+    For MR, PET, and models that see several modalities. Only voxels inside the scan count, and no
+    statistic needs more of the scan than the crop.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["crop_percentiles"] = "crop_percentiles"
+    low: float = Field(0.5, ge=0, lt=100, description="percentile to clip at, below")
+    high: float = Field(99.5, gt=0, le=100, description="percentile to clip at, above")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must lie below high {self.high}")
+        return self
+
+    def apply(self, crop: Tensor, inside: Tensor) -> Tensor:
+        """The crop, normalised; zero where not `inside` the scan, or everywhere where the crop is constant."""
+        seen = crop[inside]
+        if not seen.numel():
+            return torch.zeros_like(crop)
+        last = seen.numel() - 1
+        low, high = (seen.kthvalue(1 + round(p / 100 * last)).values for p in (self.low, self.high))
+        clipped = crop.clamp(low, high)
+        seen = clipped[inside]
+        std, mean = torch.std_mean(seen.double(), correction=0)
+        return ((clipped - mean.float()) / std.float().clamp_min(1e-6 * (1 + mean.abs().float()))) * inside
+
+
+Normalisation = Annotated[ClipZScore | CropPercentiles, Field(discriminator="kind")]
+
+
+class Preprocessing(BaseModel):
+    """How a model wants to see a scan; fixed in its file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    crop: Index3 = Field(description="voxels of a crop along D, H, W")
+    spacing: tuple[float, float, float] = Field(description="edge of a crop's voxel along D, H, W, mm")
+    normalisation: Normalisation
+    margin: float = Field(
+        0.125, ge=0, lt=0.5, description="share of the crop's edge, at each side, where a click asks for a new crop"
+    )
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if min(self.crop) < 1 or min(self.spacing) <= 0:
+            raise ValueError(f"crop {self.crop} and spacing {self.spacing} must be positive")
+        return self
+
+    @property
+    def field_mm(self) -> tuple[float, float, float]:
+        """What a crop spans along D, H, W, mm."""
+        d, h, w = (n * s for n, s in zip(self.crop, self.spacing, strict=True))
+        return d, h, w
+
+
+class Sliceable(Protocol):
+    """Anything that gives its voxels `[X, Y, Z]` by a box: an array, or one that lies in chunks on a disk."""
+
+    def __getitem__(self, box: tuple[slice, slice, slice], /) -> Any:  # noqa: ANN401 - arrays and tensors share no type
+        """The voxels of a box."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A crop's place in a scan.
+
+    Attributes:
+        grid: the scan's grid.
+        size: the crop's D, H, W.
+        to_scan: float64 `[4, 4]`, crop index (d, h, w) to scan index (x, y, z); any invertible affine.
+    """
+
+    grid: Grid
+    size: Index3
+    to_scan: FloatArray
+
+    @classmethod
+    def centred(cls, grid: Grid, centre: Sequence[float], preprocessing: Preprocessing) -> Frame:
+        """The crop whose middle voxel (index size // 2) lies on scan index `centre`, turned to the patient's axes.
+
+        Each crop axis runs along the scan axis nearest to it, so that a straight crop never mixes an oblique
+        scan's slices, and a scan at the model's spacing is copied, not interpolated.
+        """
+        matrix = np.eye(4)
+        for column, (world, direction) in enumerate(CROP_AXES):
+            axis, sign = grid.anatomical_axes[world]
+            matrix[:3, column] = 0
+            matrix[axis, column] = direction * sign * preprocessing.spacing[column] / grid.spacing[axis]
+        middle = np.array([n // 2 for n in preprocessing.crop], dtype=np.float64)
+        matrix[:3, 3] = np.asarray(centre, dtype=np.float64) - matrix[:3, :3] @ middle
+        return cls(grid, preprocessing.crop, matrix)
+
+    @classmethod
+    def around(cls, grid: Grid, clicks: Sequence[Click], preprocessing: Preprocessing) -> Frame:
+        """The crop centred on the middle of the clicks' bounding box (paper, section 4.1), at a whole voxel.
+
+        Raises:
+            PromptError: clicks too far apart for one crop.
+        """
+        places = np.array([click.index for click in clicks])
+        low, high = places.min(axis=0), places.max(axis=0)
+        frame = cls.centred(grid, (low + high) // 2, preprocessing)
+        if not all(frame.holds(click, 0.0) for click in clicks):
+            span = " x ".join(f"{e:.0f}" for e in (high - low) * grid.spacing)
+            held = " x ".join(f"{e:.0f}" for e in preprocessing.field_mm)
+            raise PromptError(
+                f"the clicks span {span} mm, more than this model's crop holds ({held} mm along S, A, R); "
+                "click nearer together, or segment the lesions one at a time"
+            )
+        return frame
+
+    @classmethod
+    def following(cls, grid: Grid, clicks: Sequence[Click], preprocessing: Preprocessing) -> Frame:
+        """The crop for an ordered list of clicks.
+
+        It stays while clicks fall inside its margin, else it is planned anew around all so far: a fold
+        over the list, so the crop depends on the list alone, not on how many calls it came in.
+        """
+        frame = cls.around(grid, clicks[:1], preprocessing)
+        for count in range(2, len(clicks) + 1):
+            if not frame.holds(clicks[count - 1], preprocessing.margin):
+                frame = cls.around(grid, clicks[:count], preprocessing)
+        return frame
+
+    def moved(self, motion: FloatArray) -> Frame:
+        """This frame turned, zoomed, flipped or shifted about its middle voxel.
+
+        `motion` is an affine `[4, 4]` in crop voxels. Augmentation is part of the one resampling: the
+        moved frame is read as any other.
+        """
+        to_middle, from_middle = np.eye(4), np.eye(4)
+        middle = [n // 2 for n in self.size]
+        to_middle[:3, 3], from_middle[:3, 3] = middle, np.negative(middle)
+        return Frame(self.grid, self.size, self.to_scan @ to_middle @ motion @ from_middle)
+
+    @cached_property
+    def from_scan(self) -> FloatArray:
+        """Scan index (x, y, z) to crop index (d, h, w), float64 `[4, 4]`."""
+        return np.asarray(np.linalg.inv(self.to_scan), dtype=np.float64)
+
+    def crop_index(self, scan_index: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
+        """Scan indices `[..., 3]` (x, y, z) to crop positions `[..., 3]` (d, h, w)."""
+        return np.asarray(scan_index, dtype=np.float64) @ self.from_scan[:3, :3].T + self.from_scan[:3, 3]
+
+    def scan_index(self, crop_index: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
+        """Crop positions `[..., 3]` (d, h, w) to scan indices `[..., 3]` (x, y, z)."""
+        return np.asarray(crop_index, dtype=np.float64) @ self.to_scan[:3, :3].T + self.to_scan[:3, 3]
+
+    def holds(self, click: Click, margin: float) -> bool:
+        """Whether a click lies in the crop, and not in its outer `margin` (a share of each edge)."""
+        place = self.crop_index(np.array(click.index))
+        size = np.array(self.size)
+        return bool((place > size * margin - 0.5).all() and (place < size * (1 - margin) - 0.5).all())
+
+    def points(self, clicks: Sequence[Click]) -> Tensor:
+        """Clicks as the network takes them: float32 `[1, N, 3]`, positions (d, h, w) in the crop."""
+        return torch.from_numpy(self.crop_index(np.array([click.index for click in clicks]))).float()[None]
+
+    def extract(self, voxels: Sliceable, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """The scan in this crop: values `[D, H, W]` float32, and bool `[D, H, W]`, whether a place lies in the scan.
+
+        Reads only the voxels that the crop touches. Where a crop voxel is coarser than the scan's, the scan is
+        averaged first. Places outside the scan repeat its border.
+        """
+        return _resample(voxels, self.grid.shape, self.to_scan, self.size, device)
+
+    def image(self, volume: Volume, normalisation: Normalisation, device: torch.device | str = "cpu") -> Tensor:
+        """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan."""
+        values, inside = self.extract(volume.array, device)
+        return normalisation.apply(values, inside)[None, None]
+
+    def covered(self) -> tuple[Index3, Index3]:
+        """The box of scan voxels whose centres this crop can cover: its first voxel, and its size."""
+        corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in self.size])).reshape(3, -1).T
+        places = self.scan_index(corners)
+        start = np.clip(np.ceil(places.min(axis=0) - EDGE), 0, self.grid.shape).astype(int)
+        stop = np.clip(np.floor(places.max(axis=0) + EDGE) + 1, start, self.grid.shape).astype(int)
+        x, y, z = start.tolist()
+        nx, ny, nz = (stop - start).tolist()
+        return (x, y, z), (nx, ny, nz)
+
+    def spread(self, probability: Tensor, source: Volume) -> Probability:
+        """A crop's probability `[D, H, W]` on the scan's own grid; zero outside the crop.
+
+        The very resampling of `extract`, run the other way; threshold after it, not before.
+        """
+        start, shape = self.covered()
+        offset = np.eye(4)
+        offset[:3, 3] = start
+        values, inside = _resample(probability, self.size, self.from_scan @ offset, shape, probability.device)
+        return Probability((values * inside).cpu().numpy(), start, self.grid, source.source)
+
+
+def _resample(
+    voxels: Sliceable, extent: Index3, matrix: FloatArray, shape: Index3, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Sample `voxels` (an array of size `extent`) at `matrix @ index` for every index of an output of `shape`.
+
+    Linear interpolation between voxels, of a level averaged over as many voxels as an output voxel spans.
+
+    Returns:
+        Values, float32, and whether each place lies within half a voxel of the array.
+    """
+    if 0 in shape:
+        return torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
+    factors = np.maximum(1, np.rint(np.linalg.norm(matrix[:3, :3], axis=1))).astype(np.int64)
+    start, stop = _touched(matrix, shape, extent, factors)
+    x, y, z = (slice(a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
+    part = voxels[x, y, z]
+    if not isinstance(part, Tensor):
+        part = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+    level = part.to(device=device, dtype=torch.float32)[None, None]
+    if (factors > 1).any():
+        kernel = factors.tolist()
+        level = F.avg_pool3d(level, kernel, kernel, ceil_mode=True, count_include_pad=False)
+    to_level = np.diag([*(1 / factors), 1.0])
+    to_level[:3, 3] = -(start + (factors - 1) / 2) / factors  # a block counts at its centre
+    grid = _sampling_grid(to_level @ matrix, shape, level.shape[2:]).to(device)
+    values = F.grid_sample(level, grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
+    return values, _inside(matrix, shape, extent).to(device)
+
+
+def _touched(
+    matrix: FloatArray, shape: Index3, extent: Index3, factors: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The box of voxels that linear interpolation reads: whole blocks of the level, at least one an axis."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
+    places = corners @ matrix[:3, :3].T + matrix[:3, 3]
+    size = np.array(extent)
+    first = np.clip(np.floor(places.min(axis=0)) - factors, 0, size - 1).astype(np.int64)
+    last = np.clip(np.ceil(places.max(axis=0)) + factors, 0, size - 1).astype(np.int64)
+    # Blocks are counted from the scan's first voxel, so that a level does not depend on the crop.
+    return first // factors * factors, np.minimum((last // factors + 1) * factors, size)
+
+
+def _sampling_grid(matrix: FloatArray, shape: Index3, level: Sequence[int]) -> Tensor:
+    """`grid_sample`'s places for an affine from output to level index: float32 `[1, *shape, 3]`, last axis first."""
+    scale = np.array([2 / (n - 1) if n > 1 else 0.0 for n in level])  # a level of one voxel is the same everywhere
+    normalised = matrix[:3] * scale[:, None]
+    normalised[:, 3] -= scale > 0
+    return _places(normalised, shape)[None].flip(-1)
+
+
+def _inside(matrix: FloatArray, shape: Index3, extent: Index3) -> Tensor:
+    """Whether each place lies within half a voxel of the array: bool of `shape`."""
+    places = _places(matrix[:3], shape)
+    high = torch.tensor([n - 0.5 + EDGE for n in extent])
+    return ((places >= -0.5 - EDGE) & (places <= high)).all(dim=-1)
+
+
+def _places(rows: FloatArray, shape: Index3) -> Tensor:
+    """`rows @ (index, 1)` for every index of a shape, `rows` being `[3, 4]`: float32 `[*shape, 3]`."""
+    x, y, z = (torch.from_numpy(np.arange(n)[:, None] * rows[:, axis]) for axis, n in enumerate(shape))
+    plane = (y[:, None] + z[None, :] + torch.from_numpy(rows[:, 3].copy())).float()
+    return x.float()[:, None, None] + plane[None]

@@ -1,0 +1,137 @@
+"""The one inference path: encode a crop once, decode for every prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from .bundle import Bundle, load
+from .errors import DeviceError, PromptError
+from .frame import Frame
+from .model import Features
+from .prompts import Click, check_inside
+from .volume import Mask, Probability, Volume
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What came back for a list of prompts.
+
+    Attributes:
+        mask: the lesion, on the scan's grid.
+        probability: the model's probability, on the scan's grid, before the threshold of 0.5.
+        frame: the crop that was looked at.
+    """
+
+    mask: Mask
+    probability: Probability
+    frame: Frame
+
+
+class Predictor:
+    """Answers prompts on one scan at a time.
+
+    Args:
+        model: a bundle in memory, a bundled model's name, or a file.
+        device: "cpu", "cuda", "cuda:1", "mps", ... or "auto": a CUDA device where there is one.
+        precision: arithmetic of the network; the weights stay in float32.
+
+    Attributes:
+        progress: called with the share of the crop's encoding that is done, 0 to 1; None: nobody is told.
+
+    Raises:
+        ModelError: see `bundle.load`.
+        DeviceError: no such device or precision here.
+    """
+
+    progress: Callable[[float], None] | None = None
+
+    def __init__(
+        self, model: Bundle | str | Path = "palpate-tiny", device: str = "auto", precision: Precision = "float32"
+    ):
+        self.device = _device(device)
+        if precision not in get_args(Precision):
+            raise DeviceError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
+        self.precision: Precision = precision
+        self.bundle = model if isinstance(model, Bundle) else load(model)
+        self.network = self.bundle.network.to(self.device)
+        self._volume: Volume | None = None
+        self._frame: Frame | None = None
+        self._features: Features | None = None
+
+    def set_volume(self, volume: Volume) -> None:
+        """Turn to a scan; nothing is computed before the first prompt."""
+        self._volume = volume
+        self._frame = self._features = None
+
+    def predict(self, clicks: Sequence[Click]) -> Prediction:
+        """The lesion under an ordered list of clicks.
+
+        The mask is a function of the scan, the model and the list. While the crop stays the same, a
+        further call costs the prompt encoder and the click's share of the decoder only.
+
+        Raises:
+            PromptError: no scan set, no click, a click outside the scan, or clicks that no crop holds.
+        """
+        if self._volume is None:
+            raise PromptError("no scan yet: call set_volume before predict")
+        check_inside(clicks, self._volume.grid)
+        frame = Frame.following(self._volume.grid, clicks, self.bundle.preprocessing)
+        features = self._encoded(frame, self._volume)
+        training = self.network.training
+        self.network.eval()
+        with torch.inference_mode(), self._arithmetic():
+            logits = self.network.decode(features, frame.points(clicks).to(self.device))
+        self.network.train(training)
+        probability = frame.spread(logits[0].float().softmax(dim=0)[1], self._volume)
+        return Prediction(probability.threshold(), probability, frame)
+
+    def _encoded(self, frame: Frame, volume: Volume) -> Features:
+        kept = self._frame
+        if self._features is not None and kept is not None and (kept.to_scan == frame.to_scan).all():
+            return self._features
+        image = frame.image(volume, self.bundle.preprocessing.normalisation, self.device)
+        self._features = None  # free the old crop's before the new one's are made
+        with torch.inference_mode(), self._arithmetic(), self._told():
+            self._features = self.network.encode(image)
+        self._frame = frame
+        return self._features
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Report each finished block of the encoder."""
+        report, blocks = self.progress, self.network.encoder.blocks
+        if report is None:
+            yield
+            return
+        shares = {id(block): (number + 1) / len(blocks) for number, block in enumerate(blocks)}
+        hooks = [block.register_forward_hook(lambda b, i, o: report(shares[id(b)])) for block in blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _arithmetic(self) -> torch.autocast:
+        wanted = getattr(torch, self.precision)
+        reduced = self.precision != "float32"
+        return torch.autocast(self.device.type, dtype=wanted if reduced else torch.bfloat16, enabled=reduced)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"device {name!r} is not here ({reason}); try --device cpu") from error
+    return device

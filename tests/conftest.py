@@ -1,0 +1,49 @@
+"""What tests of several rooms share."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real scans, given by the environment variable PALPATE_DATA."""
+    value = os.environ.get("PALPATE_DATA")
+    if not value:
+        pytest.skip("PALPATE_DATA is not set: name the folder of real scans in it to run these tests")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"PALPATE_DATA names {folder}, which is not a folder")
+    return folder
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A temporary folder that other users can see into."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.fixture
+def as_ordinary_user() -> Iterator[None]:
+    """Run a test without root's rights, to which no permission is denied."""
+    if os.geteuid() != 0:
+        yield
+        return
+    # Imported under root: an ordinary user may not see where the libraries lie.
+    for library in ("nibabel", "SimpleITK", "pydicom"):
+        with contextlib.suppress(ImportError):
+            __import__(library)
+    nobody = 65534
+    os.setresuid(nobody, nobody, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
