@@ -58,8 +58,8 @@ class Windows(NamedTuple):
         rolled = grid.roll([-s for s in self.shift], dims=(0, 1, 2)) if any(self.shift) else grid
         return rolled.reshape(h, k, w, k, d, k).permute(0, 2, 4, 1, 3, 5).reshape(h * w * d, k**3)
 
-    def index(self, device: torch.device) -> Tensor:
-        """Which token of the grid, counted flat, each place of each window holds: int64 `[windows, window³]`; padding: -1."""
+    def tokens(self, device: torch.device) -> Tensor:
+        """The token, counted flat, at each place of each window: int64 `[windows, window³]`; padding: -1."""
         h, w, d = self.grid
         tokens = torch.arange(h * w * d, device=device).view(h, w, d)
         gaps = [p - n for p, n in zip(self.padded, self.grid, strict=True)]
@@ -95,7 +95,7 @@ class Windows(NamedTuple):
         """
         B, C = tokens.shape[0], tokens.shape[-1]
         flat = tokens.reshape(B, -1, C)
-        index = self.index(tokens.device)
+        index = self.tokens(tokens.device)
         labels = self.labels(index, tokens)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             done = within(flat[:, index.clamp_min(0)].flatten(0, 1), *(part.repeat(B, 1, 1) for part in labels))
