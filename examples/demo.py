@@ -36,7 +36,9 @@ def main() -> int:
     given.folder.mkdir(parents=True, exist_ok=True)
     what = [given.scan, "--click", given.click] if given.scan else synthetic(given.folder)
     mask, picture = given.folder / "lesion.nii.gz", given.folder / "lesion.png"
-    code = subprocess.run([*PALPATE, "segment", *what, "-o", str(mask), "--picture", str(picture)], check=False).returncode
+    code = subprocess.run(
+        [*PALPATE, "segment", *what, "-o", str(mask), "--picture", str(picture)], check=False
+    ).returncode
     if code == 0:
         print(f"picture: {picture}")
     return code

@@ -73,7 +73,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: refused, because reading it would run code from the file, or it is no checkpoint at all "
             f"({str(error).splitlines()[0][:200]}). Ask its author for a safetensors file"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError) as error:
         raise ModelError(f"{path}: not a readable PyTorch checkpoint ({error}); it may be cut short") from error
     if not isinstance(loaded, dict):
         raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of weights")

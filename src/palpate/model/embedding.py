@@ -54,8 +54,8 @@ class VolumeEmbedding(nn.Module):
     def kernel(self) -> tuple[Tensor, Tensor]:
         """The composed convolution: weight `[C, 1, h, w, d]` (6 voxels an axis where a token has 4) and bias `[C]`."""
         enlarge = self.enlarge
-        plane = torch.einsum("cij,ih,jw->chw", self.patch_weight.float().sum(1), enlarge, enlarge)
-        depth = self.slice_weight.float()[:, 0, 0, 0] @ enlarge
+        plane = torch.einsum("cij,ih,jw->chw", self.patch_weight.sum(1), enlarge, enlarge)
+        depth = self.slice_weight[:, 0, 0, 0] @ enlarge
         weight = plane[:, None, :, :, None] * depth[:, None, None, None, :]
         bias = self.slice_bias + self.patch_bias * self.slice_weight.sum(dim=(1, 2, 3, 4))
         return weight, bias
@@ -63,6 +63,12 @@ class VolumeEmbedding(nn.Module):
     def forward(self, crop: Tensor) -> Tensor:
         """Crop `[B, 1, H, W, D]` to tokens `[B, H/s, W/s, D/s, C]`, s voxels a token."""
         weight, bias = self.kernel()
-        padded = F.pad(crop, (1, 1, 1, 1, 1, 1), mode="replicate")
-        tokens = F.conv3d(padded, weight.to(crop.dtype), bias.to(crop.dtype), stride=self.stride)
+        tokens = F.conv3d(_with_borders_repeated(crop), weight.to(crop.dtype), bias.to(crop.dtype), stride=self.stride)
         return tokens.permute(0, 2, 3, 4, 1)
+
+
+def _with_borders_repeated(crop: Tensor) -> Tensor:
+    """Replicate padding by one voxel; PyTorch's own has no half precision on CPUs."""
+    for axis in (2, 3, 4):
+        crop = torch.cat([crop.narrow(axis, 0, 1), crop, crop.narrow(axis, -1, 1)], dim=axis)
+    return crop

@@ -1,0 +1,239 @@
+"""The map between a scan's grid and a crop: by hand, and as properties on oblique, flipped, anisotropic grids."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from palpate.errors import PromptError
+from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing
+from palpate.phantom import oblique_affine
+from palpate.prompts import Click
+from palpate.volume import FloatArray, Grid, Volume
+
+PLAIN = ClipZScore(low=-1e6, high=1e6, mean=0, std=1)
+
+
+def setting(crop: int = 16, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Preprocessing:
+    return Preprocessing(crop=(crop, crop, crop), spacing=spacing, normalisation=PLAIN)
+
+
+def ramp(grid: Grid) -> Volume:
+    """A scan whose voxels hold R + 10 A + 100 S, mm: linear, so that linear interpolation is exact."""
+    places = grid.to_mm(np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1))
+    return Volume((places @ [1.0, 10.0, 100.0]).astype(np.float32), grid.affine)
+
+
+orientations = st.sampled_from(["RAS", "LPS", "LAI", "PIR", "SRA", "ALI", "IPL"])
+spacings = st.tuples(*[st.floats(0.5, 4.0)] * 3)
+angles = st.tuples(*[st.floats(-25, 25)] * 3)
+grids = st.builds(
+    lambda orientation, spacing, turn: Grid(
+        (20, 24, 28), oblique_affine((20, 24, 28), spacing, orientation=orientation, angles_deg=turn)
+    ),
+    orientations, spacings, angles,
+)  # fmt: skip
+
+
+def test_axes_by_hand() -> None:
+    """An RAS scan of 1 mm: D is z, H is minus y, W is minus x; the click is voxel size // 2."""
+    array = np.arange(40 * 41 * 42, dtype=np.float32).reshape(40, 41, 42)
+    volume = Volume(array, np.eye(4))
+    frame = Frame.around(volume.grid, [Click((20, 21, 22))], setting(8))
+    values, inside = frame.extract(volume.array)
+    assert inside.all()
+    assert values[4, 4, 4] == array[20, 21, 22]
+    assert values[5, 4, 4] == array[20, 21, 23]
+    assert values[4, 5, 4] == array[20, 20, 22]
+    assert values[4, 4, 5] == array[19, 21, 22]
+    # At the model's spacing a crop is a copy, up to float32's rounding of places.
+    expected = array[24:16:-1, 25:17:-1, 18:26].transpose(2, 1, 0)
+    np.testing.assert_allclose(values.numpy(), expected, atol=0.05)
+
+
+def test_array_order_does_not_change_the_crop() -> None:
+    array = np.random.default_rng(0).normal(size=(20, 22, 24)).astype(np.float32)
+    straight = Volume(array, np.eye(4))
+    # Axes (z, x, y), x and z reversed: index (a, b, c) lies at x = 19 - b, y = c, z = 23 - a.
+    other = np.array([[0, -1, 0, 19], [0, 0, 1, 0], [-1, 0, 0, 23], [0, 0, 0, 1.0]])
+    turned = Volume(array[::-1, :, ::-1].transpose(2, 0, 1), other)
+    click = Click((9, 10, 11))
+    same = Click.at_mm(turned.grid, straight.grid.to_mm(click.index).tolist())
+    one = Frame.around(straight.grid, [click], setting()).extract(straight.array)[0]
+    two = Frame.around(turned.grid, [same], setting()).extract(turned.array)[0]
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids, spacings)
+def test_indices_round_trip(grid: Grid, spacing: tuple[float, float, float]) -> None:
+    frame = Frame.centred(grid, (10, 12, 14), setting(16, spacing))
+    places = np.random.default_rng(0).uniform(-5, 30, (50, 3))
+    np.testing.assert_allclose(frame.scan_index(frame.crop_index(places)), places, atol=1e-9)
+    assert frame.crop_index(np.array([10, 12, 14])) == pytest.approx([8, 8, 8])
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids, spacings)
+def test_a_linear_scan_is_read_exactly(grid: Grid, spacing: tuple[float, float, float]) -> None:
+    """Well inside the scan, resampling a linear function gives its value at the place, averaged level or not."""
+    volume = ramp(grid)
+    frame = Frame.centred(grid, (10, 12, 14), setting(16, spacing))
+    values, _ = frame.extract(volume.array)
+    index = np.stack(np.meshgrid(*[np.arange(16)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    scan = frame.scan_index(index)
+    factor = np.maximum(1, np.rint(np.linalg.norm(frame.to_scan[:3, :3], axis=1)))
+    whole = np.array(grid.shape) // factor * factor  # a level's last, cut block counts its own centre
+    deep = ((scan > factor) & (scan < whole - 1 - factor)).all(axis=1)
+    expected = grid.to_mm(scan) @ [1.0, 10.0, 100.0]
+    got = values.numpy().reshape(-1)
+    np.testing.assert_allclose(got[deep], expected[deep], atol=2e-2 + 2e-5 * float(np.abs(volume.array).max()))
+
+
+def test_a_coarser_crop_averages() -> None:
+    """A checkerboard seen at half the resolution is its mean, never one of its colours."""
+    board = np.indices((32, 32, 32)).sum(0) % 2
+    volume = Volume(board.astype(np.float32), np.eye(4))
+    values, inside = Frame.centred(volume.grid, (16, 16, 16), setting(8, (2.0, 2.0, 2.0))).extract(volume.array)
+    assert inside.all()
+    torch.testing.assert_close(values, torch.full((8, 8, 8), 0.5))
+
+
+def test_outside_is_zero_after_normalisation_and_not_counted() -> None:
+    array = np.full((10, 10, 10), 100, dtype=np.int16)
+    array[5, 5, 5] = 300
+    volume = Volume(array, np.eye(4))
+    frame = Frame.around(volume.grid, [Click((1, 1, 1))], setting(16))
+    image = frame.image(volume, CropPercentiles(low=0, high=100))[0, 0]
+    _, inside = frame.extract(volume.array)
+    assert not image[~inside].any()
+    # The click is crop voxel 8 of 16: D runs up from z = -7 to 8, H and W down from y, x = 9 to -6.
+    assert int(inside.sum()) == 9 * 10 * 10
+    assert image[inside].mean().abs() < 1e-5
+    assert image[inside].std(correction=0) == pytest.approx(1, abs=1e-4)
+
+
+def test_normalisation_by_hand() -> None:
+    crop = torch.tensor([[[-200.0, 0.0, 50.0, 500.0]]])
+    inside = torch.tensor([[[True, True, True, False]]])
+    scaled = ClipZScore(low=-100, high=100, mean=20, std=40).apply(crop, inside)
+    assert scaled.flatten().tolist() == [-3.0, -0.5, 0.75, 0.0]
+    assert CropPercentiles().apply(torch.full((2, 2, 2), 7.0), torch.ones(2, 2, 2, dtype=torch.bool)).abs().max() == 0
+    assert CropPercentiles().apply(crop, torch.zeros_like(inside)).abs().max() == 0
+    # The middle of five values is kept, the outer ones clipped to their neighbours at 25 and 75 percent.
+    five = torch.tensor([[[0.0, 10.0, 20.0, 30.0, 1000.0]]])
+    clipped = CropPercentiles(low=25, high=75).apply(five, torch.ones_like(five, dtype=torch.bool))
+    deviation = (2 * (100 + 100) / 5) ** 0.5
+    np.testing.assert_allclose(clipped.flatten(), np.array([-10, -10, 0, 10, 10]) / deviation, rtol=1e-5)
+
+
+def test_probabilities_come_back_to_their_voxels() -> None:
+    volume = Volume(np.zeros((30, 30, 30), np.float32), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    frame = Frame.around(volume.grid, [Click((3, 15, 27))], setting(16))
+    probability = torch.zeros(16, 16, 16)
+    d, h, w = np.rint(frame.crop_index(np.array([5, 14, 26]))).astype(int)
+    probability[d, h, w] = 1
+    back = frame.spread(probability, volume)
+    assert np.argwhere(back.full() > 0.5).tolist() == [[5, 14, 26]]
+    assert back.full()[5, 14, 26] == pytest.approx(1, abs=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(grids)
+def test_a_ball_survives_there_and_back(grid: Grid) -> None:
+    """A ball drawn in the crop, mapped to the scan's grid, is the ball drawn there, but for voxels at its rim."""
+    preprocessing = setting(24, (2.0, 2.0, 2.0))
+    frame = Frame.centred(grid, (10, 12, 14), preprocessing)
+    axes = torch.meshgrid(*[torch.arange(24.0) - 12] * 3, indexing="ij")
+    distance = 2 * torch.stack(axes).square().sum(0).sqrt()
+    soft = torch.sigmoid(14 - distance)
+    mask = frame.spread(soft, Volume(np.zeros(grid.shape, np.uint8), grid.affine)).threshold()
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
+    offsets = (frame.crop_index(index.reshape(-1, 3)) - 12) * 2
+    true = (np.linalg.norm(offsets, axis=1) < 14).reshape(grid.shape)
+    wrong = np.count_nonzero(mask.full() != true)
+    assert wrong <= 0.12 * np.count_nonzero(true) + 2
+
+
+def test_training_and_inference_see_the_same_crop() -> None:
+    """A crop that augmentation leaves alone is the one inference plans, and a mirrored one is its mirror."""
+    grid = Grid((40, 40, 20), oblique_affine((40, 40, 20), (1, 1, 2.5), orientation="LPI", angles_deg=(5, 10, 15)))
+    volume = ramp(grid)
+    frame = Frame.around(grid, [Click((20, 20, 10))], setting(16, (1.5, 1.5, 1.5)))
+    image = frame.extract(volume.array)[0]
+    assert torch.equal(frame.moved(np.eye(4)).extract(volume.array)[0], image)
+    mirrored = frame.moved(np.diag([1.0, 1.0, -1.0, 1.0])).extract(volume.array)[0]
+    torch.testing.assert_close(mirrored[:, :, 1:], image.flip(2)[:, :, :-1], rtol=1e-4, atol=1e-2)
+
+
+def test_only_the_touched_voxels_are_read() -> None:
+    class Counting:
+        box: tuple[slice, ...] = ()
+
+        def __getitem__(self, box: tuple[slice, slice, slice]) -> FloatArray:
+            self.box = box
+            return np.zeros([s.stop - s.start for s in box])
+
+    grid = Grid((512, 512, 400), np.diag([0.7, 0.7, 1.0, 1.0]))
+    counting = Counting()
+    Frame.around(grid, [Click((256, 256, 200))], setting(64)).extract(counting)
+    read = [s.stop - s.start for s in counting.box]
+    assert max(read) < 64 / 0.7 + 5
+
+
+def test_clicks_keep_the_crop_until_one_nears_its_edge() -> None:
+    grid = Grid((100, 100, 100), np.eye(4))
+    preprocessing = setting(32)
+    first = Frame.following(grid, [Click((50, 50, 50))], preprocessing)
+    near = Frame.following(grid, [Click((50, 50, 50)), Click((55, 45, 52))], preprocessing)
+    assert (first.to_scan == near.to_scan).all()
+    far = Frame.following(grid, [Click((50, 50, 50)), Click((63, 50, 50))], preprocessing)
+    assert (far.to_scan == Frame.around(grid, [Click((50, 50, 50)), Click((63, 50, 50))], preprocessing).to_scan).all()
+    assert far.crop_index(np.array([56, 50, 50])) == pytest.approx([16, 16, 16]), "the middle, at a whole voxel"
+
+
+def test_clicks_too_far_apart() -> None:
+    grid = Grid((100, 100, 100), np.eye(4))
+    with pytest.raises(
+        PromptError, match=r"clicks span 60 x 0 x 0 mm, more than this model's crop holds \(16 x 16 x 16"
+    ):
+        Frame.around(grid, [Click((10, 50, 50)), Click((70, 50, 50))], setting(16))
+
+
+def test_scans_of_one_slice_and_crops_beyond_them() -> None:
+    volume = Volume(np.ones((20, 20, 1), np.float32), np.diag([1, 1, 5.0, 1]))
+    frame = Frame.around(volume.grid, [Click((0, 19, 0))], setting(16))
+    values, inside = frame.extract(volume.array)
+    assert inside.any(dim=(1, 2)).sum() == 5, "the slice is 5 mm thick"
+    assert values[inside].eq(1).all()
+    assert frame.spread(torch.ones(16, 16, 16), volume).full().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"crop": (0, 8, 8)}, "must be positive"),
+        ({"spacing": (1, -1, 1)}, "must be positive"),
+        ({"normalisation": {"kind": "clip_z_score", "low": 5, "high": 5, "mean": 0, "std": 1}}, "must lie below high"),
+        ({"normalisation": {"kind": "crop_percentiles", "low": 60, "high": 40}}, "must lie below high"),
+        ({"normalisation": {"kind": "by_name"}}, "does not match any of the expected tags"),
+        ({"margin": 0.5}, "less than 0.5"),
+    ],
+)
+def test_nonsense_preprocessing_is_refused(values: dict[str, object], message: str) -> None:
+    good = setting().model_dump()
+    with pytest.raises(ValidationError, match=message):
+        Preprocessing.model_validate({**good, **values})
+
+
+def test_spacings_differ_by_axis() -> None:
+    """D, H, W spacings belong to S, A, R, wherever the scan keeps them."""
+    grid = Grid((50, 50, 50), oblique_affine((50, 50, 50), (1, 1, 1), orientation="SRA"))
+    frame = Frame.centred(grid, (25, 25, 25), setting(8, (3.0, 2.0, 1.0)))
+    steps = [np.linalg.norm(frame.scan_index(np.eye(3)[a]) - frame.scan_index(np.zeros(3))) for a in range(3)]
+    assert steps == pytest.approx([3, 2, 1])
+    assert all(a > b for a, b in pairwise(steps))

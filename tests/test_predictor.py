@@ -1,0 +1,96 @@
+"""The one inference path."""
+
+import numpy as np
+import pytest
+import torch
+
+from palpate.errors import DeviceError, PromptError
+from palpate.phantom import make_phantom
+from palpate.predictor import Predictor
+from palpate.prompts import Click
+from palpate.volume import Volume
+from small import empty_bundle, small_bundle
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    return make_phantom(shape=(64, 64, 40), spacing=(3, 3, 4)).volume
+
+
+def test_a_list_gives_one_mask_in_one_call_or_in_several(scan: Volume) -> None:
+    clicks = [Click((30, 30, 20)), Click((33, 28, 21)), Click((45, 30, 20))]
+    predictor = Predictor(small_bundle(), "cpu")
+    predictor.set_volume(scan)
+    at_once = predictor.predict(clicks)
+    for count in (1, 2, 3):
+        one_by_one = predictor.predict(clicks[:count])
+    assert np.array_equal(at_once.probability.full(), one_by_one.probability.full())
+    assert np.array_equal(at_once.mask.full(), at_once.probability.full() > 0.5)
+
+
+def test_a_further_click_in_the_crop_encodes_nothing(scan: Volume) -> None:
+    predictor = Predictor(small_bundle(), "cpu")
+    encoded: list[int] = []
+    predictor.network.encoder.register_forward_hook(lambda m, i, o: encoded.append(1))
+    predictor.set_volume(scan)
+    predictor.predict([Click((30, 30, 20))])
+    predictor.predict([Click((30, 30, 20)), Click((32, 30, 20))])
+    assert len(encoded) == 1
+    predictor.predict([Click((10, 30, 20))])
+    assert len(encoded) == 2, "another crop"
+    predictor.set_volume(scan)
+    predictor.predict([Click((10, 30, 20))])
+    assert len(encoded) == 3, "a scan set anew forgets the old one's features"
+
+
+def test_the_network_is_left_as_it_was(scan: Volume) -> None:
+    bundle = small_bundle()
+    bundle.network.train()
+    predictor = Predictor(bundle, "cpu")
+    predictor.set_volume(scan)
+    predictor.predict([Click((30, 30, 20))])
+    assert bundle.network.training
+
+
+def test_progress_is_told_block_by_block(scan: Volume) -> None:
+    predictor = Predictor(small_bundle(), "cpu")
+    shares: list[float] = []
+    predictor.progress = shares.append
+    predictor.set_volume(scan)
+    predictor.predict([Click((30, 30, 20))])
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_reduced_precision_stays_close(scan: Volume) -> None:
+    exact, rough = (Predictor(small_bundle(), "cpu", precision) for precision in ("float32", "bfloat16"))
+    answers = []
+    for predictor in (exact, rough):
+        predictor.set_volume(scan)
+        answers.append(predictor.predict([Click((30, 30, 20))]).probability.full())
+    assert np.abs(answers[0] - answers[1]).mean() < 0.02
+
+
+def test_an_empty_mask_is_an_answer(scan: Volume) -> None:
+    predictor = Predictor(empty_bundle(), "cpu")
+    predictor.set_volume(scan)
+    mask = predictor.predict([Click((0, 0, 0))]).mask
+    assert mask.empty
+    assert (mask.volume_ml, mask.extent_mm, mask.bounds) == (0.0, (0.0, 0.0, 0.0), None)
+
+
+def test_errors(scan: Volume) -> None:
+    predictor = Predictor(small_bundle(), "cpu")
+    with pytest.raises(PromptError, match="call set_volume before predict"):
+        predictor.predict([Click((0, 0, 0))])
+    predictor.set_volume(scan)
+    with pytest.raises(PromptError, match="at least one click"):
+        predictor.predict([])
+    with pytest.raises(PromptError, match="valid voxel indices: x 0 to 63, y 0 to 63, z 0 to 39"):
+        predictor.predict([Click((64, 0, 0))])
+    with pytest.raises(DeviceError, match="precision 'float8' is not one of float32, bfloat16, float16"):
+        Predictor(small_bundle(), "cpu", "float8")  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="device 'abacus' is not here"):
+        Predictor(small_bundle(), "abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="device 'cuda' is not here"):
+            Predictor(small_bundle(), "cuda")
