@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oracles import explicit_attention
 from palpate.model import NetworkConfig
 from palpate.model.attention import WindowAttention, Windows
 
@@ -24,7 +25,7 @@ def attention(index: int = 0, rows: int = 27) -> WindowAttention:
 
 
 def explicit(layer: WindowAttention, x: Tensor) -> Tensor:
-    """Every pair of tokens of a grid `[H, W, D, C]`, one score at a time: in one window and region or not, and where."""
+    """Every pair of tokens of a grid `[H, W, D, C]`: in one window and region or not, and how far apart."""
     size, shifted = WIDTH // HEADS, layer.shifted
     grid = x.shape[:3]
     places = torch.tensor(list(itertools.product(*map(range, grid))))
@@ -61,6 +62,15 @@ def test_fused_equals_explicit(grid: tuple[int, int, int], index: int) -> None:
     torch.testing.assert_close(with_gradients, expected, rtol=1e-5, atol=1e-5)
     with torch.no_grad():  # the same, a few windows at a time
         torch.testing.assert_close(layer.plan(grid).apply(x, layer), with_gradients, rtol=1e-10, atol=1e-10)
+
+
+def test_both_explicit_forms_agree() -> None:
+    """The windowed form, which benchmarks time, is held to the pairwise one."""
+    layer = attention(0)
+    x = torch.randn(1, 16, 8, 16, WIDTH, dtype=torch.float64)
+    plan = layer.plan((16, 8, 16))
+    windowed = plan.apply(x, lambda windows, _queries, _keys: explicit_attention(layer, windows, plan))
+    torch.testing.assert_close(windowed[0], explicit(layer, x[0]), rtol=1e-5, atol=1e-5)
 
 
 def test_tables_of_fifteen_rows_are_used_as_they_are() -> None:

@@ -2,21 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from oracles import unfolded_embedding
 from palpate.model import NetworkConfig
 from palpate.model.embedding import VolumeEmbedding, enlargement_matrix
-
-
-def unfolded(embedding: VolumeEmbedding, crop: Tensor, factor: int) -> Tensor:
-    """Enlarge, repeat to three channels, embed every slice, then embed along depth."""
-    large = F.interpolate(crop, scale_factor=factor, mode="trilinear", align_corners=False).expand(-1, 3, -1, -1, -1)
-    planes = F.conv3d(large, embedding.patch_weight[..., None], embedding.patch_bias, stride=(16, 16, 1))
-    tokens = F.conv3d(
-        planes, embedding.slice_weight, embedding.slice_bias, stride=(1, 1, 16), groups=embedding.patch_bias.numel()
-    )
-    return tokens.permute(0, 2, 3, 4, 1)
 
 
 @pytest.mark.parametrize("token_voxels", [4, 8])
@@ -26,7 +15,7 @@ def test_folded_equals_unfolded(token_voxels: int) -> None:
     for parameter in embedding.parameters():
         torch.nn.init.normal_(parameter)
     crop = torch.randn(2, 1, 16, 24, 32, dtype=torch.float64)
-    torch.testing.assert_close(embedding(crop), unfolded(embedding, crop, 16 // token_voxels))
+    torch.testing.assert_close(embedding(crop), unfolded_embedding(embedding, crop, 16 // token_voxels))
 
 
 def test_enlargement_by_hand() -> None:

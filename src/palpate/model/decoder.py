@@ -74,7 +74,8 @@ class DetailPath(nn.Module):
         """The crop `[B, 1, H, W, D]` at each level, finest first; the last lies on the decoder's grid."""
         levels: list[Tensor] = []
         for level, convolution in enumerate(self.down):
-            source = F.avg_pool3d(levels[-1], 2) if level else crop
+            # Halving between pixel centres is the mean of 2³ voxels, and known in half precision on CPUs.
+            source = F.interpolate(levels[-1], scale_factor=0.5, mode="trilinear") if level else crop
             levels.append(F.relu(F.instance_norm(convolution(source))))
         return tuple(levels)
 

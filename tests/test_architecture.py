@@ -1,0 +1,114 @@
+"""Who may import whom: docs/architecture.md's table, read off the code."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "palpate"
+BASE = {"errors", "atomic", "volume", "prompts"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "atomic": {"errors"},
+    "volume": {"errors"},
+    "prompts": {"errors", "volume"},
+    "formats": BASE,
+    "phantom": BASE | {"formats"},
+    "pictures": BASE | {"formats"},
+    "simulation": BASE,
+    "frame": BASE,
+    "model": set(),
+    "checkpoints": {"errors", "model"},
+    "bundle": BASE | {"model", "frame", "checkpoints"},
+    "predictor": BASE | {"frame", "model", "bundle"},
+    "cohort": BASE | {"formats", "frame", "simulation"},
+    "evaluation": BASE | {"predictor", "cohort", "simulation", "pictures"},
+    "training": BASE | {"cohort", "model", "bundle", "simulation", "evaluation"},
+    "cli": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
+    "__init__": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
+}
+NO_TORCH = BASE | {"formats", "simulation", "pictures", "phantom"}
+MODEL_MAY = {"torch", "pydantic", "typing", "__future__", "collections", "math"}
+INSIDE_SAVE = {("volume", "formats")}  # a grid meets a file in `Patch.save`, inside the method only
+
+
+def imports(tree: ast.Module, module: str) -> Iterator[tuple[str, bool]]:
+    """Every module that a module of ours imports, ours as `palpate.room...`, and whether inside a function."""
+    inner = {node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+    package = module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((name.name, node in inner) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            if origin == "palpate":
+                yield from ((f"palpate.{name.name}", node in inner) for name in node.names)
+            else:
+                yield origin, node in inner
+
+
+def violations(source: str, module: str) -> list[str]:
+    """What a module's source breaks; `module` is its full name, a package's own file being `palpate.room.__init__`."""
+    room = module.split(".")[1]
+    broken = []
+    for target, inside in imports(ast.parse(source), module):
+        parts = target.split(".")
+        if parts[0] == "palpate":
+            other = parts[1] if len(parts) > 1 else "__init__"
+            excused = inside and (room, other) in INSIDE_SAVE
+            if other not in ALLOWED[room] | {room} and not excused and other != "__version__":
+                broken.append(f"{module} imports {target}")
+        elif (room in NO_TORCH and parts[0] == "torch") or (room == "model" and parts[0] not in MODEL_MAY):
+            broken.append(f"{module} imports {target}")
+    return broken
+
+
+def modules() -> list[tuple[str, Path]]:
+    return [(".".join(("palpate", *p.relative_to(SOURCE).with_suffix("").parts)), p) for p in SOURCE.rglob("*.py")]
+
+
+def test_every_room_has_a_rule() -> None:
+    assert {name.split(".")[1] for name, _ in modules()} == ALLOWED.keys()
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_imports_keep_to_the_rules(module: str, path: Path) -> None:
+    assert violations(path.read_text(), module) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("import torch", "palpate.volume"),
+        ("from .formats import read", "palpate.volume"),
+        ("def f():\n    from .formats import read", "palpate.prompts"),
+        ("from ..frame import Frame", "palpate.model.network"),
+        ("import numpy", "palpate.model.network"),
+        ("from .cli import app", "palpate.predictor"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .bundle import Bundle", "palpate.frame"),
+        ("from palpate import predictor", "palpate.bundle"),
+        ("def f():\n    import torch.nn", "palpate.pictures.planes"),
+    ],
+)
+def test_a_broken_rule_is_seen(source: str, module: str) -> None:
+    assert len(violations(source, module)) == 1
+
+
+def test_the_excuse_is_for_the_method_alone() -> None:
+    assert violations("def save():\n    from .formats import write", "palpate.volume") == []
+
+
+@pytest.mark.parametrize("entry", ["palpate", "palpate.cli", "palpate.formats", "palpate.volume"])
+def test_heavy_libraries_are_imported_where_they_are_used(entry: str) -> None:
+    heavy = ["torch", "nibabel", "SimpleITK", "pydicom", "matplotlib", "scipy", "safetensors"]
+    code = f"import sys, {entry}; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+def test_no_room_for_odds_and_ends() -> None:
+    assert not {path.stem for path in SOURCE.rglob("*.py")} & {"utils", "helpers", "common", "misc"}

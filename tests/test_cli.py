@@ -1,0 +1,256 @@
+"""The command line: the main job end to end, and every mistake a user can make."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from palpate.cli import app
+from palpate.phantom import make_phantom, write_phantom
+from small import empty_bundle, small_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic scan, its truth, and two models: one of random weights, one that sees nothing."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_phantom(make_phantom(shape=(48, 50, 36), spacing=(4, 4, 5)), folder)
+    small_bundle().save(folder / "small.safetensors")
+    empty_bundle().save(folder / "empty.safetensors")
+    return folder
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def segment(folder: Path, out: Path, *more: object, model: str = "small", click: str | None = "20,25,18") -> Any:
+    clicks = () if click is None else ("--click", click)
+    model_file = folder / f"{model}.safetensors"
+    return run("segment", folder / "synthetic_scan.nii.gz", *clicks, "-o", out, "--model", model_file, *more)
+
+
+def test_help_names_every_verb_with_examples() -> None:
+    shown = run("--help").output
+    for verb in ("segment", "info", "import", "phantom"):
+        assert verb in shown
+        assert f"palpate {verb}" in run(verb, "--help").output.replace("\n", " ")
+    assert "not a medical device" in shown
+    assert run("--version").output.startswith("palpate 0.")
+
+
+def test_the_main_job(folder: Path, tmp_path: Path) -> None:
+    out, picture, probability = tmp_path / "lesion.nii.gz", tmp_path / "lesion.png", tmp_path / "p.nii.gz"
+    result = segment(
+        folder, out, "--picture", picture, "--probability", probability,
+        "--truth", folder / "synthetic_lesion.nii.gz",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "mL" in result.output
+    assert "Dice against the known mask: 0." in result.output
+    scan, mask, soft = (nib.load(p) for p in (folder / "synthetic_scan.nii.gz", out, probability))
+    assert mask.shape == scan.shape
+    assert np.array_equal(mask.affine, scan.affine)
+    assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1}
+    assert np.array_equal(np.asarray(mask.dataobj) > 0, np.asarray(soft.dataobj) > 0.5)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_for_machines(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lesion.nrrd"
+    result = segment(folder, out, "--click", "22,25,18", "--json")
+    record = json.loads(result.stdout)
+    assert record["clicks"] == [[20, 25, 18], [22, 25, 18]]
+    assert record["mask"] == str(out)
+    assert record["volume_ml"] == pytest.approx(record["voxels"] * 0.08, rel=1e-3)
+    assert set(record["seconds"]) == {"read", "load", "segment", "save"}
+    failed = segment(folder, out, "--json", click="99,0,0")
+    assert failed.exit_code == 2
+    assert json.loads(failed.stdout)["error"] == "PromptError"
+
+
+def test_millimetres_and_indices_are_one_place(folder: Path, tmp_path: Path) -> None:
+    affine = nib.load(folder / "synthetic_scan.nii.gz").affine
+    mm = ",".join(f"{v:.3f}" for v in (affine @ [20, 25, 18, 1])[:3])
+    by_index = json.loads(segment(folder, tmp_path / "a.nii.gz", "--json").stdout)
+    by_mm = json.loads(segment(folder, tmp_path / "b.nii.gz", f"--click-mm={mm}", "--json", click=None).stdout)
+    assert by_mm["clicks"] == by_index["clicks"]
+    masks = [np.asarray(nib.load(tmp_path / f"{n}.nii.gz").dataobj) for n in "ab"]
+    assert np.array_equal(*masks)
+
+
+def test_an_empty_mask_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
+    result = segment(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty", click="0,0,0")
+    assert result.exit_code == 0, result.output
+    assert "the mask is empty" in result.output
+    assert (tmp_path / "m.mha").exists()
+    assert (tmp_path / "p.png").exists()
+
+
+def test_geometry_warnings_are_printed(folder: Path, tmp_path: Path) -> None:
+    image = nib.load(folder / "synthetic_scan.nii.gz")
+    shifted = np.array(image.affine)
+    shifted[0, 3] += 30
+    image.set_qform(shifted, code=1)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    result = run(
+        "segment", tmp_path / "scan.nii.gz", "--click", "20,25,18", "-o", tmp_path / "m.nii.gz",
+        "--model", folder / "small.safetensors", "--json",
+    )  # fmt: skip
+    assert "sform" in json.loads(result.stdout)["warnings"][0]
+
+
+def refuse(result: Any, message: str, *outputs: Path) -> None:
+    """Exit code 2, the message, and nothing left behind."""
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split()), result.output
+    for output in outputs:
+        assert not output.exists()
+        assert [p for p in output.parent.iterdir() if p.name.startswith(".palpate")] == []
+
+
+def save_scan(path: Path, array: Any, affine: Any = None) -> Path:
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+BAD_SCANS: dict[str, tuple[Any, str]] = {
+    "2-D": (np.zeros((8, 8), np.float32), "2 axes"),
+    "4-D": (np.zeros((8, 8, 8, 2), np.float32), "4 axes"),
+    "NaN": (np.full((8, 8, 8), np.nan, np.float32), "NaN"),
+    "infinity": (np.full((8, 8, 8), np.inf, np.float32), "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SCANS)
+def test_bad_scans(folder: Path, tmp_path: Path, kind: str) -> None:
+    array, message = BAD_SCANS[kind]
+    scan, out = save_scan(tmp_path / "scan.nii.gz", array), tmp_path / "m.nii.gz"
+    refuse(run("segment", scan, "--click", "1,1,1", "-o", out, "-m", folder / "small.safetensors"), message, out)
+
+
+@pytest.mark.parametrize("scale", [0.0, np.nan])
+def test_bad_affines(folder: Path, tmp_path: Path, scale: float) -> None:
+    scan, out = save_scan(tmp_path / "scan.nii", np.zeros((8, 8, 8), np.int16)), tmp_path / "m.nii.gz"
+    raw = bytearray(scan.read_bytes())
+    raw[280:328] = np.full(12, scale, "<f4").tobytes()  # srow_x, srow_y, srow_z
+    scan.write_bytes(raw)
+    refuse(run("segment", scan, "--click", "1,1,1", "-o", out, "-m", folder / "small.safetensors"), "affine", out)
+
+
+def test_truncated_unknown_and_missing_files(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.nii.gz"
+    whole = (folder / "synthetic_scan.nii.gz").read_bytes()
+    for name, content, message in (
+        ("cut.nii.gz", whole[: len(whole) // 2], "cut.nii.gz"),
+        ("not.nii.gz", b"hello", "not.nii.gz"),
+        ("scan.jpg", b"hello", ".nii.gz"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        refuse(run("segment", tmp_path / name, "--click", "1,1,1", "-o", out), message, out)
+    refuse(run("segment", tmp_path / "none.nii.gz", "--click", "1,1,1", "-o", out), "none.nii.gz", out)
+
+
+@pytest.mark.parametrize(
+    ("more", "click", "message"),
+    [
+        ((), "48,0,0", "valid voxel indices: x 0 to 47, y 0 to 49, z 0 to 35"),
+        ((), "-1,0,0", "valid voxel indices"),
+        ((), "1,2", "three whole numbers, such as 120,88,45"),
+        ((), "a,b,c", "three whole numbers"),
+        ((), None, "Give --click X,Y,Z"),
+        (("--click-mm", "1e6,0,0"), None, "lies outside the scan, which spans"),
+        (("--click-mm", "nan,0,0"), None, "three RAS millimetres"),
+        (("--device", "abacus"), "1,1,1", "try --device cpu"),
+        (("--precision", "float8"), "1,1,1", "not one of float32"),
+        (("--base", "x.safetensors"), "1,1,1", "takes no base"),
+    ],
+)
+def test_bad_requests(folder: Path, tmp_path: Path, more: tuple[str, ...], click: str | None, message: str) -> None:
+    out = tmp_path / "m.nii.gz"
+    clicks = () if click is None else (f"--click={click}",)
+    refuse(segment(folder, out, *clicks, *more, click=None), message, out)
+
+
+def test_bad_outputs(folder: Path, tmp_path: Path) -> None:
+    refuse(segment(folder, tmp_path / "m.jpg"), ".nii.gz", tmp_path / "m.jpg")
+    refuse(segment(folder, tmp_path / "none" / "m.nii.gz"), "does not exist", tmp_path / "m.nii.gz")
+    out = tmp_path / "m.nii.gz"
+    refuse(segment(folder, out, "--picture", tmp_path / "p.xyz"), ".png", out, tmp_path / "p.xyz")
+    refuse(segment(folder, out, "--probability", out), "two results would go to one file", out)
+
+
+def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
+    truth, out = save_scan(tmp_path / "truth.nii.gz", np.ones((8, 8, 8), np.uint8)), tmp_path / "m.nii.gz"
+    refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits the size of files, as POSIX knows it")
+def test_a_full_disk_leaves_the_old_file(folder: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: the write fails where it would on a full one."""
+    out = tmp_path / "m.nii.gz"
+    out.write_bytes(b"old")
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)); from palpate.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "segment", str(folder / "synthetic_scan.nii.gz"), "--click", "20,25,18"]
+    command += ["-o", str(out), "--model", str(folder / "small.safetensors")]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 2, said.stderr
+    assert "cannot write" in said.stderr
+    assert out.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.nii.gz"]
+
+
+class Attack:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (str(self.mark),))
+
+
+def test_bad_models(folder: Path, tmp_path: Path) -> None:
+    out, mark = tmp_path / "m.nii.gz", tmp_path / "mark"
+    (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Attack(mark)))
+    torch.save({"state": Attack(mark)}, tmp_path / "evil.pth")
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    scan = folder / "synthetic_scan.nii.gz"
+    for name, message in (
+        ("none", "neither a file nor a bundled name"),
+        (tmp_path / "evil.safetensors", "not a Palpate model"),
+        (tmp_path / "foreign.safetensors", "palpate import"),
+    ):
+        refuse(run("segment", scan, "--click", "20,25,18", "-o", out, "--model", name), message, out)
+        refuse(run("info", name), message)
+    imported = tmp_path / "evil.out.safetensors"
+    refuse(run("import", tmp_path / "evil.pth", "-o", imported), "would run code", imported)
+    refuse(run("import", tmp_path / "evil.pth", "-o", tmp_path / "x.pth"), "ends in .safetensors")
+    assert not mark.exists()
+
+
+def test_info(folder: Path) -> None:
+    shown = run("info", folder / "small.safetensors").output
+    for part in ("parameters", "crop", "normalisation", "origin: a test", "width: 48"):
+        assert part in shown
+    assert json.loads(run("info", folder / "small.safetensors", "--json").output)["name"] == "small"
+
+
+def test_phantom(tmp_path: Path) -> None:
+    result = run("phantom", tmp_path / "demo", "--seed", "1", "--site", "lung", "--diameter", "20", "--json")
+    record = json.loads(result.output)
+    lesion = np.asarray(nib.load(record["lesion"]).dataobj)
+    assert lesion[tuple(record["click"])] == 1
+    assert record["synthetic"]
+    refuse(run("phantom", tmp_path / "demo", "--site", "brain"), "brain")
