@@ -2,26 +2,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# PyTorch goes first and by version: left to the resolver, a CPU-only machine may get the newest build and with it
-# gigabytes of CUDA packages. On a machine with a GPU: make setup TORCH=torch
+# PyTorch goes first and by version: left to the resolver, a plain `torch` is whatever is newest that day, and may bring
+# gigabytes of CUDA packages along. Another build: make setup TORCH=torch==2.13.0+cpu, or the path of a wheel.
 TORCH ?= torch==2.13.0
 READY := $(VENV)/.ready
+UNFINISHED := $(VENV)/.unfinished
 DEMO ?= demo
 
 .PHONY: setup demo test lint format clean
 
 setup: $(READY)
 
+# Done once, and again when pyproject.toml changes. A setup that was cut short leaves its mark, and the next starts anew.
 $(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Palpate needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(if $(wildcard $(UNFINISHED)),--clear) $(VENV)
+	touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
-	touch $@
+	mv $(UNFINISHED) $@
 
 # A synthetic scan, or your own: make demo SCAN=scan.nii.gz CLICK=120,88,45
 demo: $(READY)
-	@$(BIN)/python examples/demo.py --folder $(DEMO) $(if $(SCAN),--scan "$(SCAN)" --click "$(CLICK)")
+	@$(BIN)/python examples/demo.py --folder "$(DEMO)" $(if $(SCAN),--scan "$(SCAN)") $(if $(CLICK),--click "$(CLICK)")
 
 test: lint
 	$(BIN)/python -m pytest --durations=10
@@ -35,5 +39,6 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Generated folders by their own names: $(VENV) and $(DEMO) may have been pointed at something precious.
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

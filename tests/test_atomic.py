@@ -67,3 +67,16 @@ def test_a_folder_without_permission_is_refused(public_folder: Path) -> None:
         public_folder.chmod(0o555)
     with pytest.raises(OutputError, match="no permission in"):
         check_writable(public_folder / "mask.nii")
+
+
+def test_a_result_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    """Some writers make files that only their owner can read."""
+    ordinary = tmp_path / "ordinary"
+    ordinary.write_text("x")
+    for mode in (None, 0o640):
+        with replacing(tmp_path / "result") as (staged,):
+            staged.write_text("new")
+            staged.chmod(0o600)
+        expected = ordinary.stat().st_mode & 0o777 if mode is None else mode
+        assert (tmp_path / "result").stat().st_mode & 0o777 == expected
+        (tmp_path / "result").chmod(0o640)  # an old file's own mode is kept

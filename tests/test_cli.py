@@ -86,7 +86,7 @@ def test_millimetres_and_indices_are_one_place(folder: Path, tmp_path: Path) -> 
     by_mm = json.loads(segment(folder, tmp_path / "b.nii.gz", f"--click-mm={mm}", "--json", click=None).stdout)
     assert by_mm["clicks"] == by_index["clicks"]
     masks = [np.asarray(nib.load(tmp_path / f"{n}.nii.gz").dataobj) for n in "ab"]
-    assert np.array_equal(*masks)
+    assert np.array_equal(masks[0], masks[1])
 
 
 def test_an_empty_mask_is_said_and_saved(folder: Path, tmp_path: Path) -> None:

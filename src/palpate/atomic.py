@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +46,11 @@ def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         folder = Path(tempfile.mkdtemp(prefix=".palpate-", dir=targets[0].parent))
         staged = tuple(folder / target.name for target in targets)
         yield staged
-        for part in staged:
+        for part, target in zip(staged, targets, strict=True):
             with part.open("rb") as file:
                 os.fsync(file.fileno())
+            # Some writers make files that only their owner can read; a result has the mode any new file would.
+            part.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
         for part, target in zip(staged, targets, strict=True):
             part.replace(target)
     except OSError as error:
@@ -58,3 +61,10 @@ def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The permissions that new files lack; it can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -152,6 +152,7 @@ def segment(
             from .formats import read
 
             volume = read(scan, series=series)
+        _check_outputs(output, probability, picture, volume)
         clicks = _clicks(volume, click or [], click_mm or [])
         known = _truth(truth, volume)
         with console.step("load", f"loading {model}"):
@@ -180,16 +181,16 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _check_outputs(output: Path, probability: Path | None, picture: Path | None) -> None:
-    """Refuse, before any work, results that could not be written."""
-    from .atomic import check_writable
+def _check_outputs(output: Path, probability: Path | None, picture: Path | None, scan: Volume | None = None) -> None:
+    """Refuse, before any work, results that could not be written (or not in that format, once the scan is known)."""
     from .formats import check_output
+    from .pictures import check_picture
 
-    check_output(output)
-    if probability is not None:
-        check_output(probability)
+    for path in (output, probability):
+        if path is not None:
+            check_output(path, scan)
     if picture is not None:
-        check_writable(picture)
+        check_picture(picture)
     named = [path.resolve() for path in (output, probability, picture) if path is not None]
     if len(set(named)) < len(named):
         raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")

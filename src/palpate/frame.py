@@ -129,7 +129,7 @@ class Frame:
     to_scan: FloatArray
 
     @classmethod
-    def centred(cls, grid: Grid, centre: Sequence[float], preprocessing: Preprocessing) -> Frame:
+    def centred(cls, grid: Grid, centre: npt.ArrayLike, preprocessing: Preprocessing) -> Frame:
         """The crop whose middle voxel (index size // 2) lies on scan index `centre`, turned to the patient's axes.
 
         Each crop axis runs along the scan axis nearest to it, so that a straight crop never mixes an oblique
@@ -192,11 +192,11 @@ class Frame:
         """Scan index (x, y, z) to crop index (d, h, w), float64 `[4, 4]`."""
         return np.asarray(np.linalg.inv(self.to_scan), dtype=np.float64)
 
-    def crop_index(self, scan_index: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
+    def crop_index(self, scan_index: npt.ArrayLike) -> FloatArray:
         """Scan indices `[..., 3]` (x, y, z) to crop positions `[..., 3]` (d, h, w)."""
         return np.asarray(scan_index, dtype=np.float64) @ self.from_scan[:3, :3].T + self.from_scan[:3, 3]
 
-    def scan_index(self, crop_index: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
+    def scan_index(self, crop_index: npt.ArrayLike) -> FloatArray:
         """Crop positions `[..., 3]` (d, h, w) to scan indices `[..., 3]` (x, y, z)."""
         return np.asarray(crop_index, dtype=np.float64) @ self.to_scan[:3, :3].T + self.to_scan[:3, 3]
 

@@ -1,6 +1,5 @@
 """The released program's own numbers, at full size: vit_b, 128³, float32."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ def watch(network: Network, seen: Arrays) -> None:
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrays]:
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
     """All of the golden file's arrays, by one import from the command line and one forward pass."""
     folder = tmp_path_factory.mktemp("parity")
     checkpoint, model = folder / "last.pth.tar", folder / "release.safetensors"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import replacing
+from ..atomic import check_writable, replacing
 from ..errors import OutputError, ScanError
 from ..prompts import Click
 from ..volume import Mask, Volume
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ENDINGS", "Plane", "lesion_picture", "lesion_planes", "save_picture"]
+__all__ = ["ENDINGS", "Plane", "check_picture", "lesion_picture", "lesion_planes", "save_picture"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
@@ -81,11 +81,20 @@ def save_picture(figure: Figure, path: str | Path) -> None:
     Raises:
         OutputError: another ending, a missing folder, no permission, or a full disk; an old file is left intact.
     """
+    with replacing(check_picture(path)) as (staged,):
+        figure.savefig(staged, dpi=figure.dpi, facecolor=figure.get_facecolor())
+
+
+def check_picture(path: str | Path) -> Path:
+    """The path, if a picture can be saved there; asked before long work.
+
+    Raises:
+        OutputError: an ending that is no picture's, a missing folder, or no permission.
+    """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise OutputError(f"cannot write {path}: a picture's name ends in one of {', '.join(ENDINGS)}")
-    with replacing(path) as (staged,):
-        figure.savefig(staged, dpi=figure.dpi, facecolor=figure.get_facecolor())
+    return check_writable(path)
 
 
 def _draw(axes: Axes, plane: Plane, window: tuple[float, float]) -> None:

@@ -1,0 +1,97 @@
+"""palpate-tiny on real scans that it never trained on, and on DICOM as on NIfTI."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import palpate
+from palpate.evaluation import dice, one_click
+from palpate.phantom import make_phantom
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> palpate.Predictor:
+    return palpate.Predictor("palpate-tiny", "cpu")
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    """The training script, for its split."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("train_tiny", ROOT / "benchmarks" / "train_tiny.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.path.remove(str(ROOT / "benchmarks"))
+    return module
+
+
+def test_it_says_what_it_is() -> None:
+    provenance = palpate.load("palpate-tiny").provenance
+    assert provenance.licence == "CC BY-SA 4.0"
+    assert "not a medical device" in provenance.notice
+    assert len(provenance.data) == 3
+    (figures,) = provenance.figures.values()
+    logged = [json.loads(line) for line in (ROOT / "benchmarks" / "test_looks.jsonl").read_text().splitlines()]
+    assert figures in [look["table"] for look in logged], "every look at a test split is logged"
+
+
+def test_it_finds_a_synthetic_lesion(predictor: palpate.Predictor) -> None:
+    """A phantom is no patient: far from the training data, but the liver's lesion is plain to see."""
+    made = make_phantom()
+    predictor.set_volume(made.volume)
+    assert dice(predictor.predict([made.click]).mask.full(), made.lesion.full()) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cohort", "scans", "least"), [("hippocampus", 12, 0.84), ("lung_nodules", 40, 0.70)])
+def test_validation_patients(
+    data: Path, predictor: palpate.Predictor, script: Any, cohort: str, scans: int, least: float
+) -> None:
+    """The test split is for figures, each look at it logged; tests look at validation."""
+    listed = script.scans_of(data, cohort, "validation")[:scans]
+    results = one_click(predictor, ((scan.name, *scan.load()) for scan in listed))
+    assert np.mean([result.dice for result in results]) > least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patient", ["STS_002", "STS_008", "STS_019"])
+@pytest.mark.parametrize("modality", ["CT", "MR_T1", "PET"])
+def test_dicom_and_nifti_give_one_mask(data: Path, predictor: palpate.Predictor, patient: str, modality: str) -> None:
+    slices = palpate.read(data / "dicom" / patient / modality / "image")
+    twin = palpate.read(data / "sarcoma" / "imagesTr" / f"{patient}_{modality}.nii.gz")
+    lesion = palpate.read(data / "sarcoma" / "labelsTr" / f"{patient}_{modality}.nii.gz").array > 0
+    assert slices.grid.same_as(twin.grid, tolerance=1e-2)
+    places = np.argwhere(lesion)
+    mm = twin.grid.to_mm(places[len(places) // 2]).tolist()
+    masks = []
+    for volume in (slices, twin):
+        predictor.set_volume(volume)
+        masks.append(predictor.predict([palpate.Click.at_mm(volume.grid, mm)]).mask.full())
+    assert masks[0].any()
+    # Affines differ by float32's rounding, so a voxel whose probability is 0.5 to five digits may fall either way.
+    assert np.count_nonzero(masks[0] != masks[1]) <= 1e-4 * np.count_nonzero(masks[1]) + 1
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--folder", str(tmp_path / "demo")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "synthetic scan" in said.stdout
+    assert "Dice against the known mask" in said.stdout
+    assert (tmp_path / "demo" / "lesion.nii.gz").exists()
+    assert (tmp_path / "demo" / "lesion.png").exists()
+    own = str(tmp_path / "demo" / "synthetic_scan.nii.gz")
+    subprocess.run([*command, "--scan", own, "--click", "40,60,40"], capture_output=True, check=True)
+    alone = subprocess.run([*command, "--scan", own], capture_output=True, text=True, check=False)
+    assert alone.returncode == 2
+    assert "needs a click" in alone.stderr
