@@ -16,6 +16,7 @@ setup: $(READY)
 # Done once, and again when pyproject.toml changes. A setup that was cut short leaves its mark, and the next starts anew.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Palpate needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	mkdir -p $(VENV) && touch $(UNFINISHED)
 	$(PYTHON) -m venv $(if $(wildcard $(UNFINISHED)),--clear) $(VENV)
 	touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet --upgrade pip

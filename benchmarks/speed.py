@@ -30,6 +30,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from oracles import explicit_attention, unfolded_embedding
 from palpate.model import SIZES, Network, NetworkConfig
+from palpate.model.attention import WindowAttention
+from palpate.model.encoder import Block
 from palpate.predictor import Predictor
 from palpate.prompts import Click
 from palpate.training import dice_cross_entropy
@@ -132,9 +134,14 @@ class Bench:
         edge = self.crop // self.config.token_voxels
         return torch.randn(1, edge, edge, edge, self.config.width, device=self.device)
 
+    def _attention(self) -> WindowAttention:
+        block = self.network.encoder.blocks[0]
+        assert isinstance(block, Block)
+        return block.attn
+
     def attention_fused(self) -> tuple[float, float]:
         """Attention of one shifted block, a few windows at a time."""
-        tokens, layer = self._windows(), self.network.encoder.blocks[0].attn
+        tokens, layer = self._windows(), self._attention()
         plan = layer.plan(tokens.shape[1:4])
         with torch.inference_mode(), self.arithmetic():
             plan.apply(tokens, layer)
@@ -142,7 +149,7 @@ class Bench:
 
     def attention_explicit(self) -> tuple[float, float]:
         """The same with the whole score matrix in memory."""
-        tokens, layer = self._windows(), self.network.encoder.blocks[0].attn
+        tokens, layer = self._windows(), self._attention()
         plan = layer.plan(tokens.shape[1:4])
         rows = tokens.flatten(0, 3)[plan.tokens(tokens.device)]
         with torch.inference_mode():
@@ -286,11 +293,8 @@ def help_time() -> list[str]:
 def processor() -> str:
     """The processor's name and the threads at work."""
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
@@ -313,6 +317,7 @@ def main() -> None:
         "# Speed",
         "",
         f"Measured {datetime.date.today()} by `python benchmarks/speed.py` on {on}; torch {torch.__version__}.",
+        "The ratio is a step's time over what its arithmetic would take at the machine's matrix-product rate.",
         "",
     ]
     lines += measure(arguments, arguments.size, arguments.crop, arguments.train_crop)

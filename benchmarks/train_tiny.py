@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +27,11 @@ from palpate.cohort.sampling import Augmentation, CropSampler, Labelled
 from palpate.evaluation import bootstrap_interval, one_click
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.model import SIZES, Network
+from palpate.phantom import Phantom, make_phantom
 from palpate.predictor import Predictor
+from palpate.simulation import counted_rng
 from palpate.training import Recipe, train
+from speed import processor
 
 SHARES = {"hippocampus": 0.4, "lung_nodules": 0.45, "sarcoma": 0.15}
 PREPROCESSING = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
@@ -42,15 +44,8 @@ DATA = (
     "soft-tissue sarcoma: Image Biomarker Standardisation Initiative, from Vallières et al. (CT, T1 MR, FDG-PET), "
     "CC BY 3.0, doi 10.7937/K9/TCIA.2015.7GO2GSKS; patients 001-014 train, 015-017 validation, 018-020 test",
 )
+SYNTHETIC_SHARE = 0.25
 VALIDATED = 40  # scans of a cohort that are looked at while training: the first, by name
-
-
-def machine() -> str:
-    """The processor, and how many threads work."""
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def patient_of(cohort: str, name: str) -> str:
@@ -69,6 +64,21 @@ def part_of(cohort: str, name: str) -> str:
 def kind_of(cohort: str, name: str) -> str:
     """What a scan's figure is counted under: the cohort, and for sarcoma the modality."""
     return f"sarcoma {name.split('_', 2)[2]}" if cohort == "sarcoma" else cohort
+
+
+def synthetic(count: int, first: int) -> Iterator[Phantom]:
+    """Phantoms of seeds `first` to `first + count`: small to large lesions in three organs, several spacings."""
+    for seed in range(first, first + count):
+        rng = counted_rng(seed, "synthetic cohort")
+        plane, slices = rng.uniform(1.1, 1.8), rng.uniform(1.1, 3.0)
+        yield make_phantom(
+            shape=(112, 112, round(200 / slices)),
+            spacing=(plane, plane, slices),
+            seed=seed,
+            site=("liver", "lung", "kidney")[seed % 3],
+            lesion_diameter_mm=float(np.exp(rng.uniform(np.log(7), np.log(34)))),
+            noise_hu=float(rng.uniform(4, 25)),
+        )
 
 
 def scans_of(data: Path, cohort: str, part: str) -> list[LabelledScan]:
@@ -99,10 +109,22 @@ def run_training(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
-    network = Network(SIZES["tiny"])
-    recipe = Recipe(steps=arguments.steps, batch=arguments.batch, precision=arguments.precision, seed=arguments.seed)
+    network = load(arguments.init).network if arguments.init else Network(SIZES["tiny"])
+    recipe = Recipe(
+        steps=arguments.steps,
+        batch=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        precision=arguments.precision,
+        seed=arguments.seed,
+    )
     cohorts = [[Labelled(*scan.load()) for scan in scans_of(arguments.data, cohort, "train")] for cohort in SHARES]
-    sampler = CropSampler(cohorts, list(SHARES.values()), PREPROCESSING, Augmentation(), arguments.seed)
+    shares = list(SHARES.values())
+    if arguments.synthetic:
+        cohorts.append([Labelled(m.volume, m.lesion.full()) for m in synthetic(arguments.synthetic, first=1000)])
+        shares.append(SYNTHETIC_SHARE)
+    held_out = [(f"synthetic {m.title}", m.volume, m.lesion.full()) for m in synthetic(12, first=500)]
+    augmentation = Augmentation(hide=arguments.hide, fill=arguments.fill)
+    sampler = CropSampler(cohorts, shares, PREPROCESSING, augmentation, arguments.seed)
     log = (out / "log.jsonl").open("a")
 
     def tell(**row: object) -> None:
@@ -123,12 +145,16 @@ def run_training(arguments: argparse.Namespace) -> None:
             bundle.save(out / "model.safetensors")
             predictor = Predictor(bundle, device=arguments.device)
             rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
+            rows += [("synthetic", name, value) for name, _, value in one_click(predictor, held_out)]
             tell(step=step, validation=means(rows))
 
-    tell(started=str(datetime.datetime.now(datetime.UTC)), machine=machine(), torch=torch.__version__)
+    tell(started=str(datetime.datetime.now(datetime.UTC)), machine=processor(), torch=torch.__version__)
     tell(
         scans=[len(c) for c in cohorts],
         recipe=recipe.model_dump(),
+        augmentation=augmentation.model_dump(),
+        init=arguments.init,
+        synthetic=arguments.synthetic,
         parameters=sum(p.numel() for p in network.parameters()),
     )
     train(network, sampler, recipe, report, arguments.device)
@@ -191,6 +217,11 @@ def main() -> None:
     training.add_argument("--out", type=Path, required=True)
     training.add_argument("--steps", type=int, default=4500)
     training.add_argument("--batch", type=int, default=4)
+    training.add_argument("--learning-rate", type=float, default=1e-3)
+    training.add_argument("--init", help="go on from this model instead of from nothing")
+    training.add_argument("--synthetic", type=int, default=0, help="how many phantoms to mix in")
+    training.add_argument("--hide", type=float, default=0.0, help="see cohort.sampling.Augmentation")
+    training.add_argument("--fill", type=float, default=0.0, help="see cohort.sampling.Augmentation")
     training.add_argument("--precision", default="bfloat16")
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--device", default="cpu")

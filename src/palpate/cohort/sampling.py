@@ -30,6 +30,8 @@ class Augmentation(BaseModel):
     gain: float = Field(0.2, ge=0, description="largest relative change of contrast after normalisation")
     offset: float = Field(0.2, ge=0, description="largest change of brightness, in standard deviations")
     noise: float = Field(0.1, ge=0, description="largest deviation of added noise")
+    hide: float = Field(0.0, ge=0, le=1, description="how often all but a box around the crop's middle is hidden")
+    fill: float = Field(0.0, ge=0, le=1, description="how often what lies outside a scan is filled from another scan")
 
 
 class Example(NamedTuple):
@@ -86,10 +88,14 @@ class CropSampler:
         scan = cohort[int(rng.integers(len(cohort)))]
         frame, kept = self._frame(scan, random_clicks(scan.lesion, clicks, rng), rng)
         values, inside = frame.extract(scan.volume.array)
+        share, _ = frame.extract(scan.lesion)
+        if rng.random() < self.augmentation.hide:
+            inside = inside & self._box(rng)
+        truth = ((share > 0.5) & inside).long()
+        if rng.random() < self.augmentation.fill:
+            values, inside = self._fill(values, inside, rng)
         image = self.preprocessing.normalisation.apply(values, inside)
         image = self._disturb(image, rng) * inside
-        share, _ = frame.extract(scan.lesion)
-        truth = ((share > 0.5) & inside).long()
         return Example(image[None], truth, frame.points(kept)[0])
 
     def batch(self, start: int, size: int, clicks: int) -> Example:
@@ -103,6 +109,33 @@ class CropSampler:
         clicks = [click if near.holds(click, self.preprocessing.margin) else clicks[0] for click in clicks]
         frame = Frame.following(scan.volume.grid, clicks, self.preprocessing)
         return frame.moved(self._motion(rng)), clicks
+
+    def _box(self, rng: np.random.Generator) -> Tensor:
+        """A box around the crop's middle, bool `[D, H, W]`: a scan cut as tightly as some cohorts are.
+
+        Without it, how much of a crop lies inside its scan tells the cohort, and so how large a lesion to draw.
+        """
+        box = torch.zeros(self.preprocessing.crop, dtype=torch.bool)
+        low, high = (rng.uniform(0.05, 0.5, 3) for _ in range(2))
+        d, h, w = (
+            slice(round(n * (0.5 - a)), round(n * (0.5 + b)) + 1)
+            for n, a, b in zip(self.preprocessing.crop, low, high, strict=True)
+        )
+        box[d, h, w] = True
+        return box
+
+    def _fill(self, values: Tensor, inside: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """What lies outside the scan, from anywhere in another, brought to the same mean and deviation."""
+        cohort = self.cohorts[int(rng.integers(len(self.cohorts)))]
+        other = cohort[int(rng.integers(len(cohort)))].volume
+        centre = [int(rng.integers(n)) for n in other.shape]
+        strange, there = Frame.centred(other.grid, centre, self.preprocessing).extract(other.array)
+        new = there & ~inside
+        if int(inside.sum()) < 2 or int(new.sum()) < 2:
+            return values, inside
+        ratio = values[inside].std() / strange[new].std().clamp_min(1e-6)
+        matched = (strange - strange[new].mean()) * ratio + values[inside].mean()
+        return torch.where(new, matched, values), inside | new
 
     def _motion(self, rng: np.random.Generator) -> FloatArray:
         settings = self.augmentation
