@@ -98,16 +98,20 @@ def test_an_empty_mask_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
 
 
 def test_geometry_warnings_are_printed(folder: Path, tmp_path: Path) -> None:
-    image = nib.load(folder / "synthetic_scan.nii.gz")
-    shifted = np.array(image.affine)
-    shifted[0, 3] += 30
-    image.set_qform(shifted, code=1)
-    nib.save(image, tmp_path / "scan.nii.gz")
-    result = run(
+    for name in ("scan", "lesion"):
+        image = nib.load(folder / f"synthetic_{name}.nii.gz")
+        shifted = np.array(image.affine)
+        shifted[0, 3] += 30
+        image.set_qform(shifted, code=1)
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    asked = (
         "segment", tmp_path / "scan.nii.gz", "--click", "20,25,18", "-o", tmp_path / "m.nii.gz",
-        "--model", folder / "small.safetensors", "--json",
+        "--model", folder / "small.safetensors", "--truth", tmp_path / "lesion.nii.gz",
     )  # fmt: skip
-    assert "sform" in json.loads(result.stdout)["warnings"][0]
+    of_scan, of_truth = json.loads(run(*asked, "--json").stdout)["warnings"]
+    assert "scan.nii.gz: the header's sform and qform differ" in of_scan
+    assert "lesion.nii.gz: the header's sform and qform differ" in of_truth
+    assert run(*asked).stderr.splitlines() == [f"warning: {of_scan}", f"warning: {of_truth}"]
 
 
 def refuse(result: Any, message: str, *outputs: Path) -> None:
@@ -126,6 +130,7 @@ def save_scan(path: Path, array: Any, affine: Any = None) -> Path:
 
 BAD_SCANS: dict[str, tuple[Any, str]] = {
     "2-D": (np.zeros((8, 8), np.float32), "2 axes"),
+    "empty": (np.zeros((0, 8, 8), np.float32), "empty"),
     "4-D": (np.zeros((8, 8, 8, 2), np.float32), "4 axes"),
     "NaN": (np.full((8, 8, 8), np.nan, np.float32), "NaN"),
     "infinity": (np.full((8, 8, 8), np.inf, np.float32), "NaN or infinite"),
@@ -186,8 +191,18 @@ def test_bad_outputs(folder: Path, tmp_path: Path) -> None:
     refuse(segment(folder, tmp_path / "m.jpg"), ".nii.gz", tmp_path / "m.jpg")
     refuse(segment(folder, tmp_path / "none" / "m.nii.gz"), "does not exist", tmp_path / "m.nii.gz")
     out = tmp_path / "m.nii.gz"
+    (tmp_path / "folder.nii").mkdir()
+    refuse(segment(folder, tmp_path / "folder.nii"), "it is a folder")
     refuse(segment(folder, out, "--picture", tmp_path / "p.xyz"), ".png", out, tmp_path / "p.xyz")
     refuse(segment(folder, out, "--probability", out), "two results would go to one file", out)
+
+
+@pytest.mark.usefixtures("as_ordinary_user")
+def test_a_folder_without_permission(public_folder: Path) -> None:
+    """It is asked before the scan is read: this scan does not even exist."""
+    public_folder.chmod(0o555)
+    out = public_folder / "m.nii.gz"
+    refuse(run("segment", "none.nii.gz", "--click", "1,1,1", "-o", out), "no permission in", out)
 
 
 def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:

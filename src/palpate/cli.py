@@ -152,9 +152,9 @@ def segment(
             from .formats import read
 
             volume = read(scan, series=series)
+            known = _truth(truth, volume)
         _check_outputs(output, probability, picture, volume)
         clicks = _clicks(volume, click or [], click_mm or [])
-        known = _truth(truth, volume)
         with console.step("load", f"loading {model}"):
             from .bundle import load
             from .predictor import Predictor
