@@ -1,9 +1,9 @@
-"""Train palpate-tiny from nothing on three public cohorts, and measure it on its held-out patients.
+r"""Train palpate-tiny from nothing on three public cohorts, and measure it on its held-out patients.
 
     python benchmarks/train_tiny.py train DATA --out runs/stage1
-    python benchmarks/train_tiny.py train DATA --out runs/stage2 --init runs/stage1/model.safetensors --seed 1 \\
+    python benchmarks/train_tiny.py train DATA --out runs/stage2 --init runs/stage1/model.safetensors --seed 1 \
         --steps 1500 --learning-rate 5e-4 --synthetic 90 --hide 0.3 --fill 0.5 --validate-every 300
-    python benchmarks/train_tiny.py publish DATA --model runs/stage2/model.safetensors -o palpate-tiny.safetensors \\
+    python benchmarks/train_tiny.py publish DATA --model runs/stage2/model.safetensors -o palpate-tiny.safetensors \
         --training-log runs/stage1/log.jsonl runs/stage2/log.jsonl
     python benchmarks/train_tiny.py test DATA
 

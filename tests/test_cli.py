@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from palpate.cli import app
+from palpate.errors import OutputError
 from palpate.phantom import make_phantom, write_phantom
 from small import empty_bundle, small_bundle
 
@@ -226,6 +227,20 @@ def test_a_full_disk_leaves_the_old_file(folder: Path, tmp_path: Path) -> None:
     assert "cannot write" in said.stderr
     assert out.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["m.nii.gz"]
+
+
+def test_a_late_failure_leaves_nothing_new(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up between the mask and the picture: the caller sees exit code 2, and no half of a result."""
+
+    def full(*_: object) -> None:
+        raise OutputError("cannot write: no space left")
+
+    monkeypatch.setattr("palpate.pictures.save_picture", full)
+    out, old = tmp_path / "m.nii.gz", tmp_path / "p.nii.gz"
+    old.write_bytes(b"old")
+    result = segment(folder, out, "--probability", old, "--picture", tmp_path / "p.png")
+    refuse(result, "no space left", out, tmp_path / "p.png")
+    assert old.exists(), "what was there before is not taken away"
 
 
 class Attack:

@@ -213,6 +213,17 @@ def test_scans_of_one_slice_and_crops_beyond_them() -> None:
     assert frame.spread(torch.ones(16, 16, 16), volume).full().sum() > 0
 
 
+@pytest.mark.parametrize("shape", [(20, 20, 1), (1, 30, 30), (33, 1, 20), (61, 62, 63)])
+def test_scans_thinner_than_a_crop_voxel(shape: tuple[int, int, int]) -> None:
+    """Half a millimetre a voxel and four a crop voxel: blocks of eight, cut short at the scan's end or everywhere."""
+    volume = Volume(np.full(shape, 7.0, np.float32), np.diag([0.5, 0.5, 0.5, 1]))
+    for click in ((0, 0, 0), tuple(n - 1 for n in shape)):
+        frame = Frame.centred(volume.grid, click, setting(16, (4.0, 4.0, 4.0)))
+        values, inside = frame.extract(volume.array)
+        assert inside.any()
+        assert values.eq(7).all()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

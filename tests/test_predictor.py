@@ -91,6 +91,10 @@ def test_errors(scan: Volume) -> None:
         Predictor(small_bundle(), "cpu", "float8")  # type: ignore[arg-type]
     with pytest.raises(DeviceError, match="device 'abacus' is not here"):
         Predictor(small_bundle(), "abacus")
+    with pytest.raises(DeviceError, match=r"device 'meta' is not here \(it holds no numbers\)"):
+        Predictor(small_bundle(), "meta")
+    with pytest.raises(DeviceError, match="device 'hpu' is not here"):
+        Predictor(small_bundle(), "hpu")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="device 'cuda' is not here"):
             Predictor(small_bundle(), "cuda")

@@ -50,3 +50,8 @@ def test_clicks_must_be_there_and_inside() -> None:
     for index in ((5, 0, 0), (0, -1, 0)):
         with pytest.raises(PromptError, match="x 0 to 4, y 0 to 5, z 0 to 6"):
             check_inside([Click(index)], GRID)
+
+
+def test_a_place_beyond_all_integers_is_outside() -> None:
+    with pytest.raises(PromptError, match="lies outside the scan, which spans"):
+        Click.at_mm(Grid((4, 4, 4), np.eye(4)), (1e20, 0, 0))

@@ -232,7 +232,8 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
             raise ModelError(f"{path}: model format {version}, this program reads {FORMAT}; update palpate")
         return _Header.model_validate_json(text), tensors
     except (ValidationError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: its header does not describe a model: {error}") from error
+        reason = "; ".join(line.strip() for line in str(error).splitlines())[:400]
+        raise ModelError(f"{path}: its header does not describe a model: {reason}") from error
 
 
 def _frozen_part(path: Path, header: _Header, base: str | Path | Bundle | None) -> dict[str, Tensor]:

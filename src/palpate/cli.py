@@ -165,16 +165,29 @@ def segment(
             predictor.set_volume(volume)
             prediction = predictor.predict(clicks)
         with console.step("save", f"saving {output}"):
-            prediction.mask.save(output)
-            if probability is not None:
-                prediction.probability.save(probability)
-            if picture is not None:
-                from .pictures import lesion_picture, save_picture
+            from .pictures import lesion_picture, save_picture
 
-                save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), picture)
+            with _all_or_none(output, probability, picture):
+                prediction.mask.save(output)
+                if probability is not None:
+                    prediction.probability.save(probability)
+                if picture is not None:
+                    save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), picture)
         record = _record(scan, output, predictor.bundle, clicks, prediction, known)
         record |= {"probability": _text(probability), "picture": _text(picture)}
         console.result(record, _sentences(record, console.seconds))
+
+
+@contextmanager
+def _all_or_none(*paths: Path | None) -> Iterator[None]:
+    """After an error, take away the files that were new: a caller that sees exit code 2 finds no result."""
+    new = [path for path in paths if path is not None and not path.exists()]
+    try:
+        yield
+    except PalpateError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _text(path: Path | None) -> str | None:

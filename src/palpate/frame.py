@@ -265,7 +265,7 @@ def _resample(
         part = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
     level = part.to(device=device, dtype=torch.float32)[None, None]
     if (factors > 1).any():
-        kernel = factors.tolist()
+        kernel = np.minimum(factors, level.shape[2:]).tolist()  # a part thinner than a block is one block
         level = F.avg_pool3d(level, kernel, kernel, ceil_mode=True, count_include_pad=False)
     to_level = np.diag([*(1 / factors), 1.0])
     to_level[:3, 3] = -(start + (factors - 1) / 2) / factors  # a block counts at its centre

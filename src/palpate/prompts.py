@@ -40,12 +40,13 @@ class Click:
         if place.shape != (3,) or not np.isfinite(place).all():
             raise PromptError(f"a place is three RAS millimetres x, y, z, not {mm!r}")
         # A tiny lift makes a point midway between voxels fall the same way on grids that differ by rounding.
-        x, y, z = np.floor(grid.to_index(place) + 0.5 + 1e-6).astype(int).tolist()
-        if not grid.contains((x, y, z)):
+        index = np.floor(grid.to_index(place) + 0.5 + 1e-6)
+        if (index < 0).any() or (index >= grid.shape).any():
             corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape])).reshape(3, -1).T
             low, high = grid.to_mm(corners).min(axis=0), grid.to_mm(corners).max(axis=0)
             spans = ", ".join(f"{a} {lo:.1f} to {hi:.1f}" for a, lo, hi in zip(("R", "A", "S"), low, high, strict=True))
             raise PromptError(f"click at {place.tolist()} mm lies outside the scan, which spans {spans} mm (RAS)")
+        x, y, z = index.astype(int).tolist()
         return cls((x, y, z))
 
 
