@@ -3,8 +3,10 @@ r"""Train palpate-tiny from nothing on three public cohorts, and measure it on i
     python benchmarks/train_tiny.py train DATA --out runs/stage1
     python benchmarks/train_tiny.py train DATA --out runs/stage2 --init runs/stage1/model.safetensors --seed 1 \
         --steps 1500 --learning-rate 5e-4 --synthetic 90 --hide 0.3 --fill 0.5 --validate-every 300
-    python benchmarks/train_tiny.py publish DATA --model runs/stage2/model.safetensors -o palpate-tiny.safetensors \
-        --training-log runs/stage1/log.jsonl runs/stage2/log.jsonl
+    python benchmarks/train_tiny.py blend DATA runs/stage1/model.safetensors runs/stage2/model.safetensors \
+        --share 0.65 -o runs/blend.safetensors
+    python benchmarks/train_tiny.py publish DATA --model runs/blend.safetensors -o palpate-tiny.safetensors \
+        --training-log runs/stage1/log.jsonl runs/stage2/log.jsonl --blend 0.65
     python benchmarks/train_tiny.py test DATA
 
 DATA holds hippocampus/, lung_nodules/ and sarcoma/. The logs of the runs behind the model that ships are
@@ -26,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from palpate.bundle import Bundle, Provenance, load
@@ -38,6 +41,7 @@ from palpate.phantom import Phantom, make_phantom
 from palpate.predictor import Predictor
 from palpate.simulation import counted_rng
 from palpate.training import Recipe, train
+from palpate.volume import Volume
 from speed import processor
 
 SHARES = {"hippocampus": 0.4, "lung_nodules": 0.45, "sarcoma": 0.15}
@@ -129,7 +133,7 @@ def run_training(arguments: argparse.Namespace) -> None:
     if arguments.synthetic:
         cohorts.append([Labelled(m.volume, m.lesion.full()) for m in synthetic(arguments.synthetic, first=1000)])
         shares.append(SYNTHETIC_SHARE)
-    held_out = [(f"synthetic {m.title}", m.volume, m.lesion.full()) for m in synthetic(12, first=500)]
+    held_out = held_out_phantoms()
     augmentation = Augmentation(hide=arguments.hide, fill=arguments.fill)
     sampler = CropSampler(cohorts, shares, PREPROCESSING, augmentation, arguments.seed)
     log = (out / "log.jsonl").open("a")
@@ -196,6 +200,25 @@ def run_test(arguments: argparse.Namespace) -> None:
     figures(Predictor(load(arguments.model), device=arguments.device), arguments)
 
 
+def run_blend(arguments: argparse.Namespace) -> None:
+    """Average the weights of two stages, tensor by tensor, and validate (Wortsman et al., arXiv 2109.01903)."""
+    first, second = load(arguments.first), load(arguments.second)
+    state = second.network.state_dict()
+    blended = {k: torch.lerp(v, state[k], arguments.share) for k, v in first.network.state_dict().items()}
+    second.network.load_state_dict(blended)
+    predictor = Predictor(second, device=arguments.device)
+    rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
+    rows += [("synthetic", name, value) for name, _, value in one_click(predictor, held_out_phantoms())]
+    print(json.dumps({"share": arguments.share, "validation": means(rows)}), flush=True)
+    if arguments.output:
+        second.save(arguments.output)
+
+
+def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
+    """Twelve phantoms that no training sees: name, scan and lesion."""
+    return [(m.title, m.volume, m.lesion.full()) for m in synthetic(12, first=500)]
+
+
 def settings_of(log: Path) -> dict[str, object]:
     """The settings that a training run wrote at the head of its log."""
     rows = (json.loads(line) for line in log.read_text().splitlines())
@@ -216,7 +239,12 @@ def run_publish(arguments: argparse.Namespace) -> None:
             "licence": "CC BY-SA 4.0",
             "data": DATA,
             "figures": {f"{arguments.part} patients, one random click a scan, native grid, seeds 0-4": table},
-            "recipe": {"shares": SHARES, "synthetic share": SYNTHETIC_SHARE, "stages": stages},
+            "recipe": {
+                "shares": SHARES,
+                "synthetic share": SYNTHETIC_SHARE,
+                "stages": stages,
+                "blend": arguments.blend,
+            },
             "notice": "Research software, not a medical device; not for diagnosis or treatment.",
         }
     )
@@ -248,6 +276,15 @@ def main() -> None:
     publishing.set_defaults(run=run_publish)
     publishing.add_argument("-o", "--output", type=Path, required=True)
     publishing.add_argument("--training-log", type=Path, nargs="+", required=True, help="log.jsonl of each stage")
+    publishing.add_argument("--blend", type=float, help="the share of the second stage that `blend` was given")
+    blending = commands.add_parser("blend", help="average the weights of two stages, and validate")
+    blending.set_defaults(run=run_blend)
+    blending.add_argument("data", type=Path)
+    blending.add_argument("first")
+    blending.add_argument("second")
+    blending.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
+    blending.add_argument("-o", "--output", type=Path)
+    blending.add_argument("--device", default="cpu")
     for command in (testing, publishing):
         command.add_argument("data", type=Path)
         command.add_argument("--model", default="palpate-tiny")
