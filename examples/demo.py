@@ -17,7 +17,9 @@ PALPATE = [sys.executable, "-m", "palpate.cli"]
 
 def synthetic(folder: Path) -> list[str]:
     """Write a synthetic scan into `folder`; what to tell `palpate segment` about it."""
-    said = subprocess.run([*PALPATE, "phantom", str(folder), "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    # A nodule in a lung: what palpate-tiny knows best among the lesions that a phantom can have.
+    command = [*PALPATE, "phantom", str(folder), "--site", "lung", "--diameter", "28", "--json"]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     made = json.loads(said.stdout)
     click = ",".join(map(str, made["click"]))
     print(f"synthetic scan: {made['scan']}, clicked at voxel {click}")
