@@ -124,6 +124,7 @@ def test_under_the_compiler(config: NetworkConfig) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own imports, torch 2.13
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_under_inductor() -> None:
     network = small(DETAILED)
