@@ -44,12 +44,16 @@ def test_a_further_click_in_the_crop_encodes_nothing(scan: Volume) -> None:
 
 
 def test_the_network_is_left_as_it_was(scan: Volume) -> None:
+    """Training validates with the network it trains: neither its mode nor its answer may depend on the other."""
     bundle = small_bundle()
-    bundle.network.train()
-    predictor = Predictor(bundle, "cpu")
-    predictor.set_volume(scan)
-    predictor.predict([Click((30, 30, 20))])
-    assert bundle.network.training
+    answers = []
+    for training in (True, False):
+        bundle.network.train(training)
+        predictor = Predictor(bundle, "cpu")
+        predictor.set_volume(scan)
+        answers.append(predictor.predict([Click((30, 30, 20))]).probability.full())
+        assert bundle.network.training is training
+    assert np.array_equal(answers[0], answers[1])
 
 
 def test_progress_is_told_block_by_block(scan: Volume) -> None:

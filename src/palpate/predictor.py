@@ -85,11 +85,8 @@ class Predictor:
         check_inside(clicks, self._volume.grid)
         frame = Frame.following(self._volume.grid, clicks, self.bundle.preprocessing)
         features = self._encoded(frame, self._volume)
-        training = self.network.training
-        self.network.eval()
         with torch.inference_mode(), self._arithmetic():
             logits = self.network.decode(features, frame.points(clicks).to(self.device))
-        self.network.train(training)
         probability = frame.spread(logits[0].float().softmax(dim=0)[1], self._volume)
         return Prediction(probability.threshold(), probability, frame)
 
