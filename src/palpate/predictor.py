@@ -40,7 +40,7 @@ class Predictor:
 
     Args:
         model: a bundle in memory, a bundled model's name, or a file.
-        device: "cpu", "cuda", "cuda:1", "mps", ... or "auto": a CUDA device where there is one.
+        device: "cpu", "cuda", "cuda:1", ... or "auto": a CUDA device where there is one.
         precision: arithmetic of the network; the weights stay in float32.
 
     Attributes:
