@@ -28,44 +28,44 @@ CROP_AXES = ((2, +1), (1, -1), (0, -1))
 EDGE = 1e-3  # voxels by which a place may overrun the scan's border and still count as inside: rounding, not distance
 
 
-class ClipZScore(BaseModel):
-    """Clip to fixed intensities, subtract a mean, divide by a deviation: for CT, whose numbers mean one thing."""
+class Clip(BaseModel):
+    """What every normalisation has: two bounds, in order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must lie below high {self.high}")
+        return self
+
+
+class ClipZScore(Clip):
+    """Clip to fixed intensities, subtract a mean, divide by a deviation: for CT, whose numbers mean one thing."""
+
     kind: Literal["clip_z_score"] = "clip_z_score"
     low: float = Field(description="intensity below which all is the same")
     high: float = Field(description="intensity above which all is the same")
     mean: float
     std: float = Field(gt=0)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low} must lie below high {self.high}")
-        return self
-
     def apply(self, crop: Tensor, inside: Tensor) -> Tensor:
         """The crop, normalised; zero where not `inside` the scan."""
         return ((crop.clamp(self.low, self.high) - self.mean) / self.std) * inside
 
 
-class CropPercentiles(BaseModel):
+class CropPercentiles(Clip):
     """Clip to percentiles of the crop itself, then zero mean and unit deviation.
 
     For MR, PET, and models that see several modalities. Only voxels inside the scan count, and no
     statistic needs more of the scan than the crop.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["crop_percentiles"] = "crop_percentiles"
     low: float = Field(0.5, ge=0, lt=100, description="percentile to clip at, below")
     high: float = Field(99.5, gt=0, le=100, description="percentile to clip at, above")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low} must lie below high {self.high}")
-        return self
 
     def apply(self, crop: Tensor, inside: Tensor) -> Tensor:
         """The crop, normalised; zero where not `inside` the scan, or everywhere where the crop is constant."""

@@ -42,4 +42,12 @@ def test_detail_path_reaches_single_voxels() -> None:
     levels = decoder.detail.descend(crop)
     assert [tuple(level.shape[1:]) for level in levels] == [(4, 16, 16, 16), (8, 8, 8, 8), (16, 4, 4, 4)]
     x = torch.randn(1, 4, 4, 4, 4)
-    assert decoder.detail.ascend(x, levels).shape == (1, 2, 16, 16, 16)
+    before = decoder.detail.ascend(x, levels)
+    changed = crop.clone()
+    changed[0, 0, 9, 4, 7] += 1
+    moved = (decoder.detail.ascend(x, decoder.detail.descend(changed)) - before).abs().amax(dim=1)[0]
+    # Norms of the whole crop move every voxel a little; the changed voxel's surroundings move most.
+    assert moved.shape == (16, 16, 16)
+    near = moved[7:12, 2:7, 5:10].amax()
+    assert near == moved.amax()
+    assert near > 5 * moved.median()

@@ -8,7 +8,6 @@ from palpate.cohort.sampling import Augmentation, CropSampler, Labelled
 from palpate.frame import Frame
 from palpate.model import Network
 from palpate.phantom import make_phantom
-from palpate.simulation import counted_rng
 from palpate.training import Recipe, dice_cross_entropy, train
 from palpate.training.loop import clicks_of_step, learning_rate
 from small import CONFIG, PREPROCESSING
@@ -107,4 +106,3 @@ def test_counted_rng_is_the_samplers_only_source(cohort: list[Labelled]) -> None
     before = torch.random.get_rng_state()
     sampler(cohort).example(0, 1)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert counted_rng(0, "x").integers(10**9) == counted_rng(0, "x").integers(10**9)
