@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from palpate.bundle import Bundle, describe, frozen_sha256, load, paper_preprocessing
-from palpate.errors import ModelError, OutputError
-from palpate.model import is_frozen
-from small import CONFIG, small_bundle
+from palpate.bundle import Bundle, Provenance, describe, frozen_sha256, load, paper_preprocessing, retuned
+from palpate.errors import ModelError, OutputError, SettingsError
+from palpate.model import TUNINGS, is_adapter, is_frozen
+from small import CONFIG, PREPROCESSING, small_bundle
 
 CROP, CLICK = torch.randn(1, 1, 32, 32, 32), torch.tensor([[[16, 16, 16]]])
 
@@ -19,6 +19,20 @@ CROP, CLICK = torch.randn(1, 1, 32, 32, 32), torch.tensor([[[16, 16, 16]]])
 def logits(bundle: Bundle) -> torch.Tensor:
     with torch.inference_mode():
         return bundle.network(CROP, CLICK)  # type: ignore[no-any-return]
+
+
+def trained(bundle: Bundle) -> Bundle:
+    """The bundle, with everything that a cohort tunes moved a little."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for _, parameter in bundle.network.named_tuned():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return bundle
+
+
+def imported() -> Bundle:
+    """A small network that says it came from SAM, with adapters that have learned nothing."""
+    return Bundle(small_bundle().network, PREPROCESSING, Provenance(name="sam", origin="imported from a sam_vit_b"))
 
 
 def test_a_full_model_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -41,11 +55,7 @@ def test_half_the_size_in_half_precision(tmp_path: Path) -> None:
 
 def test_an_adapter_needs_its_base_and_no_other(tmp_path: Path) -> None:
     base, other = small_bundle(0), small_bundle(1)
-    tuned = small_bundle(0)
-    with torch.no_grad():
-        for name, parameter in tuned.network.named_parameters():
-            if not is_frozen(name):
-                parameter.add_(0.01)
+    tuned = trained(small_bundle(0))
     base.save(tmp_path / "base.safetensors", dtype=torch.float32)
     path = tmp_path / "adapter.safetensors"
     tuned.save(path, adapter_only=True)
@@ -62,11 +72,114 @@ def test_an_adapter_needs_its_base_and_no_other(tmp_path: Path) -> None:
 
 def test_the_hash_is_of_the_frozen_tensors_alone() -> None:
     state = small_bundle().network.state_dict()
-    before = frozen_sha256(state)
-    assert frozen_sha256(dict(reversed(state.items()))) == before, "whatever their order"
-    assert frozen_sha256({k: v for k, v in state.items() if is_frozen(k)}) == before
+    before = frozen_sha256(state, CONFIG)
+    assert frozen_sha256(dict(reversed(state.items())), CONFIG) == before, "whatever their order"
+    assert frozen_sha256({k: v for k, v in state.items() if is_frozen(k, CONFIG)}, CONFIG) == before
     state["encoder.pos_embed"] = state["encoder.pos_embed"] + 1e-6
-    assert frozen_sha256(state) != before
+    assert frozen_sha256(state, CONFIG) != before
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_every_tuning_comes_back_from_a_whole_file(tmp_path: Path, tuning: str) -> None:
+    tuned = trained(retuned(small_bundle(), tuning))
+    tuned.save(tmp_path / "whole.safetensors")
+    back = load(tmp_path / "whole.safetensors")
+    assert back.network.config == tuned.network.config
+    assert torch.equal(logits(back), logits(tuned))
+    assert describe(back)["tuning"] == tuning
+
+
+# Largest difference of a logit, as a share of the largest logit, that storing tensors as bfloat16 (8 bits) may make.
+BFLOAT16 = 0.02
+
+
+@pytest.mark.parametrize("tuning", [tuning for tuning in TUNINGS if tuning != "full"])
+@pytest.mark.parametrize("base_tuning", ["spatial", "lora", "full"])
+def test_every_tuning_comes_back_from_an_adapter_and_a_base_of_another_kind(
+    tmp_path: Path, tuning: str, base_tuning: str
+) -> None:
+    """The base is what was imported; whatever adapters it has itself, it holds what the adapter's network froze."""
+    base = retuned(imported(), base_tuning, seed=7)
+    tuned = trained(retuned(imported(), tuning))
+    for dtype in (torch.float32, torch.bfloat16):
+        path = tmp_path / f"{dtype}.safetensors"
+        tuned.save(path, adapter_only=True, dtype=dtype)
+        back = load(path, base=base)
+        for name, value in back.network.state_dict().items():
+            exact = tuned.network.state_dict()[name]
+            as_stored = exact if is_frozen(name, tuned.network.config) else exact.to(dtype).float()
+            assert torch.equal(value, as_stored), "the base is not rounded"
+        expected = logits(tuned)
+        assert (logits(back) - expected).abs().max() <= (dtype == torch.bfloat16) * BFLOAT16 * expected.abs().max()
+        assert dtype == torch.bfloat16 or torch.equal(logits(back), expected)
+    with pytest.raises(ModelError, match=r"another base: its frozen tensors hash to .*, those of small to"):
+        load(tmp_path / "torch.float32.safetensors", base=small_bundle(1))
+
+
+def test_where_all_is_tuned_an_adapter_makes_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="small: every parameter is tuned, so an adapter would be all of it"):
+        retuned(small_bundle(), "full").save(tmp_path / "a.safetensors", adapter_only=True)
+    assert describe(retuned(small_bundle(), "full"))["frozen tensors (SHA-256)"] is None
+
+
+def test_an_adapter_looks_for_its_base_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "adapter.safetensors"
+    shipped = load("palpate-tiny")
+    tuned = trained(retuned(shipped, "lora"))
+    tuned.save(path, adapter_only=True, base_name="palpate-tiny")
+    assert torch.equal(logits(load(path)), logits(tuned))
+    small_bundle().save(path, adapter_only=True, base_name="palpate-tiny")
+    with pytest.raises(ModelError, match=r"was trained on another base \(palpate-tiny\)"):
+        load(path)
+    small_bundle().save(path, adapter_only=True, base_name="my-base")
+    with pytest.raises(
+        ModelError, match=r"needs the model it was trained on \(my-base, frozen .*--base\)\. Looked for"
+    ):
+        load(path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("adapter.safetensors", str(path)):  # never a file, least of all itself
+        small_bundle().save(path, adapter_only=True, base_name=name)
+        with pytest.raises(ModelError, match=r"give it as base \(--base\)$"):
+            load(path)
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_retuning_copies_all_that_both_have(tuning: str) -> None:
+    before = small_bundle()
+    expected = {name: value.clone() for name, value in before.network.state_dict().items()}
+    random = torch.random.get_rng_state()
+    after, again, other = (retuned(before, tuning, seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), random)
+    state = after.network.state_dict()
+    kept = expected.keys() & state.keys() - {name for name in state if is_adapter(name) and tuning == "st"}
+    assert {name for name in expected if not is_adapter(name)} <= kept
+    assert all(torch.equal(state[name], expected[name]) for name in kept)
+    fresh = [name for name in state if name not in kept]
+    bias = "encoder.blocks.0.adapter.conv.bias"  # both kinds of grid adapter have one, of one shape
+    assert tuning != "st" or not torch.equal(state[bias], expected[bias])
+    assert (fresh == []) == (tuning in ("spatial", "frozen", "full"))
+    assert all(torch.equal(state[name], again.network.state_dict()[name]) for name in fresh)
+    assert all(torch.equal(state[n], other.network.state_dict()[n]) for n in fresh) == (not fresh)
+    assert all(torch.equal(value, expected[name]) for name, value in before.network.state_dict().items())
+    assert not after.network.training
+
+
+def test_retuning_says_what_it_dropped() -> None:
+    notice = retuned(small_bundle(), "lora").provenance.notice
+    assert notice == (
+        "Retuned as lora: 24 tensors of its spatial adapters were dropped, 16 tensors of lora adapters start fresh."
+    )
+    assert retuned(small_bundle(), "spatial").provenance == small_bundle().provenance
+    with pytest.raises(SettingsError, match="no tuning choice 'Lora'; there are spatial, frozen, full, bottleneck"):
+        retuned(small_bundle(), "Lora")
+
+
+def test_full_keeps_adapters_that_have_learned() -> None:
+    """A SAM import's adapters are noise; a trained network would lose a part of itself."""
+    assert retuned(imported(), "full").network.config.adapter == "none"
+    kept = retuned(small_bundle(), "full")
+    assert kept.network.config.adapter == "spatial"
+    assert torch.equal(logits(kept), logits(small_bundle()))
 
 
 def test_what_info_shows() -> None:

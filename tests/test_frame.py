@@ -108,7 +108,7 @@ def test_outside_is_zero_after_normalisation_and_not_counted() -> None:
     array[5, 5, 5] = 300
     volume = Volume(array, np.eye(4))
     frame = Frame.around(volume.grid, [Click((1, 1, 1))], setting(16))
-    image = frame.image(volume, CropPercentiles(low=0, high=100))[0, 0]
+    image = frame.image(volume.array, CropPercentiles(low=0, high=100))[0, 0]
     _, inside = frame.extract(volume.array)
     assert not image[~inside].any()
     # The click is crop voxel 8 of 16: D runs up from z = -7 to 8, H and W down from y, x = 9 to -6.

@@ -5,9 +5,9 @@ import importlib.metadata
 import palpate
 
 NAMES = {
-    "Bundle", "Click", "DeviceError", "FormatError", "GeometryError", "GeometryWarning", "Grid", "Mask", "ModelError",
+    "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError", "GeometryWarning", "Grid", "Mask", "ModelError",
     "OutputError", "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor", "Probability", "PromptError",
-    "ScanError", "SeriesError", "Volume", "__version__", "import_foreign", "load", "read", "write",
+    "ScanError", "SeriesError", "SettingsError", "Volume", "__version__", "import_foreign", "load", "read", "write",
 }  # fmt: skip
 
 

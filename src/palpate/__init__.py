@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .bundle import Bundle, import_foreign, load
     from .errors import (
+        CohortError,
         DeviceError,
         FormatError,
         GeometryError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         PromptError,
         ScanError,
         SeriesError,
+        SettingsError,
     )
     from .formats import read, write
     from .predictor import Prediction, Predictor
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "bundle": ("Bundle", "import_foreign", "load"),
     "errors": (
+        "CohortError",
         "DeviceError",
         "FormatError",
         "GeometryError",
@@ -51,6 +54,7 @@ _ROOMS = {
         "PromptError",
         "ScanError",
         "SeriesError",
+        "SettingsError",
     ),
     "formats": ("read", "write"),
     "predictor": ("Prediction", "Predictor"),
@@ -62,6 +66,7 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "Bundle",
     "Click",
+    "CohortError",
     "DeviceError",
     "FormatError",
     "GeometryError",
@@ -79,6 +84,7 @@ __all__ = [
     "PromptError",
     "ScanError",
     "SeriesError",
+    "SettingsError",
     "Volume",
     "__version__",
     "import_foreign",

@@ -1,14 +1,15 @@
 """A model as one file: safetensors, with its shape, preprocessing and provenance in the header.
 
 Two kinds of file: a full model, and an adapter that holds what was trained and names its base by a
-SHA-256 over the base's frozen tensors. Nothing here unpickles.
+SHA-256 over the base's frozen tensors. What is frozen follows from the adapter's own tuning choice, so
+its base may have adapters of another kind, or none. Nothing here unpickles.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from . import weights
 from .atomic import replacing
 from .checkpoints import import_checkpoint
-from .errors import ModelError
+from .errors import ModelError, SettingsError
 from .frame import ClipZScore, Preprocessing
-from .model import Network, NetworkConfig, is_frozen, is_unused
+from .model import TUNINGS, Network, NetworkConfig, is_adapter, is_frozen, is_unused, tuning_of
 
 FORMAT = 1
 BUNDLED = ("palpate-tiny",)
@@ -60,6 +62,7 @@ class _Header(BaseModel):
     preprocessing: Preprocessing
     provenance: Provenance
     base: str | None = None
+    base_name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,27 +79,41 @@ class Bundle:
     preprocessing: Preprocessing
     provenance: Provenance
 
-    def save(self, path: str | Path, *, adapter_only: bool = False, dtype: torch.dtype = torch.float32) -> None:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        adapter_only: bool = False,
+        base_name: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """Write the model to one safetensors file.
 
         Args:
             path: the file, usually ending in `.safetensors`.
             adapter_only: leave out what stayed frozen, and name the base by its hash instead.
+            base_name: for an adapter, what its base is called ("sam_vit_b"), so that `load` can look for it.
             dtype: precision of the stored tensors.
 
         Raises:
+            ModelError: an adapter of a network whose every parameter is tuned.
             OutputError: the file cannot be written; an old one is left intact.
         """
-        state = self.network.state_dict()
+        config, state = self.network.config, self.network.state_dict()
+        if adapter_only and not config.has_frozen:
+            raise ModelError(
+                f"{self.provenance.name}: every parameter is tuned, so an adapter would be all of it; save it whole"
+            )
         header = _Header(
             format=FORMAT,
             kind="adapter" if adapter_only else "full",
-            network=self.network.config,
+            network=config,
             preprocessing=self.preprocessing,
             provenance=self.provenance,
-            base=frozen_sha256(state) if adapter_only else None,
+            base=frozen_sha256(state, config) if adapter_only else None,
+            base_name=base_name if adapter_only else None,
         )
-        kept = {k: v for k, v in state.items() if not (adapter_only and is_frozen(k))}
+        kept = {k: v for k, v in state.items() if not (adapter_only and is_frozen(k, config))}
         tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in kept.items()}
         with replacing(path) as (staged,):
             try:
@@ -105,10 +122,10 @@ class Bundle:
                 raise OSError(str(error)) from error
 
 
-def frozen_sha256(state: dict[str, Tensor]) -> str:
-    """A hash of the frozen tensors, sorted by name: their names, shapes and float32 values, whatever file held them."""
+def frozen_sha256(state: dict[str, Tensor], config: NetworkConfig) -> str:
+    """A hash of the tensors that `config` freezes: sorted names, shapes and float32 values, whatever file held them."""
     digest = hashlib.sha256()
-    for name in sorted(filter(is_frozen, state)):
+    for name in sorted(name for name in state if is_frozen(name, config)):
         value = state[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}:{tuple(value.shape)}:".encode())
         digest.update(value.numpy().astype("<f4").tobytes())
@@ -116,15 +133,19 @@ def frozen_sha256(state: dict[str, Tensor]) -> str:
 
 
 def load(model: str | Path, *, base: str | Path | Bundle | None = None) -> Bundle:
-    """A model by the name of a bundled one ("palpate-tiny") or by its file.
+    """A model by the name of a bundled one ("palpate-tiny") or of a fetched one ("sam_vit_b"), or by its file.
 
     Args:
         model: a name, a full model's file, or an adapter's.
-        base: for an adapter, the model that holds its frozen tensors.
+        base: for an adapter, the model that holds its frozen tensors; without one, that of the name in its file.
 
     Raises:
         ModelError: no such model; not a Palpate file; damaged; a base that is missing or not the right one.
     """
+    if str(model) in weights.ASSETS:
+        if base is not None:
+            raise ModelError(f"{model}: is a full model and takes no base; leave the base out")
+        return _fetched(str(model))
     path = _locate(model)
     header, tensors = _read(path)
     if header.kind == "adapter":
@@ -143,6 +164,42 @@ def load(model: str | Path, *, base: str | Path | Bundle | None = None) -> Bundl
     return Bundle(network.eval(), header.preprocessing, header.provenance)
 
 
+def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
+    """The same model with another tuning choice (docs/network.md, section 8); the bundle itself is left as it was.
+
+    Every tensor that both have is copied. Adapters of another kind are dropped, and new ones drawn from the seed;
+    the provenance's notice says so. A network that was trained with its adapters, such as palpate-tiny, loses with
+    them what they had learned. "full" therefore keeps adapters, save those of a SAM import, which are untrained.
+
+    Args:
+        bundle: the model to start from.
+        tuning: one of `model.TUNINGS`.
+        seed: what fresh adapters are drawn from.
+
+    Raises:
+        SettingsError: no such tuning choice.
+    """
+    if tuning not in TUNINGS:
+        raise SettingsError(f"no tuning choice {tuning!r}; there are {', '.join(TUNINGS)}")
+    old, before = bundle.network.config, bundle.network.state_dict()
+    config = old.model_copy(update=TUNINGS[tuning])
+    if tuning == "full" and not bundle.provenance.origin.startswith("imported from a sam"):
+        config = config.model_copy(update={"adapter": old.adapter})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(config)
+    fresh = network.state_dict()
+    same_kind = config.adapter == old.adapter
+    kept = {name: value for name, value in before.items() if same_kind or not is_adapter(name)}
+    network.load_state_dict(fresh | kept, strict=True)
+    changes = {f"of its {old.adapter} adapters were dropped": len(before) - len(kept)}
+    changes[f"of {config.adapter} adapters start fresh"] = len(fresh) - len(kept)
+    told = ", ".join(f"{count} tensors {what}" for what, count in changes.items() if count)
+    notice = f"{bundle.provenance.notice} Retuned as {tuning}: {told}.".strip() if told else bundle.provenance.notice
+    provenance = bundle.provenance.model_copy(update={"notice": notice})
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
+
+
 def paper_preprocessing(data_set: str = "kits21") -> Preprocessing:
     """The paper's 128³ crop at 1 mm, with the intensities of one of its data sets.
 
@@ -156,19 +213,20 @@ def paper_preprocessing(data_set: str = "kits21") -> Preprocessing:
 
 def describe(bundle: Bundle) -> dict[str, Any]:
     """What `palpate info` shows: sizes, parameters, preprocessing, provenance; plain data."""
-    parameters = dict(bundle.network.named_parameters())
+    config, parameters = bundle.network.config, dict(bundle.network.named_parameters())
     tuned = {name: p.numel() for name, p in bundle.network.named_tuned()}
     return {
         "name": bundle.provenance.name,
+        "tuning": tuning_of(config),
         "parameters": {
             "all": sum(p.numel() for p in parameters.values()),
             "tuned by a cohort": sum(tuned.values()),
             "of these stored but unused": sum(n for name, n in tuned.items() if is_unused(name)),
         },
-        "network": bundle.network.config.model_dump(mode="json"),
+        "network": config.model_dump(mode="json"),
         "preprocessing": bundle.preprocessing.model_dump(mode="json"),
         "provenance": bundle.provenance.model_dump(mode="json", exclude={"name"}),
-        "frozen tensors (SHA-256)": frozen_sha256(bundle.network.state_dict()),
+        "frozen tensors (SHA-256)": frozen_sha256(bundle.network.state_dict(), config) if config.has_frozen else None,
     }
 
 
@@ -176,7 +234,7 @@ def import_foreign(path: str | Path, preprocessing: Preprocessing | None = None)
     """SAM's, MedSAM's or the release's checkpoint as a Palpate model.
 
     Args:
-        path: the `.pth` or `.pth.tar` file.
+        path: the `.pth`, `.safetensors` (the Hub's `SamModel` layout) or `.pth.tar` file.
         preprocessing: what the model expects, since such files do not say; the paper's for kidney tumours by default.
 
     Raises:
@@ -202,6 +260,20 @@ def import_foreign(path: str | Path, preprocessing: Preprocessing | None = None)
     return Bundle(network.eval(), preprocessing or paper_preprocessing(), provenance)
 
 
+def _fetched(name: str) -> Bundle:
+    """A model of the table of weights, from the user's cache; its adapters are untrained, as `import_foreign` says."""
+    asset = weights.find(name)
+    if asset.kind != "weights":
+        raise ModelError(f"{name}: is a cohort, not a model")
+    path = weights.cached(name)
+    if path is None:
+        raise ModelError(f"{name} is not on this machine yet: run `palpate fetch {name}` first. {weights.needed(asset)}")
+    bundle = import_foreign(path)
+    made = bundle.provenance.origin if asset.title == "SAM" else f"{bundle.provenance.origin} ({asset.title})"
+    said = {"name": name, "origin": made, "licence": f"{asset.licence} ({asset.title}'s weights)"}
+    return replace(bundle, provenance=bundle.provenance.model_copy(update=said))
+
+
 def _locate(model: str | Path) -> Path:
     if str(model) in BUNDLED:
         path = Path(str(resources.files("palpate") / "models" / f"{model}.safetensors"))
@@ -210,7 +282,11 @@ def _locate(model: str | Path) -> Path:
         return path
     path = Path(model)
     if not path.exists():
-        raise ModelError(f"no model {str(model)!r}: neither a file nor a bundled name ({', '.join(BUNDLED)})")
+        fetched = ", ".join(name for name, asset in weights.ASSETS.items() if asset.kind == "weights")
+        raise ModelError(
+            f"no model {str(model)!r}: neither a file nor a bundled name ({', '.join(BUNDLED)}), "
+            f"nor one for `palpate fetch` ({fetched})"
+        )
     if path.is_dir():
         raise ModelError(f"{path}: is a folder, not a model's file")
     return path
@@ -237,17 +313,29 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
 
 
 def _frozen_part(path: Path, header: _Header, base: str | Path | Bundle | None) -> dict[str, Tensor]:
-    if base is None:
-        raise ModelError(
-            f"{path}: is an adapter and needs the model it was trained on (frozen tensors {header.base}); "
-            "give it as base (--base)"
-        )
-    bundle = base if isinstance(base, Bundle) else load(base)
+    given = base if base is None or isinstance(base, Bundle) else load(base)
+    bundle = given or _named_base(path, header)
     state = bundle.network.state_dict()
-    found = frozen_sha256(state)
+    found = frozen_sha256(state, header.network)
     if found != header.base:
+        called = f" ({header.base_name})" if header.base_name else ""
         raise ModelError(
-            f"{path}: was trained on another base: its frozen tensors hash to {header.base}, those of "
+            f"{path}: was trained on another base{called}: its frozen tensors hash to {header.base}, those of "
             f"{bundle.provenance.name} to {found}"
         )
-    return {name: value for name, value in state.items() if is_frozen(name)}
+    return {name: value for name, value in state.items() if is_frozen(name, header.network)}
+
+
+def _named_base(path: Path, header: _Header) -> Bundle:
+    """The base that an adapter's file names, where that is a name: a file so called could be anything, even itself."""
+    called = f"{header.base_name}, " if header.base_name else ""
+    needed = (
+        f"{path}: is an adapter and needs the model it was trained on ({called}frozen tensors {header.base}); "
+        "give it as base (--base)"
+    )
+    if not header.base_name or Path(header.base_name).is_file():
+        raise ModelError(needed)
+    try:
+        return load(header.base_name)
+    except ModelError as error:
+        raise ModelError(f"{needed}. Looked for by its name: {error}") from error

@@ -1,4 +1,7 @@
-"""Weights that exist in the world, as a `Network`'s state: SAM's and MedSAM's `.pth`, and the release's `.pth.tar`.
+"""Weights that exist in the world, as a `Network`'s state.
+
+SAM's and MedSAM's `.pth`, the same weights as the Hugging Face Hub has them (safetensors, in the layout of the
+`transformers` package's `SamModel`), and the release's `.pth.tar`.
 
 Every key of a file is accounted for: used, or named here as unused, or the file is refused with the
 lists of what is missing and what is left over.
@@ -13,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import ModelError
-from .model import SIZES, Network, NetworkConfig
+from .model import SIZES, Network, NetworkConfig, is_adapter
 
 State = dict[str, Tensor]
 
@@ -51,16 +55,28 @@ SAM_ENCODER = (
 )
 # SAM's own neck, prompt encoder and mask decoder have no place in the volumetric network (docs/network.md, section 7).
 SAM_UNUSED = (r"image_encoder\.neck\..+", r"prompt_encoder\..+", r"mask_decoder\..+")
+# `SamModel` saves the random Fourier buffer under one of the two names that share it; older files hold both.
+HUB_ENCODER = (
+    (r"vision_encoder\.pos_embed", "encoder.pos_embed"),
+    (r"vision_encoder\.patch_embed\.projection\.(weight|bias)", r"encoder.embedding.patch_\1"),
+    (r"vision_encoder\.layers\.(\d+)\.layer_norm([12])\.(weight|bias)", r"encoder.blocks.\1.norm\2.\3"),
+    (r"vision_encoder\.layers\.(\d+\.(?:attn|mlp)\..+)", r"encoder.blocks.\1"),
+)
+HUB_UNUSED = (
+    r"vision_encoder\.neck\..+", r"shared_image_embedding\..+", r"prompt_encoder\..+", r"mask_decoder\..+",
+)  # fmt: skip
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The dictionary in a `.pth` file, unpickling tensors and numbers only.
+    """The dictionary in a `.pth` or a safetensors file, unpickling tensors and numbers only.
 
     Raises:
         ModelError: no such file, not a checkpoint, or one that asks to run code.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
+    if _is_safetensors(path):
+        return _read_safetensors(path)
     # Real releases hold numpy scalars (a best loss) beside their tensors; these types build numbers and nothing else.
     scalar = np.float64(0).__reduce__()[0]  # numpy's own builder of scalars, wherever its version keeps it
     numbers: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
@@ -80,10 +96,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def import_checkpoint(path: str | Path) -> tuple[NetworkConfig, State, str]:
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as such files do: the length of a JSON header, and the header's brace."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if "palpate" in (file.metadata() or {}):
+                raise ModelError(f"{path}: is a Palpate model already; use it as it is")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error}); it may be cut short") from error
+
+
+def import_checkpoint(path: str | Path, config: NetworkConfig | None = None) -> tuple[NetworkConfig, State, str]:
     """A foreign checkpoint as a network's shape and full state, and what it was ("sam_vit_b", "release", ...).
 
     From SAM come the encoder's own weights; adapters, necks, prompt encoder and decoder start fresh (seed 0).
+
+    Args:
+        path: SAM's or MedSAM's `.pth` or `SamModel` safetensors file, or the release's `.pth.tar`.
+        config: the network's shape, for a checkpoint of none of SAM's three sizes; told by the width otherwise.
 
     Raises:
         ModelError: unreadable or unsafe, of unknown layout, or with keys missing, left over or of another shape.
@@ -91,21 +127,29 @@ def import_checkpoint(path: str | Path) -> tuple[NetworkConfig, State, str]:
     path = Path(path)
     loaded = read_checkpoint(path)
     if {"encoder_dict", "decoder_dict", "feature_dict"} <= loaded.keys():
-        return _import_release(path, loaded)
-    if any(str(key).startswith("image_encoder.") for key in loaded):
-        return _import_sam(path, loaded)
+        return _import_release(path, loaded, config)
+    for start, rules, unused in (
+        ("image_encoder.", SAM_ENCODER, SAM_UNUSED),
+        ("vision_encoder.", HUB_ENCODER, HUB_UNUSED),
+    ):
+        if any(str(key).startswith(start) for key in loaded):
+            config = config or _config_by_width(path, loaded.get(f"{start}pos_embed"))
+            return _import_sam(path, config, *_rename(loaded, rules, unused))
     some = ", ".join(sorted(map(str, loaded))[:5])
     raise ModelError(
         f"{path}: of no known layout (keys such as {some or 'none'}). Known: SAM's and MedSAM's .pth "
-        "(image_encoder.*), and the 3DSAM-adapter release's .pth.tar (encoder_dict, decoder_dict, feature_dict)"
+        "(image_encoder.*) and SamModel safetensors (vision_encoder.*), and the 3DSAM-adapter release's .pth.tar "
+        "(encoder_dict, decoder_dict, feature_dict)"
     )
 
 
-def _import_release(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, State, str]:
+def _import_release(
+    path: Path, loaded: dict[str, Any], config: NetworkConfig | None
+) -> tuple[NetworkConfig, State, str]:
     features = loaded["feature_dict"]
     if not isinstance(features, list) or len(features) != 4:
         raise ModelError(f"{path}: feature_dict must list four prompt encoders (the last is used)")
-    config = _config_by_width(path, loaded["encoder_dict"].get("pos_embed"))
+    config = config or _config_by_width(path, loaded["encoder_dict"].get("pos_embed"))
     state: State = {}
     left: list[str] = []
     parts = (
@@ -123,9 +167,7 @@ def _import_release(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, 
     return config, state, "release"
 
 
-def _import_sam(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, State, str]:
-    config = _config_by_width(path, loaded.get("image_encoder.pos_embed"))
-    found, left = _rename(loaded, SAM_ENCODER, SAM_UNUSED)
+def _import_sam(path: Path, config: NetworkConfig, found: State, left: list[str]) -> tuple[NetworkConfig, State, str]:
     blank = _blank(config)
     expected = {k: v for k, v in blank.items() if _is_sams(k)}
     _check(path, found, expected, left)
@@ -138,7 +180,7 @@ def _import_sam(path: Path, loaded: dict[str, Any]) -> tuple[NetworkConfig, Stat
     ):  # the depth table starts between the two that SAM knows (docs/network.md, section 1)
         table = f"encoder.blocks.{index}.attn.rel_pos_"
         state[table + "d"] = (state[table + "h"] + state[table + "w"]) / 2
-    return config, state, f"sam_{_size_name(config)}"
+    return config, state, _sams_name(config)
 
 
 def _rename(
@@ -184,8 +226,8 @@ def _blank(config: NetworkConfig) -> State:
 
 def _is_sams(name: str) -> bool:
     """Whether SAM's image encoder holds this tensor."""
-    fresh = (".adapter.", ".rel_pos_d", ".rel_pos_scale", ".slice_", ".necks.", "depth_embed")
-    return name.startswith("encoder.") and not any(part in name for part in fresh)
+    fresh = (".rel_pos_d", ".rel_pos_scale", ".slice_", ".necks.", "depth_embed")
+    return name.startswith("encoder.") and not is_adapter(name) and not any(part in name for part in fresh)
 
 
 def _config_by_width(path: Path, positions: object) -> NetworkConfig:
@@ -196,5 +238,5 @@ def _config_by_width(path: Path, positions: object) -> NetworkConfig:
     raise ModelError(f"{path}: its position table is {width} wide; SAM's are 768 (vit_b), 1024 (vit_l), 1280 (vit_h)")
 
 
-def _size_name(config: NetworkConfig) -> str:
-    return next(name for name, size in SIZES.items() if size == config)
+def _sams_name(config: NetworkConfig) -> str:
+    return next((f"sam_{name}" for name, size in SIZES.items() if size == config), "sam")

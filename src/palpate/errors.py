@@ -7,6 +7,8 @@
     │   ├── FormatError      a file of unknown, damaged or unsupported format
     │   ├── GeometryError    a grid whose affine, spacing or shape makes no sense
     │   └── SeriesError      a DICOM folder with no series, several, or an incomplete one
+    ├── CohortError      labelled scans that cannot be found, prepared or split
+    ├── SettingsError    a preset, a recipe or an option that cannot be followed
     ├── PromptError      a click outside the scan, or prompts that no crop can hold
     ├── ModelError       a model file that is missing, foreign, damaged or of another base
     ├── OutputError      a result that cannot be written: folder, permission, disk, format
@@ -38,6 +40,14 @@ class GeometryError(ScanError):
 
 class SeriesError(ScanError):
     """A DICOM folder with no series, several of them, or an incomplete one."""
+
+
+class CohortError(PalpateError):
+    """Labelled scans that cannot be found, prepared or split."""
+
+
+class SettingsError(PalpateError):
+    """A preset, a recipe or an option that cannot be followed."""
 
 
 class PromptError(PalpateError):

@@ -218,9 +218,9 @@ class Frame:
         """
         return _resample(voxels, self.grid.shape, self.to_scan, self.size, device)
 
-    def image(self, volume: Volume, normalisation: Normalisation, device: torch.device | str = "cpu") -> Tensor:
+    def image(self, voxels: Sliceable, normalisation: Normalisation, device: torch.device | str = "cpu") -> Tensor:
         """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan."""
-        values, inside = self.extract(volume.array, device)
+        values, inside = self.extract(voxels, device)
         return normalisation.apply(values, inside)[None, None]
 
     def covered(self) -> tuple[Index3, Index3]:

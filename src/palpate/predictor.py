@@ -94,7 +94,7 @@ class Predictor:
         kept = self._frame
         if self._features is not None and kept is not None and (kept.to_scan == frame.to_scan).all():
             return self._features
-        image = frame.image(volume, self.bundle.preprocessing.normalisation, self.device)
+        image = frame.image(volume.array, self.bundle.preprocessing.normalisation, self.device)
         self._features = None  # free the old crop's before the new one's are made
         with torch.inference_mode(), self._arithmetic(), self._told():
             self._features = self.network.encode(image)

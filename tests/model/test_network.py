@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from palpate.model import SIZES, Network, NetworkConfig, is_frozen, is_unused
+from palpate.model import SIZES, TUNINGS, Network, NetworkConfig, is_frozen, is_unused
 
 SMALL = NetworkConfig(
     width=48, depth=4, heads=3, global_blocks=(2,), position_grid=8, depth_grid=4, neck_width=32, prompt_mlp=32,
@@ -36,8 +36,8 @@ def test_vit_b_trains_what_the_paper_counts() -> None:
 
 
 def test_frozen_is_what_sam_brings() -> None:
-    names = (re.sub(r"^encoder\.blocks\.\d+\.", "", name) for name, _ in small().named_parameters() if is_frozen(name))
-    frozen = set(names)
+    names = [name for name, _ in small().named_parameters() if is_frozen(name, SMALL)]
+    frozen = {re.sub(r"^encoder\.blocks\.\d+\.", "", name) for name in names}
     assert frozen == {
         "encoder.pos_embed", "encoder.embedding.patch_weight", "encoder.embedding.patch_bias",
         "attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight", "attn.proj.bias",
@@ -99,8 +99,9 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
-def test_reduced_precision(kind: torch.dtype) -> None:
-    network = small(DETAILED)
+@pytest.mark.parametrize("tuning", ["spatial", "bottleneck", "st", "lora"])
+def test_reduced_precision(kind: torch.dtype, tuning: str) -> None:
+    network = small(DETAILED.model_copy(update=TUNINGS[tuning]))
     crop, clicks = torch.randn(1, 1, 32, 32, 32), torch.tensor([[[9, 20, 5]]])
     with torch.inference_mode():
         exact = network(crop, clicks)

@@ -67,7 +67,7 @@ def test_unmoved_and_undisturbed_it_is_what_inference_sees(cohort: list[Labelled
     for scan in cohort:
         for index in np.argwhere(scan.lesion):
             frame = Frame.centred(scan.volume.grid, index, PREPROCESSING)
-            image = frame.image(scan.volume, PREPROCESSING.normalisation)[0]
+            image = frame.image(scan.volume.array, PREPROCESSING.normalisation)[0]
             if torch.equal(image, example.image):
                 matches.append(index)
                 share, inside = frame.extract(scan.lesion)

@@ -1,6 +1,16 @@
-"""Labelled scans: find them, split them, draw training crops from them."""
+"""Labelled scans: find them, look at them, prepare them, draw training crops from them."""
 
-from .decathlon import LabelledScan, list_scans
-from .split import split_of
+from .scans import Cohort, LabelledScan, lesion_of
+from .split import PARTS, PaperSplit, Part, Split, propose_split, split_of
 
-__all__ = ["LabelledScan", "list_scans", "split_of"]
+__all__ = [
+    "PARTS",
+    "Cohort",
+    "LabelledScan",
+    "PaperSplit",
+    "Part",
+    "Split",
+    "lesion_of",
+    "propose_split",
+    "split_of",
+]

@@ -1,41 +1,76 @@
-"""Training crops: a lesion's clicks, the crop that inference would plan for them, moved and disturbed."""
+"""Training crops: a place in a scan, the crop that inference would plan there, moved and disturbed; clicks in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ..frame import Frame, Preprocessing
-from ..prompts import Click
-from ..simulation import counted_rng, random_clicks
-from ..volume import FloatArray, Volume
+from ..frame import Frame, Preprocessing, Sliceable
+from ..simulation import counted_rng
+from ..volume import FloatArray, Grid, Index3, Volume
+from .augmentation import Augmentation, Prompts
 
 
-class Augmentation(BaseModel):
-    """How far a training crop may differ from the one inference would plan; all of it drawn uniformly."""
+class ContouredScan(Protocol):
+    """What crops are cut from: a scan in memory, or one that lies in chunks on a disk."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    zoom: float = Field(1.25, ge=1, description="largest enlargement, and its inverse the largest reduction")
-    stretch: float = Field(1.1, ge=1, description="the same for each axis alone")
-    turn_degrees: float = Field(20, ge=0, description="largest turn about each axis")
-    shift: float = Field(0.08, ge=0, description="largest shift along each axis, as a share of the crop's edge")
-    flips: tuple[bool, bool, bool] = Field((False, False, True), description="which of D, H, W may be mirrored")
-    gain: float = Field(0.2, ge=0, description="largest relative change of contrast after normalisation")
-    offset: float = Field(0.2, ge=0, description="largest change of brightness, in standard deviations")
-    noise: float = Field(0.1, ge=0, description="largest deviation of added noise")
-    hide: float = Field(0.0, ge=0, le=1, description="how often all but a box around the crop's middle is hidden")
-    fill: float = Field(0.0, ge=0, le=1, description="how often what lies outside a scan is filled from another scan")
+    @property
+    def grid(self) -> Grid:
+        """The scan's grid."""
+
+    @property
+    def image(self) -> Sliceable:
+        """Its voxels, `[X, Y, Z]`."""
+
+    @property
+    def lesion(self) -> Sliceable:
+        """Whether each voxel is lesion, `[X, Y, Z]`."""
+
+    @property
+    def lesion_voxels(self) -> int:
+        """How many voxels are lesion."""
+
+    def lesion_voxel(self, number: int) -> Index3:
+        """Lesion voxel `number`, from 0, in an order that never changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A scan in memory with its lesion `[X, Y, Z]`."""
+
+    volume: Volume
+    lesion: npt.NDArray[np.bool_]
+
+    @property
+    def grid(self) -> Grid:
+        """The scan's grid."""
+        return self.volume.grid
+
+    @property
+    def image(self) -> npt.NDArray[np.generic]:
+        """Its voxels."""
+        return self.volume.array
+
+    @property
+    def lesion_voxels(self) -> int:
+        """How many voxels are lesion."""
+        return int(np.count_nonzero(self.lesion))
+
+    def lesion_voxel(self, number: int) -> Index3:
+        """Lesion voxel `number`, in C order."""
+        x, y, z = np.unravel_index(np.flatnonzero(self.lesion)[number], self.lesion.shape)
+        return int(x), int(y), int(z)
 
 
 class Example(NamedTuple):
-    """One training crop.
+    """One training crop, or several along a new first axis.
 
     Attributes:
         image: `[1, D, H, W]` float32, normalised.
@@ -48,67 +83,113 @@ class Example(NamedTuple):
     clicks: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """A scan in memory with its lesion `[X, Y, Z]`."""
-
-    volume: Volume
-    lesion: npt.NDArray[np.bool_]
-
-
 class CropSampler:
     """Draws example number `index` as a function of `(seed, index)` alone.
 
+    An epoch runs once through a list of all scans in a new order; where cohorts have shares, a cohort's part
+    of the list is its share, its scans repeated or left for a later epoch as need be.
+
     Args:
-        cohorts: scans of each cohort.
-        shares: how often each cohort is drawn.
+        cohorts: scans of each cohort, each with some lesion.
+        shares: how often each cohort is drawn; None: in proportion to its scans.
         preprocessing: the model's.
         augmentation: how crops differ from inference's.
+        prompts: which clicks a crop gets.
         seed: of all draws.
+        device: where crops are cut.
     """
 
     def __init__(
         self,
-        cohorts: Sequence[Sequence[Labelled]],
-        shares: Sequence[float],
+        cohorts: Sequence[Sequence[ContouredScan]],
+        shares: Sequence[float] | None,
         preprocessing: Preprocessing,
         augmentation: Augmentation,
+        prompts: Prompts,
         seed: int = 0,
+        device: torch.device | str = "cpu",
     ):
         self.cohorts = cohorts
-        self.shares = np.asarray(shares, dtype=np.float64) / np.sum(shares)
         self.preprocessing = preprocessing
         self.augmentation = augmentation
+        self.prompts = prompts
         self.seed = seed
+        self.device = device
+        wanted = np.array([len(c) for c in cohorts] if shares is None else shares, dtype=np.float64)
+        self.counts = np.maximum(1, np.rint(wanted / wanted.sum() * sum(len(c) for c in cohorts))).astype(int)
+
+    @property
+    def epoch(self) -> int:
+        """Examples in an epoch."""
+        return int(self.counts.sum())
+
+    def scan(self, index: int) -> ContouredScan:
+        """The scan that example `index` is cut from."""
+        epoch, place = divmod(index, self.epoch)
+        cohort, number = self._epoch_order(epoch)[place]
+        return self.cohorts[cohort][number]
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a sampler lives as long as its training
+    def _epoch_order(self, epoch: int) -> list[tuple[int, int]]:
+        order: list[tuple[int, int]] = []
+        for cohort, count in enumerate(self.counts.tolist()):
+            size = len(self.cohorts[cohort])
+            for draw in range(epoch * count, (epoch + 1) * count):
+                order.append((cohort, int(self._permutation(cohort, draw // size, size)[draw % size])))
+        shuffled = counted_rng(self.seed, "order of an epoch", epoch).permutation(len(order))
+        return [order[i] for i in shuffled]
+
+    @lru_cache(maxsize=8)  # noqa: B019 - a sampler lives as long as its training
+    def _permutation(self, cohort: int, turn: int, size: int) -> npt.NDArray[np.int64]:
+        return counted_rng(self.seed, "order of a cohort", cohort, turn).permutation(size)
 
     def example(self, index: int, clicks: int) -> Example:
-        """Example `index` with `clicks` clicks on its lesion."""
+        """Example `index` with `clicks` clicks on its lesion (and `prompts.anywhere` more)."""
         rng = counted_rng(self.seed, "training crop", index)
-        cohort = self.cohorts[int(rng.choice(len(self.cohorts), p=self.shares))]
-        scan = cohort[int(rng.integers(len(cohort)))]
-        frame, kept = self._frame(scan, random_clicks(scan.lesion, clicks, rng), rng)
-        values, inside = frame.extract(scan.volume.array)
-        share, _ = frame.extract(scan.lesion)
-        if rng.random() < self.augmentation.hide:
-            inside = inside & self._box(rng)
-        truth = ((share > 0.5) & inside).long()
-        if rng.random() < self.augmentation.fill:
+        scan, settings = self.scan(index), self.augmentation
+        planned = self._frame(scan, rng)
+        frame = planned.moved(settings.motion(self.preprocessing.crop, rng))
+        values, inside = frame.extract(scan.image, self.device)
+        share, _ = frame.extract(scan.lesion, self.device)
+        if rng.random() < settings.hide:
+            inside = inside & self._box(rng).to(inside.device)
+        truth = (share > 0.5) & inside
+        if rng.random() < settings.fill:
             values, inside = self._fill(values, inside, rng)
+        if rng.random() < settings.intensity_shift_share:
+            values = values + float(rng.uniform(-1, 1)) * settings.intensity_shift
         image = self.preprocessing.normalisation.apply(values, inside)
-        image = self._disturb(image, rng) * inside
-        return Example(image[None], truth, frame.points(kept)[0])
+        image = settings.disturb(image, rng) * inside
+        middle = frame.crop_index(planned.scan_index([n // 2 for n in planned.size]))
+        points = self._clicks(truth, middle, clicks, rng)
+        return Example(image[None], truth.long(), points)
 
     def batch(self, start: int, size: int, clicks: int) -> Example:
         """Examples `start` to `start + size`, stacked along a new first axis."""
         image, truth, points = zip(*(self.example(i, clicks) for i in range(start, start + size)), strict=True)
         return Example(torch.stack(image), torch.stack(truth), torch.stack(points))
 
-    def _frame(self, scan: Labelled, clicks: list[Click], rng: np.random.Generator) -> tuple[Frame, list[Click]]:
-        """Inference's crop for the clicks, moved; clicks that one crop cannot hold become the first one, repeated."""
-        near = Frame.around(scan.volume.grid, clicks[:1], self.preprocessing)
-        clicks = [click if near.holds(click, self.preprocessing.margin) else clicks[0] for click in clicks]
-        frame = Frame.following(scan.volume.grid, clicks, self.preprocessing)
-        return frame.moved(self._motion(rng)), clicks
+    def _frame(self, scan: ContouredScan, rng: np.random.Generator) -> Frame:
+        """The crop that inference would plan around a lesion voxel, or, at times, around any voxel."""
+        if rng.random() < self.augmentation.lesion_share:
+            centre = scan.lesion_voxel(int(rng.integers(scan.lesion_voxels)))
+        else:
+            x, y, z = (int(rng.integers(n)) for n in scan.grid.shape)
+            centre = (x, y, z)
+        return Frame.centred(scan.grid, centre, self.preprocessing)
+
+    def _clicks(self, truth: Tensor, middle: FloatArray, count: int, rng: np.random.Generator) -> Tensor:
+        """`[count + anywhere, 3]` float32; on a crop without lesion all are drawn anywhere."""
+        size = np.array(self.preprocessing.crop)
+        margin = self.preprocessing.margin if self.prompts.as_inference else 0.0
+        low = np.ceil(size * margin - 0.5).astype(int)
+        d, h, w = (slice(a, n - a) for a, n in zip(low.tolist(), size.tolist(), strict=True))
+        lesion = torch.nonzero(truth[d, h, w]).cpu().numpy() + low
+        first = [middle] if self.prompts.as_inference else []
+        wanted = count - len(first)
+        drawn = lesion[rng.integers(len(lesion), size=wanted)] if len(lesion) else rng.integers(size, size=(wanted, 3))
+        anywhere = rng.integers(size, size=(self.prompts.anywhere, 3))
+        return torch.from_numpy(np.concatenate([*(p[None] for p in first), drawn, anywhere])).float().to(truth.device)
 
     def _box(self, rng: np.random.Generator) -> Tensor:
         """A box around the crop's middle, bool `[D, H, W]`: a scan cut as tightly as some cohorts are.
@@ -127,42 +208,12 @@ class CropSampler:
     def _fill(self, values: Tensor, inside: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """What lies outside the scan, from anywhere in another, brought to the same mean and deviation."""
         cohort = self.cohorts[int(rng.integers(len(self.cohorts)))]
-        other = cohort[int(rng.integers(len(cohort)))].volume
-        centre = [int(rng.integers(n)) for n in other.shape]
-        strange, there = Frame.centred(other.grid, centre, self.preprocessing).extract(other.array)
+        other = cohort[int(rng.integers(len(cohort)))]
+        centre = [int(rng.integers(n)) for n in other.grid.shape]
+        strange, there = Frame.centred(other.grid, centre, self.preprocessing).extract(other.image, self.device)
         new = there & ~inside
         if int(inside.sum()) < 2 or int(new.sum()) < 2:
             return values, inside
         ratio = values[inside].std() / strange[new].std().clamp_min(1e-6)
         matched = (strange - strange[new].mean()) * ratio + values[inside].mean()
         return torch.where(new, matched, values), inside | new
-
-    def _motion(self, rng: np.random.Generator) -> FloatArray:
-        settings = self.augmentation
-        matrix = np.eye(4)
-        log_zoom = rng.uniform(-1, 1) * np.log(settings.zoom) + rng.uniform(-1, 1, 3) * np.log(settings.stretch)
-        mirrored = np.where(np.array(settings.flips) & (rng.random(3) < 0.5), -1.0, 1.0)
-        matrix[:3, :3] = _turn(np.radians(rng.uniform(-1, 1, 3) * settings.turn_degrees)) * (
-            np.exp(log_zoom) * mirrored
-        )
-        matrix[:3, 3] = rng.uniform(-1, 1, 3) * settings.shift * np.array(self.preprocessing.crop)
-        return matrix
-
-    def _disturb(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        settings = self.augmentation
-        gain = float(np.exp(rng.uniform(-1, 1) * settings.gain))
-        offset = float(rng.uniform(-1, 1) * settings.offset)
-        noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
-        return image * gain + offset + noise * float(rng.uniform(0, settings.noise))
-
-
-def _turn(angles: FloatArray) -> FloatArray:
-    """A rotation `[3, 3]` about the three axes in turn, by radians."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = (k for k in range(3) if k != axis)
-        step = np.eye(3)
-        step[a, a] = step[b, b] = np.cos(angle)
-        step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ step
-    return matrix

@@ -1,6 +1,6 @@
 """Honest figures: metrics and the protocols that produce them."""
 
 from .metrics import dice
-from .protocol import OneClick, bootstrap_interval, one_click
+from .protocol import Figure, OneClick, bootstrap_interval, one_click
 
-__all__ = ["OneClick", "bootstrap_interval", "dice", "one_click"]
+__all__ = ["Figure", "OneClick", "bootstrap_interval", "dice", "one_click"]

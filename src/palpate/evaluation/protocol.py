@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,38 @@ def one_click(
         click = random_clicks(truth, 1, counted_rng(seed, f"one click on {name}"))[0]
         predictor.set_volume(volume)
         yield OneClick(name, click, dice(predictor.predict([click]).mask.full(), truth))
+
+
+class Figure(NamedTuple):
+    """A measured mean, and how sure it is.
+
+    Attributes:
+        dice: mean over all scans and seeds.
+        interval: 95 %, by patients: (low, high).
+        scans: how many scans.
+        patients: how many patients.
+    """
+
+    dice: float
+    interval: tuple[float, float]
+    scans: int
+    patients: int
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, float]]) -> Figure:
+        """The figure of rows of (scan, patient, Dice), several a scan if several seeds were clicked."""
+        rows = list(rows)
+        by_patient: dict[str, list[float]] = defaultdict(list)
+        for _, patient, value in rows:
+            by_patient[patient].append(value)
+        low, high = bootstrap_interval([float(np.mean(values)) for values in by_patient.values()])
+        mean = float(np.mean([value for _, _, value in rows]))
+        return cls(mean, (low, high), len({name for name, _, _ in rows}), len(by_patient))
+
+    def record(self) -> dict[str, Any]:
+        """Plain data, rounded to what the numbers can carry."""
+        interval = [round(edge, 3) for edge in self.interval]
+        return {"dice": round(self.dice, 4), "interval": interval, "scans": self.scans, "patients": self.patients}
 
 
 def bootstrap_interval(values: npt.ArrayLike, seed: int = 0, draws: int = 10_000) -> tuple[float, float]:

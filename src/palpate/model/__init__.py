@@ -1,6 +1,17 @@
 """The network: torch only, no files, no spacing, no devices."""
 
 from .config import SIZES, NetworkConfig
-from .network import Features, Network, is_frozen, is_unused
+from .network import Features, Network
+from .tuning import TUNINGS, is_adapter, is_frozen, is_unused, tuning_of
 
-__all__ = ["SIZES", "Features", "Network", "NetworkConfig", "is_frozen", "is_unused"]
+__all__ = [
+    "SIZES",
+    "TUNINGS",
+    "Features",
+    "Network",
+    "NetworkConfig",
+    "is_adapter",
+    "is_frozen",
+    "is_unused",
+    "tuning_of",
+]

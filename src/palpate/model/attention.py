@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .adapters import LowRank
 from .config import NetworkConfig
 
 Size3 = tuple[int, int, int]
@@ -123,6 +124,7 @@ class WindowAttention(nn.Module):
         size = config.width // config.heads
         rows = config.global_rows if index in config.global_blocks else config.window_rows
         self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.lora = LowRank(config) if config.adapter == "lora" else None
         self.proj = nn.Linear(config.width, config.width)
         self.rel_pos_h = nn.Parameter(torch.zeros(rows, size))
         self.rel_pos_w = nn.Parameter(torch.zeros(rows, size))
@@ -137,7 +139,8 @@ class WindowAttention(nn.Module):
         """Attention within windows `[n, window³, C]`; labels `[n, window³, few]` as `Windows.labels` gives them."""
         n, length, width = x.shape
         size = width // self.heads
-        q, k, v = self.qkv(x).view(n, length, 3, self.heads, size).permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x) if self.lora is None else self.qkv(x) + self.lora(x)
+        q, k, v = qkv.view(n, length, 3, self.heads, size).permute(2, 0, 3, 1, 4).unbind(0)
         query = torch.cat([q * size**-0.5, self._positions(q), self._by_head(query_labels)], dim=-1)
         key = torch.cat([k, self._coordinates(k), self._by_head(key_labels)], dim=-1)
         value = F.pad(v, (0, query.shape[-1] - size))  # equal widths keep the fused kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,7 +19,19 @@ class NetworkConfig(BaseModel):
     depth: int = Field(12, description="transformer blocks; a neck reads the tokens after each quarter of them")
     heads: int = Field(12, description="attention heads of a block")
     mlp_ratio: int = Field(4, description="hidden width of a block's MLP, over C")
-    adapter_ratio: float = Field(0.5, description="inner width of a block's spatial adapter, over C")
+    adapter: Literal["spatial", "bottleneck", "st", "lora", "none"] = Field(
+        "spatial", description="what a block has beside SAM's own layers (docs/network.md, section 8)"
+    )
+    tuned: Literal["adapter", "all"] = Field(
+        "adapter", description="what a cohort changes: the adapters and the parts that SAM lacks, or every parameter"
+    )
+    adapter_ratio: float = Field(
+        0.5, description="inner width of a spatial or an ST adapter, over C (both papers': 384 of 768)"
+    )
+    bottleneck_width: int = Field(
+        64, gt=0, description="inner width of a bottleneck adapter (Houlsby et al. 2019: the best single width, 64)"
+    )
+    lora_rank: int = Field(4, gt=0, description="rank r of LoRA's updates (Hu et al. 2021: 4 for GPT-2's q and v)")
     token_voxels: int = Field(4, description="edge of a token, voxels; the crop is enlarged 16 / token_voxels times")
     window: int = Field(8, description="edge of an attention window, tokens; every other block shifts it by half")
     position_grid: int = Field(64, description="edge of the stored in-plane position table, tokens (SAM: 64)")
@@ -59,6 +71,11 @@ class NetworkConfig(BaseModel):
         if any(not 0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} must name blocks 0 to {self.depth - 1}")
         return self
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether anything stays as it is while a cohort is learned, so that an adapter-only file makes sense."""
+        return self.tuned != "all"
 
     @property
     def quarter(self) -> int:

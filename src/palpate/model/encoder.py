@@ -1,4 +1,4 @@
-"""The image encoder: SAM's transformer lifted to volumes by spatial adapters (paper, section 3.1).
+"""The image encoder: SAM's transformer lifted to volumes, by spatial adapters as a rule (paper, section 3.1).
 
 Facts and shapes: docs/network.md, section 1.
 """
@@ -10,29 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .adapters import on_a_branch, on_the_grid
 from .attention import WindowAttention
 from .config import NetworkConfig
 from .embedding import VolumeEmbedding
-
-
-class SpatialAdapter(nn.Module):
-    """`x + relu(W2 · relu(dwconv(relu(W1 · x))))`, depth-wise 3×3×3 over the token grid."""
-
-    def __init__(self, config: NetworkConfig):
-        super().__init__()
-        inner = int(config.width * config.adapter_ratio)
-        self.linear1 = nn.Linear(config.width, inner)
-        self.conv = nn.Conv3d(inner, inner, 3, padding=1, groups=inner)
-        self.linear2 = nn.Linear(inner, config.width)
-
-    def mix(self, tokens: Tensor) -> Tensor:
-        """The part that looks at neighbours: tokens `[B, H, W, D, C]` to `[B, H, W, D, inner]`."""
-        inner = F.relu(self.linear1(tokens))
-        return F.relu(self.conv(inner.permute(0, 4, 1, 2, 3))).permute(0, 2, 3, 4, 1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens `[B, H, W, D, C]` to the same."""
-        return tokens + F.relu(self.linear2(self.mix(tokens)))
 
 
 class Mlp(nn.Module):
@@ -49,15 +30,17 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Adapter, then SAM's block."""
+    """SAM's block, with an adapter before it, on its two branches, within its attention, or nowhere."""
 
     def __init__(self, config: NetworkConfig, index: int):
         super().__init__()
-        self.adapter = SpatialAdapter(config)
+        self.adapter = on_the_grid(config)
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
         self.attn = WindowAttention(config, index)
+        self.attn_adapter = on_a_branch(config)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.mlp = Mlp(config.width, config.mlp_ratio * config.width)
+        self.mlp_adapter = on_a_branch(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens `[B, H, W, D, C]` to the same."""
@@ -65,8 +48,8 @@ class Block(nn.Module):
         return self.attn.plan(x.shape[1:4]).apply(x, self._within)
 
     def _within(self, windows: Tensor, query_labels: Tensor, key_labels: Tensor) -> Tensor:
-        x = windows + self.attn(self.norm1(windows), query_labels, key_labels)
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        x = windows + self.attn_adapter(self.attn(self.norm1(windows), query_labels, key_labels))
+        return x + self.mlp_adapter(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -12,6 +12,7 @@ from .config import NetworkConfig
 from .decoder import MaskDecoder, Prepared
 from .encoder import ImageEncoder
 from .prompt import PromptEncoder
+from .tuning import is_frozen, is_unused
 
 
 class Features(NamedTuple):
@@ -68,33 +69,10 @@ class Network(nn.Module):
         return self.decode(self.encode(crop), clicks)
 
     def named_tuned(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters that the paper trains (docs/network.md, section 4), the unused ones among them included."""
-        return ((name, p) for name, p in self.named_parameters() if not is_frozen(name))
+        """The parameters that a cohort tunes (docs/network.md, section 8), the unused ones among them included."""
+        return ((name, p) for name, p in self.named_parameters() if not is_frozen(name, self.config))
 
     def freeze(self) -> None:
-        """Leave gradients on for what the paper trains and is used; off for all else."""
+        """Leave gradients on for what is tuned and used; off for all else."""
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not is_frozen(name) and not is_unused(name))
-
-
-def is_frozen(name: str) -> bool:
-    """Whether a parameter is SAM's own and stays as it is while a cohort is learned (docs/network.md, section 4)."""
-    if not name.startswith("encoder."):
-        return False
-    return name == "encoder.pos_embed" or any(
-        part in name
-        for part in (
-            ".embedding.patch_",
-            ".attn.qkv.",
-            ".attn.proj.",
-            ".attn.rel_pos_h",
-            ".attn.rel_pos_w",
-            ".attn.rel_pos_scale",
-            ".mlp.",
-        )
-    )
-
-
-def is_unused(name: str) -> bool:
-    """Whether a parameter is stored for the release's sake and never computed with."""
-    return ".cross_attn_token_to_image." in name
+            parameter.requires_grad_(not is_frozen(name, self.config) and not is_unused(name))

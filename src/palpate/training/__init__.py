@@ -1,6 +1,1 @@
-"""The training loop and its losses."""
-
-from .loop import Recipe, train
-from .losses import dice_cross_entropy
-
-__all__ = ["Recipe", "dice_cross_entropy", "train"]
+"""Training: presets, the loop, the losses, exact resuming."""

@@ -1,95 +1,255 @@
-"""The training loop: counted randomness, averaged weights, checkpoints that a kill cannot spoil."""
+"""One process's share of a training: crops in, gradients averaged over all processes, a step taken.
+
+Nothing here depends on how many processes or loader workers there are, or on when the training was
+stopped and resumed: example number i is a function of the seed and i (`CropSampler`), and the rest is
+in `state`.
+"""
 
 from __future__ import annotations
 
 import copy
-import math
-import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from ..cohort.sampling import CropSampler
-from ..model import Network, is_unused
-from ..simulation import counted_rng
+from ..cohort.sampling import CropSampler, Example
+from ..errors import DeviceError, SettingsError
+from ..model import Network
 from .losses import dice_cross_entropy
+from .recipe import Recipe
+
+State = dict[str, Tensor]
 
 
-class Recipe(BaseModel):
-    """How a network is trained from nothing."""
+class Crops(Dataset[Example]):
+    """The examples of a whole training, by their number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    steps: int = Field(gt=0, description="optimiser steps")
-    batch: int = Field(4, gt=0, description="crops a step")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's, at its peak")
-    final_share: float = Field(0.01, ge=0, le=1, description="share of the peak that is left at the end (cosine)")
-    warmup: int = Field(50, ge=0, description="steps over which the rate rises from nothing")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's")
-    gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    averaging: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, which are what is kept")
-    most_clicks: int = Field(3, gt=0, description="clicks of a step: one in half of them, else 2 to this many")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
-    seed: int = 0
+    def __init__(self, sampler: CropSampler, global_batch: int, seed: int):
+        self.sampler, self.global_batch, self.seed = sampler, global_batch, seed
+
+    def __getitem__(self, index: int) -> Example:
+        return self.sampler.example(index, self.sampler.prompts.count(self.seed, index // self.global_batch))
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate at a step (counted from 0): linear warm-up, then half a cosine down to `final_share`."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * (
-        recipe.final_share + (1 - recipe.final_share) * (1 + math.cos(math.pi * progress)) / 2
-    )
-
-
-def clicks_of_step(recipe: Recipe, step: int) -> int:
-    """How many clicks each crop of a step gets."""
-    rng = counted_rng(recipe.seed, "clicks of a step", step)
-    return 1 if recipe.most_clicks == 1 or rng.random() < 0.5 else int(rng.integers(2, recipe.most_clicks + 1))
-
-
-def train(
-    network: Network,
-    sampler: CropSampler,
-    recipe: Recipe,
-    report: Callable[[int, float, Network, float], None],
-    device: str = "cpu",
-) -> Network:
-    """Train all of a network, and return the averaged one.
+class Trainer:
+    """A network, its optimiser and its averaged copy, a step at a time.
 
     Args:
-        network: trained in place.
+        network: trained in place; which parameters is `Network.freeze`'s choice.
         sampler: where crops come from.
-        recipe: how.
-        report: called after every step with its number (from 1), loss, the averaged network, and seconds so far.
-        device: where to compute.
+        recipe: how to train.
+        accelerator: processes and devices; None: one process, on the CPU.
+        workers: loader processes; 0: crops are cut in this process, on its device.
+        tell: called with a sentence when something had to be changed on the way.
+
+    Attributes:
+        step: optimiser steps done.
+        micro_batch: crops of one forward pass; halved when memory runs out.
+
+    Raises:
+        SettingsError: float16 on a CPU.
     """
-    # Channels last: the narrow 3-D convolutions and their gradients are faster so, on CPUs and GPUs.
-    network.to(device).train()
-    network.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    averaged = copy.deepcopy(network).eval()
-    used = [parameter for name, parameter in network.named_parameters() if not is_unused(name)]
-    optimiser = torch.optim.AdamW(used, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    began = time.monotonic()
-    for step in range(recipe.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        example = sampler.batch(step * recipe.batch, recipe.batch, clicks_of_step(recipe, step))
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            logits = network(example.image.to(device), example.clicks.to(device))
-        loss = dice_cross_entropy(logits, example.truth.to(device))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(used, recipe.gradient_norm)
-        optimiser.step()
-        _average(averaged, network, min(recipe.averaging, (1 + step) / (10 + step)))
-        report(step + 1, loss.item(), averaged, time.monotonic() - began)
-    return averaged
+
+    def __init__(
+        self,
+        network: Network,
+        sampler: CropSampler,
+        recipe: Recipe,
+        accelerator: Any = None,  # noqa: ANN401 - accelerate has no types
+        workers: int = 0,
+        tell: Callable[[str], None] = print,
+    ):
+        if accelerator is None:
+            from accelerate import Accelerator
+
+            accelerator = Accelerator(cpu=True)
+        self.accelerator = accelerator
+        self.device: torch.device = accelerator.device
+        if recipe.precision == "float16" and self.device.type == "cpu":
+            raise SettingsError("float16 cannot train on a CPU; use precision bfloat16 or float32")
+        self.sampler, self.recipe, self.workers, self.tell = sampler, recipe, workers, tell
+        self.network = network.to(self.device).train()
+        self.network.freeze()
+        self.network.encoder.checkpointing = recipe.checkpointing
+        # Channels last: the narrow 3-D convolutions and their gradients are faster so, on CPUs and GPUs.
+        self.network.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.tuned: dict[str, nn.Parameter] = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        self.optimiser = torch.optim.AdamW(
+            self.tuned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.averaged = copy.deepcopy(network).eval() if recipe.averaging else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
+        self.total = recipe.total(sampler.epoch, accelerator.num_processes)
+        self.step = 0
+        self.micro_batch = recipe.batch
+
+    @property
+    def kept(self) -> Network:
+        """The network that is measured and saved: the averaged one where there is one."""
+        return self.averaged if self.averaged is not None else self.network
+
+    def steps(self) -> Iterator[float]:
+        """Train from where it stands to the end; yields each step's loss, averaged over all processes."""
+        for example in self._loader():
+            loss = self.gradients(example)
+            self._descend()
+            yield loss
+
+    def gradients(self, example: Example) -> float:
+        """Leave the gradients of a batch, averaged over all processes, on the tuned parameters; the mean loss.
+
+        Where memory runs out in any process, all of them go on with smaller pieces.
+
+        Raises:
+            DeviceError: not enough memory for a single crop.
+        """
+        while True:
+            failure: RuntimeError | None = None
+            loss = torch.zeros((), device=self.device)
+            try:
+                loss = self._accumulate(example)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                failure = error
+            if not self.anywhere(failure is not None):
+                return self._share(loss)
+            self._spare_memory(failure)
+
+    def _accumulate(self, example: Example) -> Tensor:
+        self.optimiser.zero_grad()
+        total = torch.zeros((), device=self.device)
+        size = len(example.image)
+        for start in range(0, size, self.micro_batch):
+            piece = Example(*(part[start : start + self.micro_batch].to(self.device) for part in example))
+            precision = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float16
+            with torch.autocast(self.device.type, dtype=precision, enabled=self.recipe.precision != "float32"):
+                logits = self.network(piece.image, piece.clicks)
+            loss = dice_cross_entropy(logits, piece.truth) * (len(piece.image) / size)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _share(self, loss: Tensor) -> float:
+        """Average gradients and loss over all processes, in one exchange."""
+        if self.accelerator.num_processes > 1:
+            found = [p.grad for p in self.tuned.values() if p.grad is not None]
+            flat = torch.cat([loss[None], *(gradient.flatten() for gradient in found)])
+            flat = self.accelerator.reduce(flat, reduction="mean")
+            loss, rest = flat[0], flat[1:]
+            for gradient, part in zip(found, rest.split([g.numel() for g in found]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        return float(loss)
+
+    def _descend(self) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate(self.step, self.total)
+        self.scaler.unscale_(self.optimiser)
+        torch.nn.utils.clip_grad_norm_(self.tuned.values(), self.recipe.gradient_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.averaged is not None:
+            decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+            with torch.no_grad():
+                for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                    kept.lerp_(new, 1 - decay)
+        self.step += 1
+
+    def _loader(self) -> DataLoader[Example]:
+        """This process's examples, from the next step on: step s, process r takes batch s · processes + r."""
+        batch, processes = self.recipe.batch, self.accelerator.num_processes
+        start = [(s * processes + self.accelerator.process_index) * batch for s in range(self.step, self.total)]
+        return DataLoader(
+            Crops(self.sampler, batch * processes, self.recipe.seed),
+            batch_sampler=[list(range(first, first + batch)) for first in start],
+            num_workers=self.workers,
+            # Forking a process whose threads are at work can hang it; spawned ones start clean.
+            multiprocessing_context="spawn" if self.workers else None,
+        )
+
+    def anywhere(self, flag: bool) -> bool:
+        """Whether a flag is set in any process; all of them must ask."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0)
+
+    def _spare_memory(self, failure: RuntimeError | None) -> None:
+        """Do with less: smaller pieces, then recomputed blocks, else give up."""
+        self.optimiser.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.micro_batch > 1:
+            self.micro_batch = -(-self.micro_batch // 2)
+            self.tell(
+                f"memory ran out: going on with {self.micro_batch} crops at a time, their gradients summed; "
+                "the result is the same, but for rounding"
+            )
+        elif not self.network.encoder.checkpointing:
+            self.network.encoder.checkpointing = True
+            self.tell("memory ran out: blocks are now recomputed in the backward pass; the result is the same")
+        else:
+            raise DeviceError(
+                "not enough memory for a single crop, even with blocks recomputed; use precision bfloat16, "
+                "a smaller crop, or a smaller network"
+            ) from failure
+
+    def tensors(self) -> dict[str, State]:
+        """All that a resumed training needs, besides numbers: by file, names to tensors."""
+        moments: State = {}
+        for name, parameter in self.tuned.items():
+            for what, value in self.optimiser.state[parameter].items():
+                moments[f"{name}:{what}"] = value
+        files = {"network": {n: p.detach() for n, p in self.tuned.items()}, "optimiser": moments}
+        if self.averaged is not None:
+            averaged = dict(self.averaged.named_parameters())
+            files["averaged"] = {name: averaged[name].detach() for name in self.tuned}
+        return files
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that a resumed training needs; JSON."""
+        return {
+            "step": self.step,
+            "micro_batch": self.micro_batch,
+            "checkpointing": self.network.encoder.checkpointing,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, files: dict[str, State], numbers: dict[str, Any]) -> None:
+        """Go on from what `tensors` and `numbers` gave.
+
+        Raises:
+            SettingsError: tensors of another network.
+        """
+        averaged = dict(self.averaged.named_parameters()) if self.averaged is not None else {}
+        try:
+            with torch.no_grad():
+                for name, parameter in self.tuned.items():
+                    parameter.copy_(files["network"][name])
+                    if averaged:
+                        averaged[name].copy_(files["averaged"][name])
+            # There are no moments before the first step that was taken.
+            for name, parameter in self.tuned.items() if files["optimiser"] else ():
+                self.optimiser.state[parameter] = {
+                    what: _like(parameter, files["optimiser"][f"{name}:{what}"])
+                    for what in ("step", "exp_avg", "exp_avg_sq")
+                }
+        except (KeyError, RuntimeError) as error:
+            raise SettingsError(f"the saved state is of another network: {error}") from error
+        self.step = numbers["step"]
+        self.micro_batch = numbers["micro_batch"]
+        self.network.encoder.checkpointing = numbers["checkpointing"]
+        if numbers["scaler"]:
+            self.scaler.load_state_dict(numbers["scaler"])
 
 
-@torch.no_grad()
-def _average(averaged: Network, network: Network, decay: float) -> None:
-    for kept, new in zip(averaged.parameters(), network.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment as the optimiser made it: on its parameter's device, in its memory order; the count stays as it is."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and value.ndim else value.clone()
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out: CUDA's own, or the CPU allocator's."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

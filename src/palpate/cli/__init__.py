@@ -1,0 +1,30 @@
+"""The command line: thin verbs over the library. Heavy imports are made inside them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import fetch, models, phantom, segment, training  # noqa: F401 - each registers its verbs
+from .console import app
+
+__all__ = ["app", "main"]
+
+
+@app.callback(invoke_without_command=True)
+def _common(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        from .. import __version__
+
+        typer.echo(f"palpate {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `palpate` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,141 @@
+"""What every verb shares: the application, its common options, and how it speaks."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import PalpateError, PalpateWarning
+
+app = typer.Typer(
+    help="Palpate: one click on a tumour in a 3-D scan, its mask back. Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a model's file.")]
+BaseOption = Annotated[Path | None, typer.Option(help="For an adapter: the model it was trained on.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+
+FAILED = 2  # exit code of everything a user can mend
+
+
+@dataclass
+class Console:
+    """What a verb says: progress and warnings on the error stream, results on the output stream (JSON for machines).
+
+    Attributes:
+        machine: print one JSON object instead of sentences.
+        quiet: say nothing but errors; for all processes of a training but the first.
+        seconds: how long each named step took.
+        warned: warnings so far.
+    """
+
+    machine: bool = False
+    quiet: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str, doing: str) -> Iterator[Callable[[float], None]]:
+        """Time a step and show that it runs; yields a function that takes the share done, 0 to 1."""
+        from rich.console import Console as Terminal
+
+        terminal = Terminal(stderr=True)
+        began = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PalpateWarning)
+            if self.machine or not terminal.is_terminal:
+                yield lambda share: None
+            else:
+                with terminal.status(doing) as status:
+                    yield lambda share: status.update(f"{doing} {share:.0%}")
+        self.seconds[name] = time.perf_counter() - began
+        for warning in caught:
+            if issubclass(warning.category, PalpateWarning):
+                self.warned.append(str(warning.message))
+                if not self.machine:
+                    typer.secho(f"warning: {warning.message}", fg="yellow", err=True)
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    @property
+    def live(self) -> bool:
+        """Whether a person watches: a terminal, and no request for JSON."""
+        from rich.console import Console as Terminal
+
+        return not self.machine and not self.quiet and Terminal(stderr=True).is_terminal
+
+    def say(self, sentence: str) -> None:
+        """A sentence on the error stream, for people alone."""
+        if not self.machine and not self.quiet:
+            typer.echo(sentence, err=True)
+
+    @contextmanager
+    def bar(self, doing: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+        """A progress bar with time left; yields a function that takes how many are done, and a few words."""
+        if not self.live:
+            yield lambda count, words: None
+            return
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn(doing),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        with Progress(*columns, console=Terminal(stderr=True), redirect_stdout=False) as progress:
+            task = progress.add_task(doing, total=total, completed=done, words="")
+            yield lambda count, words: progress.update(task, completed=count, words=words)
+
+    def result(self, record: dict[str, Any], sentences: list[str]) -> None:
+        """Print the result, as one JSON object or as sentences."""
+        if self.quiet:
+            return
+        if self.machine:
+            rounded = {step: round(value, 3) for step, value in self.seconds.items()}
+            typer.echo(json.dumps({**record, "seconds": rounded, "warnings": self.warned}))
+        else:
+            for sentence in sentences:
+                typer.echo(sentence)
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Turn a user's error into one line and exit code 2."""
+        try:
+            yield
+        except PalpateError as error:
+            if self.machine:
+                typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
+            typer.secho(f"error: {error}", fg="red", err=True)
+            raise typer.Exit(FAILED) from error
+
+
+def described(record: dict[str, Any], indent: str = "") -> list[str]:
+    """A nested record as indented lines, empty values left out."""
+    lines: list[str] = []
+    for key, value in record.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}", *described(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            lines += [f"{indent}{key}", *(f"{indent}  {item}" for item in value)]
+        else:
+            shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+            lines.append(f"{indent}{key}: {shown}")
+    return lines

@@ -1,0 +1,136 @@
+"""`palpate fetch`: weights and cohorts that others publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ModelError
+from .console import Console, JsonOption, app
+
+if TYPE_CHECKING:
+    from ..weights import Asset, Fetched
+    from ..weights.http import Progress
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`palpate fetch sam_vit_b`\n\n"
+    "`palpate fetch sam_vit_b --source official`\n\n"
+    "`palpate fetch medsam hippocampus --folder /data/palpate`\n\n"
+    "`palpate fetch --list`"
+)
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="sam_vit_b, sam_vit_l, sam_vit_h, medsam, hippocampus; see --list.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="hub (Hugging Face) or official (the makers' address); default: hub, then official."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep it here, instead of in PALPATE_HOME or the user's cache folder.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Show what there is, and what is here already.")] = False,
+    machine: JsonOption = False,
+) -> None:
+    """Download weights and cohorts, or check those put there by hand; resumes, verifies, and asks the network once."""
+    console = Console(machine)
+    with console.reporting():
+        from .. import weights
+
+        if listing:
+            rows = [_row(asset, folder) for asset in weights.ASSETS.values()]
+            console.result({"home": str(folder or weights.home()), "assets": rows}, _table(rows))
+            return
+        if not names:
+            raise ModelError(f"what should be fetched? There are {', '.join(weights.ASSETS)}")
+        records = []
+        for asset in [weights.find(name) for name in names]:  # every name is looked at before anything is downloaded
+            began = time.perf_counter()
+            with _bar(console, asset.name) as progress:
+                found = weights.fetch(asset, source=source, folder=folder, progress=progress, tell=_teller(console))
+            console.seconds[asset.name] = time.perf_counter() - began
+            records.append(_record(asset, found))
+        console.result({"fetched": records}, [line for record in records for line in _sentences(record)])
+
+
+def _record(asset: Asset, found: Fetched) -> dict[str, Any]:
+    return {
+        "name": asset.name,
+        "path": str(found.path),
+        "bytes": found.bytes,
+        "sha256": found.sha256,
+        "verified": found.verified,
+        "source": found.source,
+        "licence": asset.licence,
+    }
+
+
+def _sentences(record: dict[str, Any]) -> list[str]:
+    size = f" ({record['bytes']:,} bytes)" if record["bytes"] else ""
+    state = "verified against the published hash" if record["verified"] else "unverified: no published hash"
+    source = {"hub": "from the Hugging Face Hub", "official": "from its official address"}.get(record["source"])
+    return [
+        f"{record['name']}: {record['path']}{size}",
+        f"  SHA-256 {record['sha256'] or 'unknown'}, {state}",
+        f"  {source or 'put there by hand'}; licence {record['licence']}",
+    ]
+
+
+def _row(asset: Asset, folder: Path | None) -> dict[str, Any]:
+    from ..weights import look
+
+    found = look(asset, folder=folder)
+    return {
+        "name": asset.name,
+        "about": asset.about,
+        "licence": asset.licence,
+        "path": str(found.path) if found else None,
+        "verified": found.verified if found else None,
+        "sources": [{"kind": s.kind, "url": s.url, "bytes": s.bytes, "sha256": s.sha256} for s in asset.sources],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in rows:
+        state = (
+            "not here" if row["path"] is None else f"{'verified' if row['verified'] else 'unverified'}, {row['path']}"
+        )
+        lines.append(f"{row['name']}: {row['about']} ({row['licence']})")
+        lines.append(f"  {state}")
+        lines += [f"  {source['kind']}: {source['url']}" for source in row["sources"]]
+    return lines
+
+
+def _teller(console: Console) -> Any:
+    """Says at once, above the progress bar, that the next source is tried."""
+
+    def tell(text: str) -> None:
+        console.warned.append(text)
+        if not console.machine:
+            typer.secho(f"warning: {text}", fg="yellow", err=True)
+
+    return tell
+
+
+@contextmanager
+def _bar(console: Console, name: str) -> Iterator[Progress | None]:
+    """A bar with bytes, speed and time left, on a terminal."""
+    from rich.console import Console as Terminal
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    terminal = Terminal(stderr=True)
+    if console.machine or not terminal.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=terminal, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda here, total: bar.update(task, completed=here, total=total)

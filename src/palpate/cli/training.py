@@ -1,0 +1,266 @@
+"""`palpate prepare` and `palpate train`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import SettingsError
+from .console import Console, JsonOption, app
+
+if TYPE_CHECKING:
+    from ..training.run import Outcome, Report, Run
+
+FAULTY = 1  # exit code of work that was done, but not on everything
+
+
+@app.command(
+    epilog="Examples:\n\n`palpate prepare Task04_Hippocampus -o prepared/hippocampus`\n\n"
+    "`palpate prepare nodules/ -o prepared/nodules --patient '^(LIDC-IDRI-[0-9]+)'`\n\n"
+    "`palpate prepare cohort.csv -o prepared/mine --workers 8`"
+)
+def prepare(
+    cohort: Annotated[
+        Path, typer.Argument(help="A folder of scans and labels in a layout that `look` knows, or a CSV.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The prepared scans' folder; made, or gone on with.")],
+    patient: Annotated[
+        str | None, typer.Option(help="A regular expression whose first group, in a scan's name, is its patient.")
+    ] = None,
+    channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
+    machine: JsonOption = False,
+) -> None:
+    """Pack scans and labels once, on their own grid, for fast training; run again after changes or a kill."""
+    console = Console(machine)
+    with console.reporting():
+        from ..cohort.layouts import find_cohort
+        from ..cohort.prepare import prepare as pack
+
+        found = find_cohort(cohort, patient=patient, channel=channel)
+        with console.bar("preparing", len(found.scans)) as advance:
+            prepared = pack(found, output, workers=workers, progress=lambda done, _, name: advance(done, name))
+        size = sum(file.stat().st_size for file in (output / "scans").rglob("*") if file.is_file())
+        index = prepared.index
+        record = {
+            "prepared": str(output),
+            "layout": index.layout,
+            "scans": len(index.scans),
+            "patients": len({entry.patient for entry in index.scans}),
+            "left_out": [one.model_dump() for one in index.left_out],
+            "megabytes": round(size / 1e6, 1),
+            "content": prepared.sha256,
+        }
+        console.result(
+            record,
+            [
+                f"{output}: {record['scans']} scans of {record['patients']} patients, {record['megabytes']} MB",
+                f"content (SHA-256): {prepared.sha256}",
+                *(f"left out: {one.reason}" for one in index.left_out),
+            ],
+        )
+    if index.left_out:
+        raise typer.Exit(FAULTY)
+
+
+@app.command(
+    epilog="Examples:\n\n`palpate train prepared/mine --preset mine.yaml --out runs/mine --dry-run`\n\n"
+    "`palpate train prepared/mine --preset mine.yaml --out runs/mine`\n\n"
+    "`palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20`\n\n"
+    "`palpate train --resume runs/mine`\n\n"
+    "Several GPUs: `torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine`"
+)
+def train(
+    prepared: Annotated[list[Path] | None, typer.Argument(help="Folders that `palpate prepare` made.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="kits21, msd-pancreas, lits17, msd-colon, or a file (`palpate look DIR --preset FILE`)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder, a new one.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder; all else is known.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Start from sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, or a model's name or file."),
+    ] = None,
+    tune: Annotated[
+        str | None, typer.Option(help="What is tuned: spatial (the paper), frozen, full, bottleneck, st or lora.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="Size where --init is none: tiny, vit_b, vit_l, vit_h.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold 0 to 4 of one of the paper's presets.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of the preset's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, instead of the preset's.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops of a step, in each process.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    checkpointing: Annotated[
+        bool | None, typer.Option("--checkpointing/--no-checkpointing", help="Recompute blocks to save memory.")
+    ] = None,
+    validations: Annotated[int | None, typer.Option(help="How often it is measured on validation.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of fresh weights, crops and clicks.")] = None,
+    share: Annotated[
+        list[float] | None, typer.Option(help="How often each cohort is drawn; one for each, in their order.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="End after this time; what was trained is kept.")] = None,
+    test: Annotated[
+        bool, typer.Option("--test/--no-test", help="At the end, measure the test patients, and log it.")
+    ] = True,
+    workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: none beside the training's.")] = 0,
+    device: Annotated[str, typer.Option(help="auto or cpu; GPUs are chosen by CUDA_VISIBLE_DEVICES.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure a step, print expected time and memory, and leave nothing.")
+    ] = False,
+    machine: JsonOption = False,
+) -> None:
+    """Train a model on prepared cohorts; stop it any time, and go on with --resume."""
+    console = Console(machine)
+    with console.reporting():
+        from ..training.launch import Changes, continued, new
+
+        accelerator = _accelerator(device)
+        console.quiet = not accelerator.is_main_process
+        if resume is not None:
+            run = continued(resume, accelerator, workers, console.say)
+        else:
+            changes = Changes(
+                init=init, tuning=tune, network=network, fold=fold, steps=steps, epochs=epochs, batch=batch,
+                learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
+                validations=validations, seed=seed,
+            )  # fmt: skip
+            if not prepared or preset is None or (out is None and not dry_run):
+                raise SettingsError(
+                    "what shall be trained? `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
+                )
+            run = new(prepared, preset, changes, out, share, accelerator, workers, console.say)
+        if dry_run:
+            _rehearse(console, run)
+            return
+        console.say(_plan(run))
+        with _stopping(console) as stop, _display(console, run) as report:
+            outcome = run.train(report, stop, hours, test)
+        console.result(_record(run, outcome), _sentences(run, outcome))
+
+
+def _accelerator(device: str) -> Any:  # noqa: ANN401 - accelerate has no types
+    if device not in ("auto", "cpu"):
+        raise SettingsError(f"--device {device!r}: auto or cpu; choose a GPU with CUDA_VISIBLE_DEVICES=1")
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise SettingsError(
+            "training needs more packages (accelerate, blosc2, ...); install them with pip install 'palpate[train]'"
+        ) from error
+    return Accelerator(cpu=device == "cpu")
+
+
+def _plan(run: Run) -> str:
+    counts = ", ".join(f"{len(run.part(part))} {part}" for part in ("train", "validation", "test"))
+    trainer, preset = run.trainer, run.settings.preset
+    tuned = sum(p.numel() for p in trainer.tuned.values())
+    return (
+        f"{preset.name}: {counts} scans; {tuned:,} tuned parameters; step {trainer.step} of {trainer.total}, "
+        f"batch {preset.recipe.batch}, on {trainer.device}"
+    )
+
+
+def _rehearse(console: Console, run: Run) -> None:
+    from ..training.rehearsal import rehearse
+
+    record = rehearse(run)
+    scans = ", ".join(f"{count} {part}" for part, count in record["scans"].items())
+    console.result(
+        record,
+        [
+            f"scans: {scans}",
+            f"tuned parameters: {record['tuned_parameters']:,} of {record['parameters']:,} "
+            f"({record['model_file_mb']} MB in the model's file)",
+            f"a step: {record['step_seconds']} s (the first {record['first_step_seconds']} s), "
+            f"{record['micro_batch']} crops at a time; a validation scan: {record['validation_scan_seconds']} s",
+            f"peak memory: {record['peak_memory_gb']} GB",
+            f"expected: {record['expected_hours']} hours for {record['steps']:,} steps ({record['epochs']} epochs) "
+            f"and {len(run.measured_at)} validations",
+            "nothing was written; leave --dry-run out to begin",
+        ],
+    )
+
+
+@contextmanager
+def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
+    """A function that tells whether SIGTERM or Ctrl-C came; a second Ctrl-C ends at once."""
+    asked = threading.Event()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+        console.say("stopping after this step; the state will be saved (Ctrl-C again: stop now, from the last state)")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _display(console: Console, run: Run) -> Iterator[Callable[[Report], None]]:
+    """Progress with loss, Dice, time left and memory on a terminal; a line now and then elsewhere."""
+    total = run.trainer.total
+    with console.bar("training", total, done=run.trainer.step) as advance:
+
+        def report(now: Report) -> None:
+            dice = "" if now.dice is None else f", validation Dice {now.dice:.3f}"
+            text = f"loss {now.loss:.3f}{dice}, {now.memory_gb:.1f} GB"
+            advance(now.step, text)
+            measured = now.step in run.measured_at
+            if not console.live and (measured or now.step % (10 * run.reported_at) == 0):
+                console.say(f"step {now.step} of {total}: {text}, {now.seconds:.0f} s")
+
+        yield report
+
+
+def _record(run: Run, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "run": str(run.folder),
+        "ended": outcome.why,
+        "step": outcome.step,
+        "steps": run.trainer.total,
+        "validation": outcome.best,
+        "test": outcome.test,
+        "looks_at_test": outcome.looks,
+        "model": None if outcome.model is None else str(outcome.model),
+    }
+
+
+def _sentences(run: Run, outcome: Outcome) -> list[str]:
+    said = {
+        "finished": f"finished after {outcome.step} steps",
+        "plateau": f"ended at step {outcome.step}: no gain on validation for {run.since_best} measurements",
+        "hours": f"time is up at step {outcome.step} of {run.trainer.total}; "
+        f"more: `palpate train --resume {run.folder}`",
+        "stopped": f"stopped at step {outcome.step} of {run.trainer.total}; "
+        f"go on with `palpate train --resume {run.folder}`",
+    }[outcome.why]
+    lines = [said]
+    if outcome.best is not None:
+        lines.append(f"validation, one click: {_figure(outcome.best)} at step {outcome.best['step']}")
+    if outcome.test is not None:
+        lines.append(
+            f"test, one click, 5 seeds: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
+            f"{outcome.test['patients']} patients (look number {outcome.looks} at them)"
+        )
+    if outcome.model is not None:
+        lines.append(f"model: {outcome.model}; curves: {run.folder / 'curves.png'}")
+    return lines
+
+
+def _figure(measured: dict[str, Any]) -> str:
+    low, high = measured["interval"]
+    return f"Dice {measured['dice']:.3f} [{low:.3f}, {high:.3f}]"

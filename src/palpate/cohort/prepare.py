@@ -1,0 +1,175 @@
+"""Preparing a cohort: every scan packed once, in parallel, and again only when its content changes."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..atomic import replacing
+from ..errors import CohortError, OutputError, ScanError
+from .cache import FORMAT, Entry, Index, LeftOut, PreparedCohort, pack, read_index
+from .scans import Cohort, LabelledScan
+
+Progress = Callable[[int, int, str], None]
+Sources = tuple[tuple[str, int, int, int], ...]
+
+
+def prepare(
+    cohort: Cohort, folder: str | Path, *, workers: int | None = None, progress: Progress | None = None
+) -> PreparedCohort:
+    """Pack a cohort's scans into `folder`; a run that was cut short goes on where it stopped.
+
+    Args:
+        cohort: what `find_cohort` found.
+        folder: made if it is missing.
+        workers: processes; by default one a core, at most eight. 1: in this process.
+        progress: called with scans done, scans in all, and the name of the last.
+
+    Raises:
+        CohortError: no scan at all could be prepared, or a worker process died.
+        OutputError: the folder cannot be written; what was finished is kept.
+    """
+    folder = Path(folder)
+    with _writable(folder):
+        (folder / "scans").mkdir(parents=True, exist_ok=True)
+        for rest in (folder / "scans").glob(".part-*"):  # of a run that was killed
+            shutil.rmtree(rest, ignore_errors=True)
+    known = {entry.sources: entry.key for entry in _finished(folder)}
+    entries, left_out = [], []
+    with _writable(folder), (folder / "journal.jsonl").open("a") as journal:
+        for number, result in enumerate(_results(cohort.scans, folder / "scans", known, _processes(workers)), 1):
+            if isinstance(result, Entry):
+                entries.append(result)
+                if known.get(result.sources) != result.key:
+                    journal.write("\n" + result.model_dump_json())  # a torn line before it is ended here
+                    journal.flush()
+                    os.fsync(journal.fileno())
+            else:
+                left_out.append(result)
+            if progress is not None:
+                progress(number, len(cohort.scans), result.name)
+    left_out += [LeftOut(name=text.partition(":")[0], reason=text) for text in cohort.incomplete]
+    return _conclude(cohort, folder, entries, left_out)
+
+
+def _conclude(cohort: Cohort, folder: Path, entries: list[Entry], left_out: list[LeftOut]) -> PreparedCohort:
+    if not entries:
+        raise CohortError(
+            f"{cohort.origin}: none of its {len(left_out)} scans could be prepared; the first: {left_out[0].reason}"
+            if left_out
+            else f"{cohort.origin}: holds no labelled scan"
+        )
+    index = Index(
+        format=FORMAT,
+        origin=str(cohort.origin),
+        layout=cohort.layout,
+        labels=cohort.labels,
+        scans=tuple(sorted(entries, key=lambda entry: entry.name)),
+        left_out=tuple(sorted(left_out, key=lambda one: one.name)),
+    )
+    with replacing(folder / "cohort.json") as (staged,):
+        staged.write_text(index.model_dump_json(indent=1))
+    kept = {entry.key for entry in index.scans}
+    for old in (folder / "scans").iterdir():  # a changed scan has a new key; nobody reads the old one any more
+        if old.name not in kept:
+            shutil.rmtree(old, ignore_errors=True)
+    (folder / "journal.jsonl").unlink(missing_ok=True)
+    return PreparedCohort(folder, index)
+
+
+def _finished(folder: Path) -> Iterator[Entry]:
+    """Scans that earlier runs finished, and whose folders are still there."""
+    with contextlib.suppress(CohortError):  # of another version, or damaged: all is packed anew
+        index = read_index(folder)
+        for entry in index.scans if index else ():
+            if (folder / "scans" / entry.key / "scan.json").is_file():
+                yield entry
+    journal = folder / "journal.jsonl"
+    for line in journal.read_text().splitlines() if journal.is_file() else ():
+        with contextlib.suppress(ValidationError):  # a line that a kill tore
+            entry = Entry.model_validate_json(line)
+            if (folder / "scans" / entry.key / "scan.json").is_file():
+                yield entry
+
+
+def _results(
+    scans: Iterable[LabelledScan], target: Path, known: dict[Sources, str], workers: int
+) -> Iterator[Entry | LeftOut]:
+    """Every scan's entry, or why it was left out, as they are finished."""
+    if workers == 1:
+        for scan in scans:
+            yield _one(scan, target, known)
+        return
+    waiting: set[Future[Entry | LeftOut]] = set()
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for scan in scans:
+            sources = fingerprint(scan)
+            if sources in known:
+                yield _entry(scan, sources, known[sources])
+                continue
+            waiting.add(pool.submit(_one, scan, target, {}))
+            if len(waiting) >= 4 * workers:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    except BrokenProcessPool as error:
+        raise CohortError(
+            "a worker process was killed, perhaps for want of memory; what was finished is kept. "
+            "Run the same command again, with fewer workers (--workers 1)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one(scan: LabelledScan, target: Path, known: dict[Sources, str]) -> Entry | LeftOut:
+    try:
+        sources = fingerprint(scan)
+        return _entry(scan, sources, known.get(sources) or pack(scan, target))
+    except ScanError as error:
+        return LeftOut(name=scan.name, reason=str(error))
+
+
+def _entry(scan: LabelledScan, sources: Sources, key: str) -> Entry:
+    return Entry(name=scan.name, patient=scan.patient, part=scan.part, key=key, sources=sources)
+
+
+def fingerprint(scan: LabelledScan) -> Sources:
+    """Path, bytes and times of image and label; of a folder of slices, their sums and latest times.
+
+    The time of the last change of a file's record is part of it, so that a file that was replaced by
+    one with the same length and an old date is noticed too.
+    """
+    rows: list[tuple[str, int, int, int]] = []
+    for path in (scan.image, scan.label):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        stats = [file.stat() for file in files if file.exists()]
+        modified = max((s.st_mtime_ns for s in stats), default=0)
+        changed = max((s.st_ctime_ns for s in stats), default=0)
+        rows.append((str(path.resolve()), sum(s.st_size for s in stats), modified, changed))
+    return tuple(rows)
+
+
+def _processes(workers: int | None) -> int:
+    return max(1, workers if workers is not None else min(8, os.cpu_count() or 1))
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write in {folder}: {error.strerror or error}; what was finished is kept. Free some space or "
+            "choose another place, and run the same command again"
+        ) from error

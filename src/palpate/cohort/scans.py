@@ -1,0 +1,90 @@
+"""A cohort: scans, each with a contour and a patient, as some layout names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import GeometryError
+from ..formats import read
+from ..volume import Volume
+from .split import Part
+
+SAME_GRID = 1e-2  # of a voxel's edge: what headers of two programs may differ by
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A scan and its contour, on disk; nothing is read before `load`.
+
+    Attributes:
+        name: unique in its cohort, as its layout names it.
+        image: the scan's file, or its folder of DICOM slices.
+        label: the label's file, on the scan's grid.
+        patient: whose scan it is; the scan's own name where nothing else is known.
+        part: where the layout itself says who trains and who tests; None elsewhere.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    patient: str
+    part: Part | None = None
+
+    def load(self) -> tuple[Volume, Volume]:
+        """The scan and its label values, both `[X, Y, Z]` on one grid.
+
+        Raises:
+            ScanError: an unreadable file.
+            GeometryError: scan and label on different grids; the message says how they differ.
+        """
+        volume, label = read(self.image), read(self.label)
+        if not volume.grid.same_as(label.grid, tolerance=SAME_GRID):
+            if volume.shape != label.shape:
+                how = f"shape {label.shape}, the scan's is {volume.shape}"
+            elif volume.grid.orientation != label.grid.orientation:
+                how = f"orientation {label.grid.orientation}, the scan's is {volume.grid.orientation}"
+            elif not np.allclose(volume.spacing, label.spacing, rtol=1e-3):
+                how = f"spacing {_mm(label.spacing)}, the scan's is {_mm(volume.spacing)}"
+            else:
+                gap = np.linalg.norm(volume.affine[:3, 3] - label.affine[:3, 3])
+                how = f"its place in space differs from the scan's (first voxels {gap:.2f} mm apart)"
+            raise GeometryError(f"{self.label}: not on the grid of its scan {self.image}: {how}")
+        return volume, label
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Labelled scans found in one place.
+
+    Attributes:
+        origin: the folder or the CSV.
+        layout: which layout it is, in words.
+        scans: sorted by name.
+        labels: what the layout calls its label values; empty where it does not say.
+        incomplete: files without their other half, as sentences that name them.
+    """
+
+    origin: Path
+    layout: str
+    scans: tuple[LabelledScan, ...]
+    labels: dict[int, str] = field(default_factory=dict)
+    incomplete: tuple[str, ...] = ()
+
+
+def lesion_of(label: npt.NDArray[Any], values: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Where a label array is lesion: any of `values`, or, if there are none, everything above zero."""
+    if not values:
+        return np.asarray(label > 0)
+    if len(values) == 1:
+        return np.asarray(label == values[0])
+    return np.isin(label, values)
+
+
+def _mm(spacing: npt.NDArray[np.float64]) -> str:
+    return " x ".join(f"{edge:.3f}" for edge in spacing) + " mm"

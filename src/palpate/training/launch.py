@@ -1,0 +1,106 @@
+"""Runs from what a user asked for: a preset with changes, or a folder to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..bundle import frozen_sha256
+from ..cohort import PaperSplit
+from ..errors import ModelError, OutputError, SettingsError
+from .preset import Preset, explained
+from .run import Run
+from .settings import Settings, begin, starting_bundle
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs from the preset; None leaves it as it is. Names are the preset's and its recipe's."""
+
+    init: str | None = None
+    tuning: str | None = None
+    network: str | None = None
+    fold: int | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    precision: str | None = None
+    checkpointing: bool | None = None
+    validations: int | None = None
+    seed: int | None = None
+
+    def applied(self, preset: Preset) -> Preset:
+        """The preset with the changes.
+
+        Raises:
+            SettingsError: a value that does not fit.
+        """
+        wanted: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
+        own: dict[str, Any] = {name: wanted.pop(name) for name in ("init", "tuning", "network") if name in wanted}
+        fold = wanted.pop("fold", None)
+        if fold is not None:
+            if not isinstance(preset.split, PaperSplit):
+                raise SettingsError(f"preset {preset.name} has no folds; --fold is for the paper's four")
+            own["split"] = {"paper": preset.split.paper, "fold": fold}
+        if "epochs" in wanted:
+            wanted.setdefault("steps", None)
+        try:
+            changed = Preset.model_validate(preset.model_dump() | own)
+        except ValidationError as error:
+            raise SettingsError(explained(error)) from error
+        return changed.with_recipe(**wanted)
+
+
+def new(
+    prepared: Sequence[Path],
+    preset: str,
+    changes: Changes,
+    out: Path | None,
+    shares: Sequence[float] | None,
+    accelerator: Any,  # noqa: ANN401 - accelerate has no types
+    workers: int,
+    tell: Callable[[str], None],
+) -> Run:
+    """A new run; `out` None: one that leaves nothing, for a rehearsal.
+
+    Raises:
+        SettingsError, CohortError, ModelError, OutputError: see `settings.begin`.
+    """
+    folder = Path("rehearsal") if out is None else out
+    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), folder, shares)
+    run = Run(settings, bundle, folder, accelerator, workers, tell)
+    if out is not None and run.main:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make {out}: {error.strerror or error}; choose another place") from error
+        settings.write(out)
+    return run
+
+
+def continued(
+    folder: Path,
+    accelerator: Any,  # noqa: ANN401 - accelerate has no types
+    workers: int,
+    tell: Callable[[str], None],
+) -> Run:
+    """The run in a folder, at its newest state.
+
+    Raises:
+        SettingsError: no run there, or a damaged state.
+        CohortError: a cohort that changed since.
+        ModelError: the model that it started from is gone or another.
+    """
+    settings = Settings.read(folder)
+    bundle = starting_bundle(settings.preset)
+    if frozen_sha256(bundle.network.state_dict(), bundle.network.config) != settings.base_sha256:
+        raise ModelError(f"{settings.preset.init}: not the model that the training in {folder} was started from")
+    run = Run(settings, bundle, folder, accelerator, workers, tell)
+    if not run.restore():
+        tell(f"{folder}: no state was saved yet; beginning anew")
+    return run

@@ -1,0 +1,206 @@
+"""A preset: all that a training on one kind of cohort needs to be told, as a readable YAML file."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..atomic import replacing
+from ..cohort import PaperSplit, Split
+from ..cohort.augmentation import Augmentation, Prompts
+from ..errors import SettingsError
+from ..frame import Preprocessing
+from .recipe import Recipe, from_nothing
+
+PRESETS = ("kits21", "msd-pancreas", "lits17", "msd-colon")
+Tuning = Literal["spatial", "frozen", "full", "bottleneck", "st", "lora"]
+
+
+class Preset(BaseModel):
+    """A cohort's settings and the recipe to train on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(description="what the trained model calls itself")
+    about: str = Field("", description="which scans and lesions, for people")
+    lesion: tuple[int, ...] = Field((), description="label values that are lesion; []: all above 0")
+    network: Literal["vit_b", "vit_l", "vit_h", "tiny"] = Field(
+        "vit_b", description="size, where nothing is started from"
+    )
+    init: str = Field(
+        "sam_vit_b", description="what to start from: sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, a model"
+    )
+    tuning: Tuning = Field(
+        "spatial", description="what is tuned: spatial (the paper), frozen, full, bottleneck, st, lora"
+    )
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    prompts: Prompts
+    recipe: Recipe
+    split: PaperSplit | Split | None = Field(
+        None, description="lists of scans or patients, one of the paper's folds, or null: by a hash of the patient"
+    )
+
+    @classmethod
+    def load(cls, preset: str | Path) -> Preset:
+        """A preset that ships, by name, or a file.
+
+        Raises:
+            SettingsError: no such preset, not YAML, or a field that is wrong; the message names it.
+        """
+        if str(preset) in PRESETS:
+            text = (resources.files(__package__) / "presets" / f"{preset}.yaml").read_text()
+        else:
+            path = Path(preset)
+            if not path.is_file():
+                raise SettingsError(
+                    f"no preset {str(preset)!r}: neither a file nor one of {', '.join(PRESETS)}. "
+                    "`palpate look COHORT --preset FILE` writes one for a cohort of yours"
+                )
+            text = path.read_text(errors="replace")
+        return cls._parse(text, str(preset))
+
+    @classmethod
+    def _parse(cls, text: str, origin: str) -> Preset:
+        yaml = _yaml()
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{origin}: not YAML ({' '.join(str(error).split())[:300]})") from error
+        if not isinstance(content, dict):
+            raise SettingsError(f"{origin}: a preset is a mapping of settings, not {type(content).__name__}")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise SettingsError(f"{origin}: {explained(error)}") from error
+
+    def write(self, path: str | Path) -> None:
+        """Write the preset as YAML, each setting with its meaning.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with replacing(path) as (staged,):
+            staged.write_text(self.to_yaml())
+
+    def to_yaml(self) -> str:
+        """The preset as YAML with a comment a setting."""
+        head = "# A preset of Palpate: train with `palpate train PREPARED --preset THIS_FILE`.\n"
+        return head + "\n".join(_lines(self, 0)) + "\n"
+
+    def with_recipe(self, **changes: Any) -> Preset:
+        """The same preset with some of the recipe's fields changed.
+
+        Raises:
+            SettingsError: a value that the recipe does not take.
+        """
+        try:
+            recipe = Recipe.model_validate(self.recipe.model_dump() | changes)
+        except ValidationError as error:
+            raise SettingsError(explained(error)) from error
+        return self.model_copy(update={"recipe": recipe})
+
+
+def adapting(name: str, lesion: tuple[int, ...], preprocessing: Preprocessing, split: Split | None) -> Preset:
+    """The paper's recipe for a cohort of one's own: SAM's ViT-B, spatial adapters."""
+    return Preset(
+        name=name,
+        lesion=lesion,
+        preprocessing=preprocessing,
+        augmentation=PAPER_AUGMENTATION,
+        prompts=Prompts(),
+        recipe=Recipe(),
+        split=split,
+    )
+
+
+def starting_from_nothing(
+    name: str, lesion: tuple[int, ...], preprocessing: Preprocessing, split: Split | None
+) -> Preset:
+    """A small network for a cohort of one's own, without a base: hours on a CPU."""
+    return Preset(
+        name=name,
+        lesion=lesion,
+        network="tiny",
+        init="none",
+        tuning="full",
+        preprocessing=preprocessing,
+        augmentation=Augmentation(),
+        prompts=Prompts(lesion=(1, 3), anywhere=0, as_inference=True),
+        recipe=from_nothing(),
+        split=split,
+    )
+
+
+# The paper's augmentation for kidney and liver (docs/network.md, section 5). A crop placed at random in one 1.2 times
+# as large is a shift of a tenth of its edge either way; lesion and any other voxel are centred 2 : 1.
+PAPER_AUGMENTATION = Augmentation(
+    lesion_share=2 / 3,
+    zoom=(0.85, 1.25),
+    zoom_share=0.8,
+    stretch=1.0,
+    turn_degrees=(0.0, 0.0, 0.0),
+    turn_share=0.0,
+    quarter_turns=0.5,
+    flips=(0.5, 0.5, 0.5),
+    shift=0.1,
+    intensity_shift=20.0,
+    intensity_shift_share=0.5,
+    gain=0.0,
+    offset=0.0,
+    noise=0.0,
+)
+# Pancreas and colon: a turn within the slice and an in-plane zoom instead of the zoom.
+PAPER_AUGMENTATION_TURNED = PAPER_AUGMENTATION.model_copy(
+    update={
+        "zoom": (1.0, 1.0),
+        "zoom_share": 0.0,
+        "zoom_in_plane": (0.9, 1.1),
+        "zoom_in_plane_share": 0.3,
+        "turn_degrees": (30.0, 0.0, 0.0),
+        "turn_share": 0.3,
+    }
+)
+
+
+def explained(error: ValidationError) -> str:
+    """What is wrong with settings, one clause a field, without the library's own words around it."""
+    clauses = []
+    for one in error.errors()[:6]:
+        where = ".".join(str(part) for part in one["loc"])
+        clauses.append(f"{where}: {one['msg'].removeprefix('Value error, ')} (given: {str(one['input'])[:80]})")
+    return "; ".join(clauses)
+
+
+def _lines(model: BaseModel, depth: int) -> list[str]:
+    """A model's fields as YAML lines, models inside it indented."""
+    pad, lines = "  " * depth, []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        comment = f"  # {field.description}" if field.description else ""
+        if isinstance(value, BaseModel):
+            lines += [f"{pad}{name}:{comment}", *_lines(value, depth + 1)]
+        elif isinstance(value, tuple) and len(value) > 6:
+            lines += [f"{pad}{name}:{comment}", *(f"{pad}  - {json.dumps(item)}" for item in value)]
+        else:
+            # JSON is YAML; a number such as 1e-05 is not, without its point.
+            lines.append(f"{pad}{name}: {_scalar(value)}{comment}")
+    return lines
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    text = json.dumps(value)
+    return text.replace("e-", ".0e-") if isinstance(value, float) and "e-" in text and "." not in text else text
+
+
+def _yaml() -> Any:  # noqa: ANN401 - a module
+    try:
+        import yaml
+    except ImportError as error:
+        raise SettingsError("presets need the package pyyaml; install it with pip install 'palpate[train]'") from error
+    return yaml

@@ -1,0 +1,109 @@
+"""What a training leaves for people and plots: metrics.jsonl, TensorBoard's files, curves.png."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..atomic import replacing
+from ..errors import OutputError, SettingsError
+
+Row = dict[str, Any]
+
+
+class Records:
+    """The rows of a run's metrics, on disk as they come.
+
+    Args:
+        run: the run's folder.
+        step: rows of later steps are taken away: they belong to a future that a kill has undone.
+    """
+
+    def __init__(self, run: Path, step: int):
+        self.path = run / "metrics.jsonl"
+        kept = [row for row in read_rows(self.path) if row["step"] <= step]
+        with replacing(self.path) as (staged,):
+            staged.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self.rows = kept
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise SettingsError(
+                "training needs the package tensorboard; install it with pip install 'palpate[train]'"
+            ) from error
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def add(self, row: Row) -> None:
+        """Append a row: `step`, and either a training's `loss`, ... or a `validation`."""
+        self.rows.append(row)
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
+        for name, value in (row | row.get("validation", {})).items():
+            if isinstance(value, (int, float)) and name != "step":
+                board = "validation" if "validation" in row else "training"
+                self._board.add_scalar(f"{board}/{name}", value, row["step"])
+        self._board.flush()
+
+    def draw(self, path: Path) -> None:
+        """The curves so far, as a picture."""
+        draw_curves(self.rows, path)
+
+    def close(self) -> None:
+        """End TensorBoard's writer."""
+        self._board.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `metrics.jsonl`; a last line that a kill tore is left out."""
+    return list(_rows(path)) if path.is_file() else []
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def draw_curves(rows: list[Row], path: Path) -> None:
+    """Loss and validation Dice over the steps, with its interval, as a picture.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    measured = [(row["step"], *_dice(row["validation"])) for row in rows if "validation" in row]
+    if losses:
+        left.plot(*zip(*losses, strict=True), color="#3465a4", linewidth=1.2)
+    left.set(xlabel="step", ylabel="training loss", title="0.5 Dice loss + 0.5 cross-entropy")
+    if measured:
+        steps, dice, low, high = zip(*measured, strict=True)
+        right.fill_between(steps, low, high, color="#4e9a06", alpha=0.18, linewidth=0, label="95 % by patient")
+        right.plot(steps, dice, color="#4e9a06", marker="o", markersize=3, linewidth=1.2, label="mean")
+        best = max(range(len(dice)), key=dice.__getitem__)
+        right.annotate(
+            f"best {dice[best]:.3f}", (steps[best], dice[best]), (0, 8), textcoords="offset points", ha="center"
+        )
+        right.legend(loc="lower right", frameon=False)
+    right.set(xlabel="step", ylabel="Dice", title="one click, validation", ylim=(0, 1))
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    with replacing(path) as (staged,):
+        figure.savefig(staged, dpi=130)
+
+
+def _dice(validation: Row) -> tuple[float, float, float]:
+    return (validation["dice"], *validation["interval"])

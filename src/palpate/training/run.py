@@ -1,0 +1,366 @@
+"""A training in its folder: steps, validations, states, and the model at the end.
+
+A run is a folder::
+
+    run/
+        settings.json        what was asked, in full: preset, split, cohorts by their hash, the start
+        state-STEP/          what going on needs (`state`)
+        metrics.jsonl        a row now and then, and one for each validation
+        tensorboard/         the same, for TensorBoard
+        curves.png           the same, to look at
+        best.safetensors     the model with the best validation so far; at the end with its held-out figures
+        last.safetensors     the model at the end
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ..bundle import Bundle, Provenance
+from ..cohort import Part
+from ..cohort.cache import PreparedCohort, PreparedScan
+from ..cohort.sampling import CropSampler
+from ..errors import CohortError
+from ..evaluation import Figure, one_click
+from ..predictor import Predictor
+from .loop import Trainer
+from .records import Records
+from .settings import Settings, cohort_scans
+from .state import load_state, save_state
+
+SAVE_EVERY = 300.0  # seconds between states, beside those at validations
+NOTICE = "Research software, not a medical device; not for diagnosis or treatment."
+TEST_SEEDS = range(5)
+TEST_FIGURE = "test patients, one random click a scan, native grid, seeds 0-4"
+VALIDATION_FIGURE = "validation patients, one random click a scan, native grid, seed 0 (chose these weights)"
+
+
+@dataclass
+class Report:
+    """What is told after a step.
+
+    Attributes:
+        step: steps done.
+        total: steps in all.
+        loss: of this step.
+        rate: learning rate of this step.
+        seconds: since this process began to train.
+        memory_gb: peak so far.
+        dice: the last validation's, if there was one.
+    """
+
+    step: int
+    total: int
+    loss: float
+    rate: float
+    seconds: float
+    memory_gb: float
+    dice: float | None = None
+
+
+@dataclass
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        why: "finished", "plateau", "hours" or "stopped".
+        step: steps done.
+        best: validation of the best model, or None before the first.
+        test: figure of the best model on test patients, if they were measured.
+        looks: how often test patients of these cohorts have been measured, this time included.
+        model: the best model's file, or None before the first validation.
+    """
+
+    why: str
+    step: int
+    best: dict[str, Any] | None = None
+    test: dict[str, Any] | None = None
+    looks: int = 0
+    model: Path | None = None
+
+
+class Run:
+    """A training in its folder.
+
+    Args:
+        settings: what to do.
+        bundle: the model to start from.
+        folder: the run's.
+        accelerator: of accelerate; None: one process on the CPU.
+        workers: loader processes.
+        tell: called with sentences for the user.
+
+    Raises:
+        CohortError: a prepared cohort that changed since the run was begun.
+        SettingsError: a state of another network.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundle: Bundle,
+        folder: Path,
+        accelerator: Any = None,  # noqa: ANN401 - accelerate has no types
+        workers: int = 0,
+        tell: Callable[[str], None] = print,
+    ):
+        self.settings, self.folder, self.tell = settings, folder, tell
+        preset = settings.preset
+        prepared = [PreparedCohort.open(path) for path in settings.prepared]
+        if tuple(cohort.sha256 for cohort in prepared) != settings.cohorts_sha256:
+            raise CohortError(f"{settings.prepared}: changed since the training in {folder} was begun; begin a new one")
+        self.cohorts = cohort_scans(prepared, preset)
+        self.start = bundle.provenance
+        sampler = CropSampler(
+            [cohort for cohort in map(self._training, self.cohorts) if cohort],
+            settings.shares,
+            preset.preprocessing,
+            preset.augmentation,
+            preset.prompts,
+            preset.recipe.seed,
+            device="cpu" if workers or accelerator is None else accelerator.device,
+        )
+        self.trainer = Trainer(bundle.network, sampler, preset.recipe, accelerator, workers, tell)
+        self.best: dict[str, Any] | None = None
+        self.since_best = 0
+        self.seconds_before = 0.0
+        self.unreported: list[float] = []
+        self.curve: list[list[float]] = []
+
+    def _training(self, scans: list[PreparedScan]) -> list[PreparedScan]:
+        return [scan for scan in scans if self.settings.split.part_of(scan.name, scan.patient) == "train"]
+
+    def part(self, part: Part) -> list[PreparedScan]:
+        """The scans of a part, of all cohorts."""
+        scans = (scan for cohort in self.cohorts for scan in cohort)
+        return [scan for scan in scans if self.settings.split.part_of(scan.name, scan.patient) == part]
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the files."""
+        return bool(self.trainer.accelerator.is_main_process)
+
+    @cached_property
+    def measured_at(self) -> set[int]:
+        """The steps after which it is validated: evenly spread, the last among them."""
+        total = self.trainer.total
+        count = min(self.settings.preset.recipe.validations, total)
+        return {round(total * (number + 1) / count) for number in range(count)}
+
+    @cached_property
+    def reported_at(self) -> int:
+        """Steps between two rows of the metrics."""
+        return max(1, min(50, self.trainer.total // 200))
+
+    def restore(self) -> bool:
+        """Go on from the newest state in the folder; whether there was one."""
+        found = load_state(self.folder)
+        if found is None:
+            return False
+        files, numbers = found
+        self.trainer.restore(files, numbers["trainer"])
+        self.best, self.since_best = numbers["best"], numbers["since_best"]
+        self.seconds_before, self.unreported = numbers["seconds"], numbers["unreported"]
+        self.curve = numbers["curve"]
+        return True
+
+    def save(self, seconds: float) -> None:
+        """Write the state; only the main process does."""
+        if self.main:
+            numbers = {
+                "trainer": self.trainer.numbers(),
+                "best": self.best,
+                "since_best": self.since_best,
+                "seconds": seconds,
+                "unreported": self.unreported,
+                "curve": self.curve,
+            }
+            save_state(self.folder, self.trainer.step, self.trainer.tensors(), numbers)
+        self.trainer.accelerator.wait_for_everyone()
+
+    def train(
+        self,
+        report: Callable[[Report], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+        hours: float | None = None,
+        test: bool = True,
+    ) -> Outcome:
+        """Train to the end, a plateau, the time that was given, or until `stop` says so.
+
+        Args:
+            report: called after every step.
+            stop: asked after every step.
+            hours: time for this call.
+            test: measure the best model on test patients when it ends (not when it is stopped).
+        """
+        records = Records(self.folder, self.trainer.step) if self.main else None
+        began = saved = time.monotonic()
+        why = "plateau" if self._on_plateau() else "finished"
+        steps: Iterator[float] = iter(()) if why == "plateau" else self.trainer.steps()
+        for loss in steps:
+            now = time.monotonic()
+            self._record(records, loss, self.seconds_before + now - began)
+            if self.trainer.step in self.measured_at:
+                self._validate(records)
+            report(self._report(loss, now - began))
+            asked = self.trainer.anywhere(stop())
+            late = self.trainer.anywhere(hours is not None and now - began > hours * 3600)
+            ends = asked or late or self._on_plateau()
+            due = self.trainer.step in self.measured_at or self.trainer.anywhere(now - saved > SAVE_EVERY)
+            if ends or due:
+                self.save(self.seconds_before + now - began)
+                saved = now
+            if ends:
+                why = "stopped" if asked else "hours" if late else "plateau"
+                break
+        return self._finish(why, records, test)
+
+    def _on_plateau(self) -> bool:
+        patience = self.settings.preset.recipe.patience
+        return patience is not None and self.since_best >= patience
+
+    def _record(self, records: Records | None, loss: float, seconds: float) -> None:
+        self.unreported.append(loss)
+        step = self.trainer.step
+        if step % self.reported_at and step != self.trainer.total:
+            return
+        mean = sum(self.unreported) / len(self.unreported)
+        self.unreported = []
+        if records is not None:
+            records.add(
+                {
+                    "step": step,
+                    "loss": round(mean, 5),
+                    "learning_rate": self.settings.preset.recipe.rate(step - 1, self.trainer.total),
+                    "seconds": round(seconds, 1),
+                    "memory_gb": round(peak_memory_gb(self.trainer.device), 3),
+                }
+            )
+
+    def _report(self, loss: float, seconds: float) -> Report:
+        trainer = self.trainer
+        rate = self.settings.preset.recipe.rate(trainer.step - 1, trainer.total)
+        dice = self.curve[-1][1] if self.curve else None
+        return Report(trainer.step, trainer.total, loss, rate, seconds, peak_memory_gb(trainer.device), dice)
+
+    def measure(self, part: Part, seeds: Sequence[int]) -> Figure:
+        """One random click a scan, through the Predictor, on each scan's own grid; every process takes its share."""
+        accelerator = self.trainer.accelerator
+        mine = self.part(part)[accelerator.process_index :: accelerator.num_processes]
+        predictor = Predictor(self.model(), device=str(self.trainer.device))
+        rows: list[tuple[str, str, float]] = []  # scan, patient, Dice
+        for seed in seeds:
+            patients = {scan.name: scan.patient for scan in mine}
+            results = one_click(predictor, ((scan.name, *scan.load()) for scan in mine), seed)
+            rows += [(result.name, patients[result.name], result.dice) for result in results]
+        if accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            rows = gather_object(rows)
+        return Figure.of(sorted(rows))
+
+    def _validate(self, records: Records | None) -> None:
+        figure, step = self.measure("validation", seeds=(0,)).record(), self.trainer.step
+        dice = float(figure["dice"])
+        self.curve.append([step, dice])
+        if self.best is None or dice > self.best["dice"]:
+            self.best, self.since_best = {"step": step, **figure}, 0
+            self._save_model(self.folder / "best.safetensors")
+        else:
+            self.since_best += 1
+        if records is not None:
+            records.add({"step": step, "validation": figure})
+            records.draw(self.folder / "curves.png")
+
+    def _finish(self, why: str, records: Records | None, test: bool) -> Outcome:
+        outcome = Outcome(why, self.trainer.step, self.best)
+        if records is not None:
+            records.close()
+        path = self.folder / "best.safetensors"
+        outcome.model = path if self.best is not None else None
+        if why == "stopped":
+            return outcome
+        self._save_model(self.folder / "last.safetensors")
+        if outcome.model is None:
+            return outcome
+        self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
+        self.trainer.kept.load_state_dict(load_file(path), strict=False)  # an adapter holds what was tuned
+        figures: dict[str, Any] = {}
+        if test and self.part("test"):
+            outcome.test = self.measure("test", TEST_SEEDS).record()
+            outcome.looks = self._log_look(outcome.test) if self.main else 0
+            figures = {TEST_FIGURE: outcome.test, "looks at these test patients, this one included": outcome.looks}
+        self._save_model(path, figures)
+        return outcome
+
+    def _log_look(self, figure: dict[str, Any]) -> int:
+        """Write down, beside each cohort, that its test patients were measured; how often that has happened."""
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        look = {"when": when, "run": str(self.folder.resolve()), "split": self.settings.split.sha256, **figure}
+        count = 0
+        for folder in self.settings.prepared:
+            path = Path(folder) / "test_looks.jsonl"
+            with path.open("a") as log:
+                log.write(json.dumps(look) + "\n")
+            count = max(count, len(path.read_text().splitlines()))
+        return count
+
+    def model(self, figures: dict[str, Any] | None = None) -> Bundle:
+        """The kept network as a model that says where it comes from."""
+        settings, preset = self.settings, self.settings.preset
+        trained = self.part("train")
+        measured = {VALIDATION_FIGURE: self.best} if self.best else {}
+        provenance = Provenance(
+            name=preset.name,
+            origin=f"palpate {settings.palpate} train: {preset.init}, tuning {preset.tuning}, {len(trained)} scans of "
+            f"{len({scan.patient for scan in trained})} patients",
+            licence=self.start.licence if preset.init != "none" else "",
+            data=tuple(
+                f"{Path(p).name}: content {h}" for p, h in zip(settings.prepared, settings.cohorts_sha256, strict=True)
+            ),
+            figures=measured | (figures or {}),
+            recipe={
+                "preset": preset.model_dump(mode="json", exclude={"split"}),
+                "shares": settings.shares,
+                "split (SHA-256)": settings.split.sha256,
+                "steps": self.trainer.total,
+                "processes": self.trainer.accelerator.num_processes,
+                "curve (step, validation Dice)": self.curve,
+            },
+            notice=NOTICE,
+        )
+        return Bundle(self.trainer.kept, preset.preprocessing, provenance)
+
+    def _save_model(self, path: Path, figures: dict[str, Any] | None = None) -> None:
+        """Write the kept network: what was tuned, if anything was not, else all of it."""
+        if not self.main:
+            return
+        bundle = self.model(figures)
+        adapter_only = bundle.network.config.has_frozen
+        bundle.save(path, adapter_only=adapter_only, base_name=self.settings.preset.init if adapter_only else None)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory used so far, GB: a GPU's by tensors, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        usage: Any = psutil.Process().memory_info()
+        return float(usage.peak_wset) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9

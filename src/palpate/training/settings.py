@@ -1,0 +1,157 @@
+"""What decides a training's result: cohorts, preset, split and the model to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .. import __version__
+from ..atomic import replacing
+from ..bundle import Bundle, Provenance, frozen_sha256, load, retuned
+from ..cohort import Part, Split, propose_split
+from ..cohort.cache import PreparedCohort, PreparedScan
+from ..errors import CohortError, SettingsError
+from ..model import SIZES, Network
+from .preset import Preset, explained
+
+FORMAT = 1
+
+
+class Settings(BaseModel):
+    """What decides a training's result, but for the device.
+
+    Attributes:
+        format: of the run's folder.
+        palpate: the version that began it.
+        prepared: folders of prepared cohorts.
+        shares: how often each cohort is drawn; None: in proportion to its scans.
+        preset: the preset, with all changes that options made.
+        split: who trains, validates, tests.
+        cohorts_sha256: content of each prepared cohort.
+        base_sha256: the frozen tensors of the model that was started from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int = FORMAT
+    palpate: str = __version__
+    prepared: tuple[str, ...]
+    shares: tuple[float, ...] | None = None
+    preset: Preset
+    split: Split
+    cohorts_sha256: tuple[str, ...]
+    base_sha256: str
+
+    def write(self, run: Path) -> None:
+        """Write `run/settings.json`."""
+        with replacing(run / "settings.json") as (staged,):
+            staged.write_text(self.model_dump_json(indent=1))
+
+    @classmethod
+    def read(cls, run: Path) -> Self:
+        """The settings of a run.
+
+        Raises:
+            SettingsError: no run in this folder, or one of another version.
+        """
+        path = run / "settings.json"
+        if not path.is_file():
+            raise SettingsError(f"{run}: no training was begun here (settings.json is missing)")
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise SettingsError(f"{path}: damaged, or of another version of palpate: {explained(error)}") from error
+
+
+def cohort_scans(prepared: Sequence[PreparedCohort], preset: Preset) -> list[list[PreparedScan]]:
+    """Every scan of each cohort that has some lesion."""
+    cohorts = []
+    for cohort in prepared:
+        scans = [cohort.scan(entry, preset.lesion) for entry in cohort.index.scans]
+        cohorts.append([scan for scan in scans if scan.lesion_voxels])
+    return cohorts
+
+
+def resolve_split(prepared: Sequence[PreparedCohort], preset: Preset) -> Split:
+    """The preset's split, else the layout's own, else one by a hash of each patient.
+
+    Raises:
+        CohortError: too few patients, a part without a scan, or a patient in two parts.
+    """
+    entries = [entry for cohort in prepared for entry in cohort.index.scans]
+    if preset.split is not None:
+        split = preset.split if isinstance(preset.split, Split) else preset.split.resolve()
+    elif any(entry.part for entry in entries):
+        by_part = {part: tuple(e.name for e in entries if e.part == part) for part in ("train", "validation", "test")}
+        split = Split(**by_part)
+    else:
+        split = propose_split(entry.patient for entry in entries)
+    seen: dict[str, Part] = {}
+    for entry in entries:
+        part = split.part_of(entry.name, entry.patient)
+        if part is not None and seen.setdefault(entry.patient, part) != part:
+            raise CohortError(
+                f"patient {entry.patient} has scans under {seen[entry.patient]} and under {part}; "
+                "put all scans of a patient in one part"
+            )
+    missing = {"train", "validation"} - set(seen.values())
+    if missing:
+        names = ", ".join(entry.name for entry in entries[:3])
+        raise CohortError(
+            f"no scan of this cohort ({names}, ...) falls under {' or '.join(sorted(missing))} of the split; "
+            "is it the right preset? Its names must be scans' or patients'"
+        )
+    return split
+
+
+def starting_bundle(preset: Preset) -> Bundle:
+    """The model that training starts from, with the preset's tuning choice and preprocessing.
+
+    Raises:
+        ModelError: it is missing or damaged.
+        SettingsError: a tuning choice that leaves random weights frozen.
+    """
+    if preset.init == "none":
+        if preset.tuning != "full":
+            raise SettingsError(
+                f"without a base nothing may stay frozen: use tuning full (--tune full), not {preset.tuning}"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(preset.recipe.seed)
+            fresh = Network(SIZES[preset.network])
+        bundle = Bundle(fresh, preset.preprocessing, Provenance(name=preset.network, origin="made from nothing"))
+    else:
+        bundle = load(preset.init)
+    bundle = retuned(bundle, preset.tuning, preset.recipe.seed)
+    return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
+
+
+def begin(
+    prepared: Sequence[Path], preset: Preset, run: Path, shares: Sequence[float] | None = None
+) -> tuple[Settings, Bundle]:
+    """The settings of a new run in the folder `run`, and the model that it starts from; nothing is written yet.
+
+    Raises:
+        SettingsError: a run lies there already.
+        CohortError, ModelError: see the parts.
+    """
+    if (run / "settings.json").exists():
+        raise SettingsError(
+            f"{run}: a training was begun here; go on with `palpate train --resume {run}`, or name another folder"
+        )
+    cohorts = [PreparedCohort.open(folder) for folder in prepared]
+    if shares is not None and (len(shares) != len(cohorts) or min(shares) <= 0):
+        raise SettingsError(f"shares: one above 0 for each of the {len(cohorts)} cohorts, not {list(shares)}")
+    bundle = starting_bundle(preset)
+    settings = Settings(
+        prepared=tuple(str(cohort.folder.resolve()) for cohort in cohorts),
+        shares=None if shares is None else tuple(shares),
+        preset=preset,
+        split=resolve_split(cohorts, preset),
+        cohorts_sha256=tuple(cohort.sha256 for cohort in cohorts),
+        base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
+    )
+    return settings, bundle

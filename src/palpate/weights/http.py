@@ -1,0 +1,203 @@
+"""A file over HTTP, resumed where it was cut off.
+
+Bytes gather in a `.part` file. Beside it stands what the server called this version of the file (its
+ETag, or its date): sent along with the range (`If-Range`), it makes a server whose file has changed answer with the
+whole new file instead of the end of another.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ModelError, OutputError
+from .assets import Official
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are here and the bytes that there are (None while unknown)."""
+
+BLOCK = 1 << 20
+TIMEOUT = 30.0  # seconds without a byte
+PATIENCE = 5  # attempts in a row that bring nothing new
+PAUSE = 1.0  # seconds before the first of them; doubled each time
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a busy server says, and later does not
+
+
+class UnreachableError(Exception):
+    """A source that does not answer, or does not have the file: another one may."""
+
+
+class _DroppedError(Exception):
+    """An answer that broke off, or one to ask for again."""
+
+
+class _SilentError(Exception):
+    """No answer at all."""
+
+
+def download(origin: Official, part: Path, progress: Progress) -> None:
+    """Bring `part` to its full length, from where an earlier call left it.
+
+    Args:
+        origin: the address, and the published size if there is one.
+        part: the file that grows; the caller checks it and renames it.
+        progress: told how far it is.
+
+    Raises:
+        UnreachableError: no answer, a refusal, or a connection that keeps dropping.
+        ModelError: the server's file is not of the published size.
+        OutputError: `part` cannot be written.
+    """
+    answered, fruitless = False, 0
+    while True:
+        before = _length(part)
+        try:
+            return _continue(origin, part, progress)
+        except _SilentError as error:
+            # Someone offline wants to be told at once; someone whose connection broke off, to get the rest.
+            if not answered:
+                raise UnreachableError(str(error)) from error
+            reason = error.args[0]
+        except _DroppedError as error:
+            answered, reason = True, error.args[0]
+        fruitless = 0 if _length(part) > before else fruitless + 1
+        if fruitless >= PATIENCE:
+            kept = f"; {_length(part):,} bytes are kept, and the next call goes on from there" if _length(part) else ""
+            raise UnreachableError(f"{reason}, {PATIENCE} times in a row{kept}")
+        time.sleep(PAUSE * 2**fruitless)
+
+
+def discard(part: Path) -> None:
+    """Forget an unfinished download."""
+    part.unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
+
+
+def _continue(origin: Official, part: Path, progress: Progress) -> None:
+    """One request for what is missing."""
+    version = _version(part)
+    offset = _length(part) if version else 0
+    headers = {"User-Agent": "palpate", "Accept-Encoding": "identity"}
+    if offset and version:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(origin.url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with error:
+            return _refused(error, part, offset)
+    except (OSError, http.client.HTTPException) as error:
+        raise _SilentError(f"no answer ({getattr(error, 'reason', None) or error})") from error
+    with response:
+        begins, total = _extent(response)
+        if begins not in (0, offset):
+            discard(part)
+            raise _DroppedError(f"the server sent bytes from {begins:,} on instead of {offset:,}")
+        _check_size(origin, part, total)
+        _check_room(part, total, begins)
+        if begins == 0:
+            _start(part, response)
+        _append(response, part, total, progress)
+    return None
+
+
+def _refused(error: urllib.error.HTTPError, part: Path, offset: int) -> None:
+    """What an error status means; returns if the file is complete after all."""
+    if error.code == 416:
+        # Nothing lies beyond the offset: either all is here (a process killed before its last step), or something else.
+        if error.headers.get("Content-Range") == f"bytes */{offset}":
+            return
+        discard(part)
+        raise _DroppedError("the server has no such range")
+    said = f"HTTP {error.code} {error.reason}".strip()
+    if error.code in PASSING:
+        raise _DroppedError(said)
+    raise UnreachableError(said)
+
+
+def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
+    """Where an answer's bytes begin, and how long the whole file is, if it says."""
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if match is None:
+            raise UnreachableError("an answer of unknown extent (206 without a Content-Range)")
+        return int(match[1]), None if match[2] == "*" else int(match[2])
+    length = response.headers.get("Content-Length")
+    return 0, int(length) if length else None
+
+
+def _check_size(origin: Official, part: Path, total: int | None) -> None:
+    if None not in (origin.bytes, total) and origin.bytes != total:
+        discard(part)
+        raise ModelError(f"{origin.url}: {total:,} bytes where {origin.bytes:,} are published; nothing was kept")
+
+
+def _check_room(part: Path, total: int | None, begins: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - begins > free:
+        raise OutputError(
+            f"cannot write {part.parent}: {total - begins:,} bytes are needed and {free:,} are free. "
+            "Free some space, or name another folder in PALPATE_HOME"
+        )
+
+
+def _start(part: Path, response: http.client.HTTPResponse) -> None:
+    """Empty the part file and note the version that it will hold."""
+    etag = response.headers.get("ETag", "")
+    # A weak ETag may name files that differ in bytes, so it cannot stand for one of them.
+    version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+    with _writing(part):
+        part.write_bytes(b"")
+        _version_file(part).write_text(version)
+
+
+def _append(response: http.client.HTTPResponse, part: Path, total: int | None, progress: Progress) -> None:
+    with _writing(part):
+        file = part.open("ab")
+    with file:
+        progress(file.tell(), total)
+        for block in _blocks(response):
+            with _writing(part):
+                file.write(block)
+                file.flush()
+            progress(file.tell(), total)
+    if total is not None and _length(part) != total:
+        raise _DroppedError(f"the connection broke off at {_length(part):,} of {total:,} bytes")
+
+
+def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while block := response.read1(BLOCK):
+            yield block
+    except (OSError, http.client.HTTPException) as error:
+        raise _DroppedError(f"the connection broke off ({error or type(error).__name__})") from error
+
+
+@contextmanager
+def _writing(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {part}: {error.strerror or error}. What came is kept: free some space, or name another "
+            "folder in PALPATE_HOME, and call again"
+        ) from error
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _version(part: Path) -> str | None:
+    file = _version_file(part)
+    return (file.read_text() or None) if file.is_file() else None

@@ -1,0 +1,66 @@
+"""A file from the Hugging Face Hub, by its own client: resumed, through its proxies, mirrors and offline switch."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .assets import Hub
+from .http import Progress, UnreachableError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
+
+
+def switched_off() -> bool:
+    """Whether `HF_HUB_OFFLINE` is set."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str | None]:
+    """The file within `folder`, and the SHA-256 that the Hub gives for it (large files have one).
+
+    Raises:
+        UnreachableError: no answer, no such file, no permission, or `HF_HUB_OFFLINE`.
+        OutputError: the folder cannot be written.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    try:
+        # Asked first: it fails at once where the client's own download tries for a while, and it pins the commit.
+        url = hf_hub_url(origin.repo, origin.file, revision=origin.revision, endpoint=origin.endpoint)
+        seen = get_hf_file_metadata(url, endpoint=origin.endpoint)
+        path = hf_hub_download(
+            origin.repo,
+            origin.file,
+            revision=seen.commit_hash or origin.revision,
+            local_dir=folder,
+            endpoint=origin.endpoint,
+            tqdm_class=_counting(progress),
+        )
+    except Exception as error:  # the transport's own errors have no common root, and change with the client's version
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise OutputError(f"cannot write {folder}: {error.strerror}; free some space and call again") from error
+        raise UnreachableError(" ".join(str(error).split())[:300] or type(error).__name__) from error
+    announced = seen.etag if seen.etag and re.fullmatch("[0-9a-f]{64}", seen.etag) else None
+    return Path(path), announced
+
+
+def _counting(progress: Progress) -> type[Any]:
+    """A progress bar for the client that shows nothing and tells `progress`."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined] # re-exported, not in __all__
+
+    class Counting(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.here = kwargs.get("initial", 0)
+            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            self.here += n or 0
+            progress(int(self.here), None if self.total is None else int(self.total))
+
+    return Counting
