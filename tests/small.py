@@ -1,10 +1,16 @@
-"""A model small enough for tests: random weights, 32³ crops of 2 mm."""
+"""A model and a cohort small enough for tests: random weights, 32³ crops of 2 mm, phantoms of 4 mm."""
 
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
 import torch
 
 from palpate.bundle import Bundle, Provenance
+from palpate.cohort import Cohort, LabelledScan
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.model import Network, NetworkConfig
+from palpate.phantom import make_phantom, oblique_affine
 
 CONFIG = NetworkConfig(
     width=48, depth=4, heads=3, token_voxels=8, position_grid=4, depth_grid=4, window_rows=15, global_blocks=(),
@@ -27,3 +33,22 @@ def empty_bundle() -> Bundle:
     torch.nn.init.zeros_(decoder.classify.weight)
     torch.nn.init.zeros_(decoder.detail.classify.weight)
     return bundle
+
+
+def small_cohort(folder: Path, count: int = 4, labels: tuple[int, ...] = (1,)) -> Cohort:
+    """Phantoms of 48 x 48 x 32 voxels on oblique, anisotropic grids, as files; label values cut the lesion in slabs."""
+    scans = []
+    for seed in range(count):
+        affine = oblique_affine(
+            (48, 48, 32), (4, 4, 5), orientation=("RAS", "LPI", "ASR")[seed % 3], angles_deg=(9 * seed, -5, 8)
+        )
+        made = make_phantom(shape=(48, 48, 32), affine=affine, seed=seed, noise_hu=12.0)
+        label = made.lesion.full().astype(np.uint8)
+        for number, part in enumerate(np.array_split(np.arange(48), len(labels))):
+            label[part] *= labels[number]
+        image, contour = folder / f"scan_{seed}.nii.gz", folder / f"label_{seed}.nii.gz"
+        scan = LabelledScan(f"scan_{seed}", image, contour, f"patient_{seed}")
+        nib.save(nib.Nifti1Image(np.asarray(made.volume.array, np.int16), affine), scan.image)
+        nib.save(nib.Nifti1Image(label, affine), scan.label)
+        scans.append(scan)
+    return Cohort(folder, "phantoms", tuple(scans))

@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from golden import recipe
+from palpate.bundle import load
 from palpate.checkpoints import import_checkpoint
 from palpate.errors import ModelError
-from palpate.model import SIZES, Network
+from palpate.model import SIZES, Network, NetworkConfig
+from palpate.model.encoder import Block, ImageEncoder
+from small import small_bundle
 
 
 @pytest.mark.slow
@@ -105,3 +110,171 @@ def test_missing_and_other_things(tmp_path: Path) -> None:
     torch.save({"encoder_dict": {}, "decoder_dict": {}, "feature_dict": []}, tmp_path / "release.pth")
     with pytest.raises(ModelError, match="must list four prompt encoders"):
         import_checkpoint(tmp_path / "release.pth")
+
+
+# SAM at a size that is quick: 8 x 8 tokens, so that every window is the whole grid, in its program as in ours.
+HUB_SIZE = NetworkConfig(
+    width=48, depth=4, heads=3, adapter="none", position_grid=8, depth_grid=8, window_rows=15, global_rows=15,
+    global_blocks=(1, 3), neck_width=32, prompt_mlp=64, decoder_width=8,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hub_model() -> Any:
+    """The `transformers` package's own SamModel, small, every weight drawn at random."""
+    from transformers import SamConfig, SamModel, SamVisionConfig
+
+    vision = SamVisionConfig(
+        hidden_size=48, num_hidden_layers=4, num_attention_heads=3, mlp_dim=192, image_size=128, patch_size=16,
+        window_size=8, global_attn_indexes=[1, 3], output_channels=16,
+    )  # fmt: skip
+    prompt = {"hidden_size": 16, "image_size": 128, "image_embedding_size": 8}
+    decoder = {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    config = SamConfig(vision_config=vision.to_dict(), prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    model = SamModel(config).eval()
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def hub_file(hub_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub")
+    hub_model.save_pretrained(folder)
+    return folder / "model.safetensors"
+
+
+def imported_encoder(path: Path) -> ImageEncoder:
+    config, state, what = import_checkpoint(path, HUB_SIZE)
+    assert (config, what) == (HUB_SIZE, "sam")
+    network = Network(config).eval()
+    network.load_state_dict(state, strict=True)
+    return network.encoder
+
+
+def test_the_hubs_layout_computes_what_its_own_program_does(hub_model: Any, hub_file: Path) -> None:
+    """A volume that is one slice repeated, with nothing that belongs to depth, is SAM's image: every block agrees."""
+    encoder = imported_encoder(hub_file)
+    crop = torch.randn(1, 1, 32, 32)
+    image = F.interpolate(crop, scale_factor=4, mode="bilinear").expand(-1, 3, -1, -1)
+    theirs: list[torch.Tensor] = []
+    vision = hub_model.vision_encoder
+    hooks = [vision.patch_embed.register_forward_hook(lambda module, args, out: theirs.append(out))]
+    hooks += [layer.register_forward_hook(lambda module, args, out: theirs.append(out)) for layer in vision.layers]
+    with torch.no_grad():
+        vision(image)
+        for hook in hooks:
+            hook.remove()
+        encoder.depth_embed.zero_()
+        blocks = [block for block in encoder.blocks if isinstance(block, Block)]
+        for block in blocks:
+            block.attn.rel_pos_d.zero_()
+        tokens = encoder.embedding(crop[..., None].expand(-1, -1, -1, -1, 32))
+        ours = [tokens]
+        tokens = tokens + encoder.positions((8, 8, 8))
+        for block in blocks:
+            tokens = block(tokens)
+            ours.append(tokens)
+    assert len(theirs) == len(ours) == 5
+    for their, our in zip(theirs, ours, strict=True):
+        scale = their.abs().max()
+        torch.testing.assert_close(our / scale, (their / scale)[:, :, :, None].expand_as(our), rtol=0, atol=1e-5)
+
+
+def as_official(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SamModel's encoder in the official file's names."""
+    names = (("vision_encoder.", "image_encoder."), (".layers.", ".blocks."), (".projection.", ".proj."))
+    official = {}
+    for key, value in tensors.items():
+        if key.startswith("vision_encoder.") and ".neck." not in key:
+            for theirs, ours in (*names, ("layer_norm", "norm")):
+                key = key.replace(theirs, ours)  # noqa: PLW2901 - renamed step by step
+            official[key] = value
+    return official
+
+
+def test_the_hubs_file_and_the_official_one_give_the_same_state(hub_model: Any, hub_file: Path, tmp_path: Path) -> None:
+    saved, everything = load_file(hub_file), hub_model.state_dict()
+    shared = "prompt_encoder.shared_embedding.positional_embedding"
+    assert set(everything) - set(saved) == {shared}  # saved once, under its other name
+    official = as_official(saved)
+    torch.save(official | {"image_encoder.neck.0.weight": torch.zeros(1)}, tmp_path / "sam.pth")
+    save_file({k: v.clone() for k, v in everything.items()}, tmp_path / "older.safetensors")
+    states = [
+        import_checkpoint(p, HUB_SIZE)[1] for p in (hub_file, tmp_path / "sam.pth", tmp_path / "older.safetensors")
+    ]
+    for state in states[1:]:
+        assert state.keys() == states[0].keys()
+        assert all(torch.equal(state[key], states[0][key]) for key in state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vision_encoder.layers.2.layer_norm1.bias": None}, "1 missing: encoder.blocks.2.norm1.bias"),
+        ({"vision_encoder.layers.4.attn.qkv.bias": torch.zeros(1)}, "1 left over: encoder.blocks.4.attn.qkv.bias"),
+        ({"vision_encoder.extra": torch.zeros(1)}, "1 left over: vision_encoder.extra"),
+        ({"text_encoder.weight": torch.zeros(1)}, "1 left over: text_encoder.weight"),
+    ],
+)
+def test_misfits_of_the_hubs_layout_are_listed(
+    hub_file: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    save_file({k: v for k, v in (load_file(hub_file) | change).items() if v is not None}, tmp_path / "changed")
+    with pytest.raises(ModelError, match=message):
+        import_checkpoint(tmp_path / "changed", HUB_SIZE)
+
+
+def test_other_safetensors_files(hub_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="position table is 48 wide; SAM's are 768"):
+        import_checkpoint(hub_file)
+    (tmp_path / "cut").write_bytes(hub_file.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"not a readable safetensors file .* may be cut short"):
+        import_checkpoint(tmp_path / "cut")
+    small_bundle().save(tmp_path / "ours.safetensors")
+    with pytest.raises(ModelError, match="is a Palpate model already"):
+        import_checkpoint(tmp_path / "ours.safetensors")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"of no known layout \(keys such as weight\)"):
+        import_checkpoint(tmp_path / "other.safetensors")
+
+
+def as_hub(checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """An official file's encoder in SamModel's names."""
+    names = (("image_encoder.", "vision_encoder."), (".blocks.", ".layers."), (".norm", ".layer_norm"))
+    hub = {}
+    for key, value in checkpoint.items():
+        if key.startswith("image_encoder.") and ".neck." not in key:
+            for ours, theirs in (*names, ("patch_embed.proj.", "patch_embed.projection.")):
+                key = key.replace(ours, theirs)  # noqa: PLW2901 - renamed step by step
+            hub[key] = value
+    return hub
+
+
+def test_a_fetched_model_loads_by_name(tmp_path: Path, sam: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALPATE_HOME", str(tmp_path))
+    with pytest.raises(
+        ModelError, match=r"medsam is not here yet: run `palpate fetch medsam` first\. Without a network"
+    ):
+        load("medsam")
+    (tmp_path / "weights" / "medsam").mkdir(parents=True)
+    save_file(as_hub(sam), tmp_path / "weights" / "medsam" / "model.safetensors")
+    bundle = load("medsam")
+    assert bundle.network.config == SIZES["vit_b"]
+    assert bundle.provenance.name == "medsam"
+    assert bundle.provenance.origin == "imported from a sam_vit_b checkpoint (MedSAM)"
+    assert bundle.provenance.licence == "Apache-2.0 (MedSAM's weights)"
+    assert "its masks mean nothing until it is trained" in bundle.provenance.notice
+    state = bundle.network.state_dict()
+    assert torch.equal(state["encoder.blocks.11.norm2.weight"], sam["image_encoder.blocks.11.norm2.weight"])
+    assert torch.equal(state["encoder.embedding.patch_bias"], sam["image_encoder.patch_embed.proj.bias"])
+    with pytest.raises(ModelError, match="is a full model and takes no base"):
+        load("medsam", base="sam_vit_b")
+
+
+def test_names_that_are_no_models() -> None:
+    with pytest.raises(ModelError, match="hippocampus: is a cohort, not a model"):
+        load("hippocampus")
+    with pytest.raises(ModelError, match=r"nor one for `palpate fetch` \(sam_vit_b, sam_vit_l, sam_vit_h, medsam\)"):
+        load("sam")

@@ -267,7 +267,7 @@ def _fetched(name: str) -> Bundle:
         raise ModelError(f"{name}: is a cohort, not a model")
     path = weights.cached(name)
     if path is None:
-        raise ModelError(f"{name} is not on this machine yet: run `palpate fetch {name}` first. {weights.needed(asset)}")
+        raise ModelError(f"{name} is not here yet: run `palpate fetch {name}` first. {weights.needed(asset)}")
     bundle = import_foreign(path)
     made = bundle.provenance.origin if asset.title == "SAM" else f"{bundle.provenance.origin} ({asset.title})"
     said = {"name": name, "origin": made, "licence": f"{asset.licence} ({asset.title}'s weights)"}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ModelError
+from ..errors import ModelError, PalpateError
 from .console import Console, JsonOption, app
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def fetch(
     listing: Annotated[bool, typer.Option("--list", help="Show what there is, and what is here already.")] = False,
     machine: JsonOption = False,
 ) -> None:
-    """Download weights and cohorts, or check those put there by hand; resumes, verifies, and asks the network once."""
+    """Download weights and cohorts, or check those put there by hand; resumes, verifies, keeps them."""
     console = Console(machine)
     with console.reporting():
         from .. import weights
@@ -86,13 +86,17 @@ def _sentences(record: dict[str, Any]) -> list[str]:
 def _row(asset: Asset, folder: Path | None) -> dict[str, Any]:
     from ..weights import look
 
-    found = look(asset, folder=folder)
+    try:
+        found, wrong = look(asset, folder=folder), None
+    except PalpateError as error:
+        found, wrong = None, str(error)
     return {
         "name": asset.name,
         "about": asset.about,
         "licence": asset.licence,
         "path": str(found.path) if found else None,
         "verified": found.verified if found else None,
+        "wrong": wrong,
         "sources": [{"kind": s.kind, "url": s.url, "bytes": s.bytes, "sha256": s.sha256} for s in asset.sources],
     }
 
@@ -100,16 +104,16 @@ def _row(asset: Asset, folder: Path | None) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
-        state = (
-            "not here" if row["path"] is None else f"{'verified' if row['verified'] else 'unverified'}, {row['path']}"
-        )
+        state = row["wrong"] or "not here"
+        if row["path"]:
+            state = f"{'verified' if row['verified'] else 'unverified'}, {row['path']}"
         lines.append(f"{row['name']}: {row['about']} ({row['licence']})")
         lines.append(f"  {state}")
         lines += [f"  {source['kind']}: {source['url']}" for source in row["sources"]]
     return lines
 
 
-def _teller(console: Console) -> Any:
+def _teller(console: Console) -> Callable[[str], None]:
     """Says at once, above the progress bar, that the next source is tried."""
 
     def tell(text: str) -> None:
@@ -124,13 +128,14 @@ def _teller(console: Console) -> Any:
 def _bar(console: Console, name: str) -> Iterator[Progress | None]:
     """A bar with bytes, speed and time left, on a terminal."""
     from rich.console import Console as Terminal
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
 
     terminal = Terminal(stderr=True)
     if console.machine or not terminal.is_terminal:
         yield None
         return
     columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=terminal, transient=True) as bar:
+    with Bar(*columns, TimeRemainingColumn(), console=terminal, transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)

@@ -29,7 +29,7 @@ class NetworkConfig(BaseModel):
         0.5, description="inner width of a spatial or an ST adapter, over C (both papers': 384 of 768)"
     )
     bottleneck_width: int = Field(
-        64, gt=0, description="inner width of a bottleneck adapter (Houlsby et al. 2019: the best single width, 64)"
+        64, gt=0, description="inner width of a bottleneck adapter (Houlsby et al. 2019: 64 where one fits all)"
     )
     lora_rank: int = Field(4, gt=0, description="rank r of LoRA's updates (Hu et al. 2021: 4 for GPT-2's q and v)")
     token_voxels: int = Field(4, description="edge of a token, voxels; the crop is enlarged 16 / token_voxels times")

@@ -11,6 +11,7 @@ from ..errors import OutputError
 from .assets import Hub
 from .http import Progress, UnreachableError
 
+ATTEMPTS = 3  # at a download that breaks off in a way that the client does not mend itself
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
@@ -30,18 +31,26 @@ def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str |
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
+    endpoint = origin.endpoint
     try:
         # Asked first: it fails at once where the client's own download tries for a while, and it pins the commit.
-        url = hf_hub_url(origin.repo, origin.file, revision=origin.revision, endpoint=origin.endpoint)
-        seen = get_hf_file_metadata(url, endpoint=origin.endpoint)
-        path = hf_hub_download(
-            origin.repo,
-            origin.file,
-            revision=seen.commit_hash or origin.revision,
-            local_dir=folder,
-            endpoint=origin.endpoint,
-            tqdm_class=_counting(progress),
-        )
+        url = hf_hub_url(origin.repo, origin.file, revision=origin.revision, endpoint=endpoint)
+        seen = get_hf_file_metadata(url, endpoint=endpoint)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                path = hf_hub_download(
+                    origin.repo,
+                    origin.file,
+                    revision=seen.commit_hash or origin.revision,
+                    local_dir=folder,
+                    endpoint=endpoint,
+                    tqdm_class=_counting(progress),
+                )
+                break
+            except Exception as error:
+                # Refusals and full disks are OSErrors; a connection that is reset is not, and the client gives up on it.
+                if isinstance(error, OSError) or not left:
+                    raise
     except Exception as error:  # the transport's own errors have no common root, and change with the client's version
         if isinstance(error, OSError) and error.errno in FULL:
             raise OutputError(f"cannot write {folder}: {error.strerror}; free some space and call again") from error

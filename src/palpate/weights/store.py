@@ -53,7 +53,7 @@ def home() -> Path:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, PalpateWarning, stacklevel=3)
+    warnings.warn(text, PalpateWarning, stacklevel=4)
 
 
 def fetch(
@@ -83,23 +83,38 @@ def fetch(
     asset = find(what) if isinstance(what, str) else what
     root = home() if folder is None else Path(folder)
     sources = asset.at(source)
-    found = _present(asset, sources, root) or _unpacked(asset, sources, root)
-    if found:
-        return found
     # Who sets HF_HUB_OFFLINE wants no network at all, unless they name a source.
-    failures = ["HF_HUB_OFFLINE is set"] if source is None and hub.switched_off() else []
-    for later, origin in enumerate([] if failures else sources, start=1):
+    failures: list[str] = []
+    found = _present(asset, sources, root) or _unpacked(asset, sources, root)
+    if found is None and source is None and hub.switched_off():
+        failures.append("HF_HUB_OFFLINE is set")
+    elif found is None:
+        found = _downloaded(asset, sources, root, progress or (lambda here, total: None), tell, failures)
+    if found is None:
+        told = "; ".join(failures)
+        raise asset.fault(f"{asset.name} could not be downloaded ({told}). {needed(asset, sources, root)}")
+    return found
+
+
+def _downloaded(
+    asset: Asset,
+    sources: tuple[Source, ...],
+    root: Path,
+    progress: Progress,
+    tell: Callable[[str], None],
+    failures: list[str],
+) -> Fetched | None:
+    """The first source that answers; why the others did not is added to `failures`."""
+    for later, origin in enumerate(sources, start=1):
         try:
-            _obtain(asset, origin, root, progress or (lambda here, total: None))
+            _obtain(asset, origin, root, progress)
         except UnreachableError as error:
             failures.append(f"{origin.url}: {error}")
             if later < len(sources):
                 tell(f"{failures[-1]}; taking {sources[later].url} instead")
         else:
-            found = _present(asset, (origin,), root) or _unpacked(asset, (origin,), root)
-            if found:
-                return found
-    raise asset.fault(f"{asset.name} could not be downloaded ({'; '.join(failures)}). {needed(asset, sources, root)}")
+            return _present(asset, (origin,), root) or _unpacked(asset, (origin,), root)
+    return None
 
 
 def cached(what: str | Asset, *, folder: str | Path | None = None) -> Path | None:
@@ -130,9 +145,12 @@ def needed(asset: Asset, sources: tuple[Source, ...] | None = None, root: Path |
         known = [f"{origin.bytes:,} bytes"] if origin.bytes else []
         known += [f"SHA-256 {origin.sha256}"] if origin.sha256 else []
         about = f" ({', '.join(known)})" if known else ""
-        ways.append(f"{origin.url}{about} to {asset.place(origin, root or home())}")
-    files = ", or ".join(ways)
-    return f"Without a network: on another machine download {files}; then `palpate fetch {asset.name}` checks it"
+        ways.append(f"{origin.url}{about} and put it here as {asset.place(origin, root or home())}")
+    moved = "" if root in (None, home()) else f" --folder {root}"
+    return (
+        f"Without a network: on another machine download {', or '.join(ways)}; "
+        f"then `palpate fetch {asset.name}{moved}` checks it"
+    )
 
 
 def _present(asset: Asset, sources: tuple[Source, ...], root: Path) -> Fetched | None:

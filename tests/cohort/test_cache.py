@@ -1,0 +1,163 @@
+"""Prepared scans: the same voxels as the files', by box, by voxel and by hash."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palpate.cohort import LabelledScan, lesion_of
+from palpate.cohort.cache import (
+    ChunkedArray,
+    PreparedCohort,
+    PreparedScan,
+    canonical_image,
+    canonical_label,
+    content_key,
+)
+from palpate.cohort.prepare import prepare
+from palpate.errors import CohortError, FormatError
+from palpate.formats import read
+from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing
+from palpate.prompts import Click
+from palpate.volume import Grid
+from small import PREPROCESSING, small_cohort
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[LabelledScan], PreparedCohort]:
+    folder = tmp_path_factory.mktemp("cohort")
+    cohort = small_cohort(folder, 3, labels=(1, 2, 5))
+    return list(cohort.scans), prepare(cohort, folder / "prepared", workers=1)
+
+
+def scans(prepared: PreparedCohort, values: tuple[int, ...] = ()) -> list[PreparedScan]:
+    return [prepared.scan(entry, values) for entry in prepared.index.scans]
+
+
+def test_voxels_come_back_as_they_were(made: tuple[list[LabelledScan], PreparedCohort]) -> None:
+    files, prepared = made
+    for file, scan in zip(files, scans(prepared), strict=True):
+        volume, label = file.load()
+        kept, lesion = scan.load()
+        assert np.array_equal(kept.array, volume.array)
+        assert np.array_equal(kept.affine, volume.affine)
+        assert np.array_equal(lesion, label.array > 0)
+        box = (slice(3, 40), slice(0, 48), slice(10, 11))
+        assert np.array_equal(scan.image[box], volume.array[box])
+        assert np.array_equal(scan.lesion[box], label.array[box] > 0)
+
+
+@pytest.mark.parametrize("values", [(), (2,), (1, 5), (5, 1), (7,)])
+def test_lesion_voxels_are_all_there_once(
+    made: tuple[list[LabelledScan], PreparedCohort], values: tuple[int, ...]
+) -> None:
+    files, prepared = made
+    file, scan = files[0], scans(prepared, values)[0]
+    truth = lesion_of(file.load()[1].array, values)
+    listed = [scan.lesion_voxel(number) for number in range(scan.lesion_voxels)]
+    assert set(listed) == {tuple(place) for place in np.argwhere(truth).tolist()}
+    assert len(set(listed)) == len(listed)
+    with pytest.raises(IndexError):
+        scan.lesion_voxel(scan.lesion_voxels)
+
+
+@pytest.mark.parametrize("normalisation", [CropPercentiles(), ClipZScore(low=-50, high=120, mean=20, std=40)])
+@pytest.mark.parametrize("spacing", [(1.3, 2.1, 0.9), (6.0, 6.0, 9.0)])
+def test_a_training_crop_is_the_inference_crop(
+    made: tuple[list[LabelledScan], PreparedCohort],
+    normalisation: CropPercentiles | ClipZScore,
+    spacing: tuple[float, float, float],
+) -> None:
+    """Equal tensors, on oblique, flipped and anisotropic scans, in the middle and over the border."""
+    files, prepared = made
+    preprocessing = Preprocessing(crop=(24, 32, 40), spacing=spacing, normalisation=normalisation)
+    for file, scan in zip(files, scans(prepared), strict=True):
+        volume = read(file.image)
+        for place in ((24, 20, 16), (1, 46, 30), scan.lesion_voxel(0)):
+            inference = Frame.around(volume.grid, [Click(place)], preprocessing)
+            training = Frame.centred(scan.grid, place, preprocessing)
+            assert np.array_equal(inference.to_scan, training.to_scan)
+            ours = training.image(scan.image, normalisation)
+            assert ours.equal(inference.image(volume.array, normalisation))
+            assert ours.abs().sum() > 0
+
+
+def test_a_crop_reads_only_what_it_touches(
+    made: tuple[list[LabelledScan], PreparedCohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, prepared = made
+    scan, read_boxes = scans(prepared)[0], []
+    whole = ChunkedArray.__getitem__
+
+    def watched(self: ChunkedArray, box: tuple[slice, ...]) -> np.ndarray:  # type: ignore[type-arg]
+        read_boxes.append(box)
+        return whole(self, box)
+
+    monkeypatch.setattr(ChunkedArray, "__getitem__", watched)
+    frame = Frame.centred(scan.grid, (24, 24, 16), PREPROCESSING)  # 64 mm of a 192 mm scan
+    frame.extract(scan.image)
+    assert len(read_boxes) == 1
+    assert all(part.stop - part.start < n for part, n in zip(read_boxes[0], scan.grid.shape, strict=True))
+
+
+def test_arrays_open_again_in_another_process(made: tuple[list[LabelledScan], PreparedCohort]) -> None:
+    scan = scans(made[1])[0]
+    box = (slice(0, 2),) * 3
+    before = scan.image[box]
+    assert np.array_equal(pickle.loads(pickle.dumps(scan.image))[box], before)
+
+
+def test_canonical_types_keep_every_value() -> None:
+    for array, kind in (
+        (np.array([[[-1000, 3000]]], np.int32), np.int16),
+        (np.array([[[0, 70000]]], np.int32), np.float32),
+        (np.array([[[0, 255]]], np.uint8), np.int16),
+        (np.array([[[0.5, 1e6]]], np.float64), np.float32),
+    ):
+        assert canonical_image(array).dtype == kind
+        assert np.array_equal(canonical_image(array), array)
+    assert canonical_label(np.array([0.0, 2.0]), Path("x")).dtype == np.uint8
+    assert canonical_label(np.array([0, 300]), Path("x")).dtype == np.int32
+
+
+def test_labels_that_are_none() -> None:
+    with pytest.raises(FormatError, match=r"l\.nii: a label holds whole numbers, this one fractions"):
+        canonical_label(np.array([0.0, 0.5]), Path("l.nii"))
+    with pytest.raises(FormatError, match=r"l\.nii: a label's values are 0 and above, this one has -1"):
+        canonical_label(np.array([0, -1]), Path("l.nii"))
+
+
+def test_the_key_is_of_the_content() -> None:
+    image, label, grid = np.zeros((2, 3, 4), np.int16), np.zeros((2, 3, 4), np.uint8), Grid((2, 3, 4), np.eye(4))
+    key = content_key(image, label, grid)
+    moved = np.eye(4)
+    moved[0, 3] = 1
+    one, labelled = image.copy(), label.copy()
+    one[0, 0, 0] = labelled[0, 0, 0] = 1
+    assert len({key, content_key(one, label, grid), content_key(image, labelled, grid)}) == 3
+    assert content_key(image, label, Grid((2, 3, 4), moved)) != key
+    assert content_key(image.copy(), label.copy(), Grid((2, 3, 4), np.diag([1 + 1e-7, 1, 1, 1]))) == key
+
+
+def test_what_is_missing_or_damaged(made: tuple[list[LabelledScan], PreparedCohort], tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match=r"no prepared cohort here \(cohort\.json is missing\); run `palpate prepare"):
+        PreparedCohort.open(tmp_path)
+    folder = tmp_path / "copy"
+    shutil.copytree(made[1].folder, folder)
+    prepared = PreparedCohort.open(folder)
+    entry = prepared.index.scans[0]
+    (folder / "scans" / entry.key / "image.b2nd").write_bytes(b"nothing")
+    with pytest.raises(CohortError, match=r"image\.b2nd: cannot be read .*run `palpate prepare` again"):
+        prepared.scan(entry).load()
+    (folder / "scans" / entry.key / "scan.json").unlink()
+    with pytest.raises(CohortError, match=r"the prepared scan scan_0 is damaged or gone"):
+        prepared.scan(entry)
+    text = (folder / "cohort.json").read_text()
+    (folder / "cohort.json").write_text(text.replace('"format": 1', '"format": 99'))
+    with pytest.raises(CohortError, match=r"format 99, this program reads 1"):
+        PreparedCohort.open(folder)
+    (folder / "cohort.json").write_text(text[:50])
+    with pytest.raises(CohortError, match=r"cohort\.json: damaged"):
+        PreparedCohort.open(folder)

@@ -1,0 +1,167 @@
+"""Preparing: once, in parallel, again only what changed, and on after a kill."""
+
+import dataclasses
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from palpate.cohort import Cohort, LabelledScan
+from palpate.cohort.cache import PreparedCohort
+from palpate.cohort.prepare import prepare
+from palpate.errors import CohortError, OutputError
+from small import small_cohort
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each scan's folder was made."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "scans").iterdir()}
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4)
+    told: list[tuple[int, int]] = []
+    one = prepare(cohort, tmp_path / "one", workers=1, progress=lambda done, total, _: told.append((done, total)))
+    two = prepare(cohort, tmp_path / "two", workers=2)
+    assert one.index == two.index
+    assert one.sha256 == two.sha256
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for a, b in zip(sorted((tmp_path / "one").rglob("*.*")), sorted((tmp_path / "two").rglob("*.*")), strict=True):
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_only_what_changed_is_redone(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 3)
+    folder = tmp_path / "prepared"
+    first = prepare(cohort, folder, workers=1)
+    before = stamps(folder)
+    assert prepare(cohort, folder, workers=1).index == first.index
+    assert stamps(folder) == before
+    image = nib.load(cohort.scans[1].image)
+    changed = np.asarray(image.dataobj).copy()
+    changed[0, 0, 0] += 1
+    nib.save(nib.Nifti1Image(changed, image.affine), cohort.scans[1].image)
+    second = prepare(cohort, folder, workers=1)
+    after = stamps(folder)
+    assert len(after) == 3, "the old one is taken away"
+    assert len(after.items() & before.items()) == 2
+    assert second.sha256 != first.sha256
+    assert [a.key == b.key for a, b in zip(first.index.scans, second.index.scans, strict=True)] == [True, False, True]
+
+
+def test_a_touched_file_is_read_but_not_packed_again(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 2)
+    folder = tmp_path / "prepared"
+    first = prepare(cohort, folder, workers=1)
+    before = stamps(folder)
+    os.utime(cohort.scans[0].image)
+    assert prepare(cohort, folder, workers=1).sha256 == first.sha256
+    assert stamps(folder) == before
+
+
+def test_the_same_content_under_other_names_and_formats(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 2)
+    renamed = []
+    for number, scan in enumerate(cohort.scans):
+        image, label = tmp_path / f"volume-{number}.nii", tmp_path / f"segmentation-{number}.nii"
+        nib.save(nib.load(scan.image), image)
+        nib.save(nib.load(scan.label), label)
+        renamed.append(LabelledScan(f"volume-{number}", image, label, "someone"))
+    other = Cohort(tmp_path, "other", tuple(renamed))
+    assert prepare(other, tmp_path / "a", workers=1).sha256 == prepare(cohort, tmp_path / "b", workers=1).sha256
+
+
+def test_faulty_scans_are_left_out_by_name(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 3)
+    cohort.scans[0].image.write_bytes(cohort.scans[0].image.read_bytes()[:500])
+    shutil.copy(cohort.scans[2].label, cohort.scans[1].label)
+    cohort = dataclasses.replace(cohort, incomplete=("scan_9: has no label",))
+    prepared = prepare(cohort, tmp_path / "prepared", workers=1)
+    assert [entry.name for entry in prepared.index.scans] == ["scan_2"]
+    reasons = {one.name: one.reason for one in prepared.index.left_out}
+    assert "scan_0.nii.gz" in reasons["scan_0"]
+    assert "not on the grid of its scan" in reasons["scan_1"]
+    assert reasons["scan_9"] == "scan_9: has no label"
+
+
+def test_nothing_to_prepare(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 1)
+    cohort.scans[0].image.write_bytes(b"")
+    with pytest.raises(CohortError, match="none of its 1 scans could be prepared; the first"):
+        prepare(cohort, tmp_path / "prepared", workers=1)
+    with pytest.raises(CohortError, match="holds no labelled scan"):
+        prepare(dataclasses.replace(cohort, scans=()), tmp_path / "prepared", workers=1)
+
+
+def killed_preparing(cohort: Path, folder: Path) -> None:
+    """Prepare in another process, slowly, and kill -9 it once two scans are done."""
+    code = (
+        "import pathlib, pickle, time\n"
+        "import palpate.cohort.prepare as p\n"
+        f"cohort = pickle.loads(pathlib.Path({str(cohort)!r}).read_bytes())\n"
+        "slow = p.pack\n"
+        "p.pack = lambda *a: (slow(*a), time.sleep(0.4))[0]\n"
+        f"p.prepare(cohort, {str(folder)!r}, workers=1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    journal = folder / "journal.jsonl"
+    for _ in range(600):
+        if journal.is_file() and len(journal.read_text().split()) >= 2:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_kill_9_and_again(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 5)
+    (tmp_path / "cohort.pickle").write_bytes(pickle.dumps(cohort))
+    whole = prepare(cohort, tmp_path / "whole", workers=1)
+    folder = tmp_path / "prepared"
+    killed_preparing(tmp_path / "cohort.pickle", folder)
+    before = stamps(folder)
+    assert 2 <= len(before) < 5
+    (folder / "scans" / ".part-torn").mkdir()
+    (folder / "scans" / ".part-torn" / "image.b2nd").write_bytes(b"half")
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.write('\n{"name": "torn')
+    with pytest.raises(CohortError, match="its preparation was not finished"):
+        PreparedCohort.open(folder)
+    again = prepare(cohort, folder, workers=1)
+    assert again.index == whole.index
+    assert before.items() <= stamps(folder).items(), "what was finished was not done again"
+    assert not list((folder / "scans").glob(".part-*"))
+    assert not (folder / "journal.jsonl").exists()
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 2)
+    folder = tmp_path / "prepared"
+    first = prepare(dataclasses.replace(cohort, scans=cohort.scans[:1]), folder, workers=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match="what was finished is kept"):
+            prepare(cohort, folder, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert PreparedCohort.open(folder).index == first.index
+    assert not list((folder / "scans").glob(".part-*"))
+    assert len(prepare(cohort, folder, workers=1).index.scans) == 2
+
+
+def test_a_place_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write in .*file"):
+        prepare(small_cohort(tmp_path, 1), tmp_path / "file", workers=1)

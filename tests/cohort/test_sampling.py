@@ -1,0 +1,209 @@
+"""Training crops: what inference would see, moved and disturbed by counted draws alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from palpate.cohort.augmentation import Augmentation, Prompts
+from palpate.cohort.cache import PreparedScan
+from palpate.cohort.prepare import prepare
+from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.frame import CropPercentiles, Frame, Preprocessing
+from palpate.phantom import make_phantom
+from palpate.volume import Volume
+from small import PREPROCESSING, small_cohort
+
+STILL = Augmentation(
+    zoom=(1, 1), stretch=1, turn_degrees=(0, 0, 0), shift=0, flips=(0, 0, 0), gain=0, offset=0, noise=0
+)  # fmt: skip
+ONE = Prompts(lesion=(1, 1), anywhere=0, as_inference=True)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> list[Labelled]:
+    made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
+    return [Labelled(m.volume, m.lesion.full()) for m in made]
+
+
+def sampler(
+    cohort: list[Labelled], augmentation: Augmentation | None = None, prompts: Prompts = ONE, seed: int = 3
+) -> CropSampler:
+    return CropSampler([cohort], None, PREPROCESSING, augmentation or Augmentation(), prompts, seed)
+
+
+def test_an_example_is_a_function_of_its_number(cohort: list[Labelled]) -> None:
+    one, two = sampler(cohort).example(7, 2), sampler(cohort).example(7, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one.image, sampler(cohort).example(8, 2).image)
+    assert not torch.equal(one.image, sampler(cohort, seed=4).example(7, 2).image)
+    batch = sampler(cohort).batch(6, 2, 2)
+    assert torch.equal(batch.image[1], one.image)
+    assert batch.image.shape == (2, 1, 32, 32, 32)
+    assert batch.truth.shape == (2, 32, 32, 32)
+    assert batch.clicks.shape == (2, 2, 3)
+
+
+def test_a_prepared_scan_gives_the_example_of_the_scan_in_memory(tmp_path: Path) -> None:
+    found = small_cohort(tmp_path, 2)
+    prepared = prepare(found, tmp_path / "prepared", workers=1)
+    lazy: list[PreparedScan] = [prepared.scan(entry) for entry in prepared.index.scans]
+    eager = [Labelled(Volume(v.array, v.affine), label.array > 0) for v, label in (s.load() for s in found.scans)]
+    settings = Augmentation(hide=0.5, fill=0.5, quarter_turns=0.5, intensity_shift=20)
+    a, b = (CropSampler([scans], None, PREPROCESSING, settings, Prompts(), 0) for scans in (lazy, eager))
+    for index in range(6):
+        assert all(torch.equal(x, y) for x, y in zip(a.example(index, 3), b.example(index, 3), strict=True))
+
+
+def test_unmoved_and_undisturbed_it_is_what_inference_sees(cohort: list[Labelled]) -> None:
+    example = sampler(cohort, STILL).example(0, 1)
+    assert example.clicks.tolist() == [[16.0, 16.0, 16.0]]
+    matches = 0
+    for scan in cohort:
+        for index in np.argwhere(scan.lesion):
+            frame = Frame.centred(scan.volume.grid, index, PREPROCESSING)
+            image = frame.image(scan.volume.array, PREPROCESSING.normalisation)[0]
+            if torch.equal(image, example.image):
+                matches += 1
+                share, inside = frame.extract(scan.lesion)
+                assert torch.equal((share > 0.5) & inside, example.truth.bool())
+    assert matches == 1
+
+
+def test_clicks_stay_on_the_lesion_when_the_crop_moves(cohort: list[Labelled]) -> None:
+    drawn = sampler(cohort, prompts=Prompts(lesion=(3, 3), anywhere=0, as_inference=True))
+    first, others = [], []
+    for index in range(12):
+        example = drawn.example(index, 3)
+        d, h, w = example.clicks[0].round().long().tolist()
+        first.append(int(example.truth[d, h, w]))
+        for d, h, w in example.clicks[1:].long().tolist():
+            others.append(int(example.truth[d, h, w]))
+            assert all(4 <= i < 28 for i in (d, h, w)), "in the margin, where inference would keep the crop"
+    assert np.mean(first) > 0.75, "but for voxels at its rim, which a coarser crop may lose"
+    assert np.mean(others) == 1
+
+
+def test_the_papers_clicks(cohort: list[Labelled]) -> None:
+    """Ten on the crop's lesion, then twenty anywhere; on a crop without lesion all thirty anywhere."""
+    drawn = sampler(cohort, Augmentation(lesion_share=0.5), Prompts())
+    seen = set()
+    for index in range(16):
+        example = drawn.example(index, 10)
+        d, h, w = example.clicks.long().unbind(1)
+        assert example.clicks.shape == (30, 3)
+        assert 0 <= example.clicks.min() <= example.clicks.max() < 32
+        hits = example.truth[d, h, w]
+        seen.add(bool(example.truth.any()))
+        assert hits[:10].all() or not example.truth.any()
+        assert not hits[10:].all()
+    assert seen == {True, False}
+
+
+def test_counts_of_a_step() -> None:
+    counts = [Prompts(lesion=(1, 3)).count(0, step) for step in range(400)]
+    assert set(counts) == {1, 2, 3}
+    assert 0.4 < counts.count(1) / 400 < 0.6
+    assert {Prompts().count(0, step) for step in range(20)} == {10}
+
+
+def test_an_epoch_takes_every_scan_once() -> None:
+    grids = [Labelled(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool)) for _ in range(7)]
+    drawn = CropSampler([grids], None, PREPROCESSING, STILL, ONE)
+    assert drawn.epoch == 7
+    epochs = [[grids.index(drawn.scan(7 * epoch + i)) for i in range(7)] for epoch in range(3)]  # type: ignore[arg-type]
+    assert all(sorted(order) == list(range(7)) for order in epochs)
+    assert len({tuple(order) for order in epochs}) == 3
+
+
+def test_shares_of_cohorts() -> None:
+    """Eight and two scans, drawn half and half: an epoch of ten holds five of each, and all come in turn."""
+    scans = [Labelled(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool)) for _ in range(10)]
+    drawn = CropSampler([scans[:8], scans[8:]], [0.5, 0.5], PREPROCESSING, STILL, ONE)
+    numbers = [scans.index(drawn.scan(i)) for i in range(80)]  # type: ignore[arg-type]
+    for epoch in range(8):
+        assert sum(n >= 8 for n in numbers[10 * epoch : 10 * epoch + 10]) == 5
+    assert [numbers.count(n) for n in range(10)] == [5] * 8 + [20] * 2
+
+
+def test_motion_by_hand() -> None:
+    crop = (10, 20, 40)
+    rng = np.random.default_rng(0)
+    assert np.array_equal(STILL.motion(crop, rng), np.eye(4))
+    zoomed = STILL.model_copy(update={"zoom": (2.0, 2.0)}).motion(crop, rng)
+    assert np.allclose(np.diag(zoomed), (0.5, 0.5, 0.5, 1)), "twice as large: half a voxel a step"
+    flat = STILL.model_copy(update={"zoom_in_plane": (2.0, 2.0), "zoom_in_plane_share": 1.0}).motion(crop, rng)
+    assert np.allclose(np.diag(flat), (1, 0.5, 0.5, 1))
+    flipped = STILL.model_copy(update={"flips": (0.0, 1.0, 0.0)}).motion(crop, rng)
+    assert np.allclose(np.diag(flipped), (1, -1, 1, 1))
+    for _ in range(10):
+        turned = STILL.model_copy(update={"turn_degrees": (30.0, 0.0, 0.0)}).motion(crop, rng)
+        assert np.allclose(turned[0, :3], (1, 0, 0)), "about D"
+        assert np.linalg.det(turned[:3, :3]) == pytest.approx(1)
+        assert np.degrees(np.arccos(turned[1, 1])) <= 30
+        quarter = STILL.model_copy(update={"quarter_turns": 1.0}).motion(crop, rng)
+        assert set(np.abs(quarter[:3, :3]).ravel()) == {0, 1}
+        assert not np.array_equal(quarter, np.eye(4))
+        assert np.allclose(quarter[2, :3], (0, 0, 1)), "in the D-H plane"
+        shifted = STILL.model_copy(update={"shift": 0.1}).motion(crop, rng)
+        assert (np.abs(shifted[:3, 3]) <= (1, 2, 4)).all()
+        assert np.abs(shifted[:3, 3]).max() > 0
+
+
+def test_a_shift_of_intensities_comes_before_the_clip() -> None:
+    """A scan of constant 100, clipped to 0..110: shifts reach the upper bound and no further."""
+    from palpate.frame import ClipZScore
+
+    preprocessing = Preprocessing(
+        crop=(8, 8, 8), spacing=(1.0, 1.0, 1.0), normalisation=ClipZScore(low=0, high=110, mean=0, std=1)
+    )
+    scan = Labelled(Volume(np.full((20, 20, 20), 100.0), np.eye(4)), np.ones((20, 20, 20), bool))
+    settings = STILL.model_copy(update={"intensity_shift": 20.0, "intensity_shift_share": 1.0})
+    drawn = CropSampler([[scan]], None, preprocessing, settings, ONE)
+    values = [float(drawn.example(i, 1).image.max()) for i in range(40)]
+    assert max(values) == 110
+    assert 80 <= min(values) < 90
+
+
+def test_hidden_and_filled(cohort: list[Labelled]) -> None:
+    def zeros(**changes: float) -> float:
+        drawn = sampler(cohort, STILL.model_copy(update=changes))
+        return float(np.mean([float((drawn.example(i, 1).image == 0).float().mean()) for i in range(8)]))
+
+    assert zeros(hide=1.0) > 0.2 > zeros()
+    assert zeros(hide=1.0, fill=1.0) < zeros(hide=1.0)
+
+
+def test_counted_draws_are_its_only_source(cohort: list[Labelled]) -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    sampler(cohort).example(0, 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"zoom": (1.2, 0.8)}, r"zoom: smallest and largest magnification, above zero, in order; not 1\.2, 0\.8"),
+        ({"zoom_in_plane": (0.0, 1.0)}, r"zoom_in_plane: smallest"),
+        ({"hide": 2.0}, "less than or equal to 1"),
+        ({"unknown": 1}, "Extra inputs"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Augmentation.model_validate(settings)
+
+
+def test_clicks_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match=r"fewest and most, at least 1, in order; not \(3, 1\)"):
+        Prompts(lesion=(3, 1))
+
+
+def test_percentiles_ignore_a_shift() -> None:
+    scan = Labelled(Volume(np.random.default_rng(0).random((20, 20, 20)), np.eye(4)), np.ones((20, 20, 20), bool))
+    preprocessing = Preprocessing(crop=(8, 8, 8), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    shifted = STILL.model_copy(update={"intensity_shift": 5.0, "intensity_shift_share": 1.0})
+    a, b = (CropSampler([[scan]], None, preprocessing, s, ONE).example(0, 1).image for s in (STILL, shifted))
+    assert torch.allclose(a, b, atol=1e-4)

@@ -1,0 +1,220 @@
+"""A process's share of training: what moves, what stays, gradients over processes, memory that runs out."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from palpate.bundle import retuned
+from palpate.cohort.augmentation import Augmentation, Prompts
+from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.errors import DeviceError, SettingsError
+from palpate.model import TUNINGS, Network
+from palpate.phantom import make_phantom
+from palpate.training.loop import Trainer
+from palpate.training.recipe import Recipe
+from small import CONFIG, PREPROCESSING, small_bundle
+
+RECIPE = Recipe(steps=4, batch=2, precision="float32", learning_rate=2e-3)
+PROMPTS = Prompts(lesion=(1, 3), anywhere=0, as_inference=True)
+
+
+def sampler() -> CropSampler:
+    made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
+    scans = [Labelled(m.volume, m.lesion.full()) for m in made]
+    return CropSampler([scans], None, PREPROCESSING, Augmentation(), PROMPTS, seed=3)
+
+
+@pytest.fixture(scope="module")
+def crops() -> CropSampler:
+    return sampler()
+
+
+def trainer(crops: CropSampler, recipe: Recipe = RECIPE, told: list[str] | None = None) -> Trainer:
+    return Trainer(small_bundle().network, crops, recipe, tell=(told if told is not None else []).append)
+
+
+def run(crops: CropSampler, recipe: Recipe = RECIPE) -> Trainer:
+    made = trainer(crops, recipe)
+    losses = list(made.steps())
+    assert len(losses) == recipe.steps
+    assert np.isfinite(losses).all()
+    return made
+
+
+@pytest.mark.parametrize("tuning", list(TUNINGS))
+def test_each_tuning_choice_trains_what_it_says(crops: CropSampler, tuning: str) -> None:
+    bundle = retuned(small_bundle(), tuning)
+    before = {name: value.clone() for name, value in bundle.network.state_dict().items()}
+    made = Trainer(bundle.network, crops, RECIPE, tell=print)
+    list(made.steps())
+    after = bundle.network.state_dict()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == (name not in made.tuned), name
+
+
+def test_it_learns(crops: CropSampler) -> None:
+    losses = list(trainer(crops, RECIPE.model_copy(update={"steps": 30, "warmup": 5})).steps())
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("changes", [{}, {"averaging": 0.9}, {"checkpointing": True}, {"precision": "bfloat16"}])
+def test_it_repeats(crops: CropSampler, changes: dict[str, object]) -> None:
+    recipe = RECIPE.model_copy(update=changes)
+    one, two = run(crops, recipe), run(crops, recipe)
+    assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
+    kept = dict(two.kept.named_parameters())
+    assert all(torch.equal(p, kept[n]) for n, p in one.kept.named_parameters())
+
+
+def test_averaged_weights_by_hand(crops: CropSampler) -> None:
+    """After one step: 9/10 of the new weights, since the decay rises from (1 + 0) / (10 + 0)."""
+    first = dict(small_bundle().network.named_parameters())
+    made = run(crops, RECIPE.model_copy(update={"steps": 1, "averaging": 0.99}))
+    for name, kept in made.kept.named_parameters():
+        assert torch.allclose(kept, 0.1 * first[name] + 0.9 * dict(made.network.named_parameters())[name], atol=1e-7)
+
+
+def test_recomputed_blocks_change_nothing(crops: CropSampler) -> None:
+    one, two = run(crops), run(crops, RECIPE.model_copy(update={"checkpointing": True}))
+    assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
+
+
+@pytest.mark.slow
+def test_loader_workers_change_nothing(crops: CropSampler) -> None:
+    one = run(crops)
+    two = Trainer(small_bundle().network, crops, RECIPE, workers=2, tell=print)
+    list(two.steps())
+    assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
+
+
+def test_gone_on_with_it_is_the_same(crops: CropSampler) -> None:
+    recipe = RECIPE.model_copy(update={"averaging": 0.9})
+    whole = run(crops, recipe)
+    first = trainer(crops, recipe)
+    steps = first.steps()
+    next(steps)
+    next(steps)
+    files = {f: {n: t.clone() for n, t in tensors.items()} for f, tensors in first.tensors().items()}
+    second = trainer(crops, recipe)
+    second.restore(files, first.numbers())
+    assert second.step == 2
+    assert len(list(second.steps())) == 2
+    assert all(torch.equal(p, second.tuned[n]) for n, p in whole.tuned.items())
+    kept = dict(second.kept.named_parameters())
+    assert all(torch.equal(p, kept[n]) for n, p in whole.kept.named_parameters())
+
+
+def test_a_state_of_another_network(crops: CropSampler) -> None:
+    first = run(crops)
+    other = Trainer(Network(CONFIG.model_copy(update={"depth": 8})), crops, RECIPE, tell=print)
+    with pytest.raises(SettingsError, match="the saved state is of another network"):
+        other.restore(first.tensors(), first.numbers())
+
+
+def gradients(made: Trainer) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in made.tuned.items() if p.grad is not None}
+
+
+def assert_same_gradients(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    """Every tensor's difference is rounding: a thousandth of it, or a hundred thousandth of all of them together."""
+    assert a.keys() == b.keys()
+    scale = torch.cat([value.flatten() for value in b.values()]).norm()
+    for name, value in b.items():
+        assert (a[name] - value).norm() < 1e-3 * value.norm() + 1e-5 * scale, name
+
+
+def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[], None]:
+    """Let forward passes of more than `most` crops fail as if memory had run out."""
+    whole = made.network.forward
+
+    def forward(image: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
+        if len(image) > most or (checkpointed and not made.network.encoder.checkpointing):
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
+        return whole(image, clicks)
+
+    made.network.forward = forward  # type: ignore[method-assign]
+    return lambda: setattr(made.network, "forward", whole)
+
+
+def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
+    recipe = RECIPE.model_copy(update={"batch": 4, "steps": 1, "checkpointing": False})
+    example = crops.batch(0, 4, 2)
+    plain, told = trainer(crops, recipe), list[str]()
+    loss = plain.gradients(example)
+    made = trainer(crops, recipe, told)
+    starved(made, 1, checkpointed=True)
+    assert made.gradients(example) == pytest.approx(loss, rel=1e-5)
+    assert made.micro_batch == 1
+    assert [line.split(":")[0] for line in told] == ["memory ran out"] * 3
+    assert "2 crops at a time" in told[0]
+    assert "1 crops at a time" in told[1]
+    assert "recomputed" in told[2]
+    assert_same_gradients(gradients(made), gradients(plain))
+
+
+def test_not_enough_memory_for_one_crop(crops: CropSampler) -> None:
+    made = trainer(crops)
+    starved(made, 0)
+    with pytest.raises(DeviceError, match="not enough memory for a single crop, even with blocks recomputed"):
+        list(made.steps())
+
+
+def test_other_failures_are_not_hidden(crops: CropSampler) -> None:
+    made = trainer(crops)
+    made.network.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="something else"):
+        list(made.steps())
+
+
+def test_half_precision_needs_a_gpu(crops: CropSampler) -> None:
+    with pytest.raises(SettingsError, match="float16 cannot train on a CPU"):
+        trainer(crops, RECIPE.model_copy(update={"precision": "float16"}))
+
+
+TWO = """
+import sys
+import torch
+from accelerate import Accelerator
+sys.path.insert(0, {tests!r})
+from small import small_bundle
+sys.path.insert(0, {here!r})
+from test_loop import RECIPE, sampler
+from palpate.training.loop import Trainer
+
+accelerator = Accelerator(cpu=True)
+assert accelerator.num_processes == 2
+made = Trainer(small_bundle().network, sampler(), RECIPE.model_copy(update={{"batch": 1}}), accelerator, tell=print)
+loss = made.gradients(next(iter(made._loader())))
+if accelerator.is_main_process:
+    torch.save({{"loss": loss, **{{n: p.grad for n, p in made.tuned.items()}}}}, {out!r})
+accelerator.wait_for_everyone()
+accelerator.end_training()
+"""
+
+
+@pytest.fixture
+def gradients_of_two(tmp_path: Path) -> dict[str, torch.Tensor]:
+    script, out = tmp_path / "two.py", tmp_path / "gradients.pt"
+    here = Path(__file__).parent
+    script.write_text(TWO.format(tests=str(here.parent), here=str(here), out=str(out)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    gradients: dict[str, torch.Tensor] = torch.load(out, weights_only=True)
+    return gradients
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradients_of_one_with_twice_the_batch(
+    crops: CropSampler, gradients_of_two: dict[str, torch.Tensor]
+) -> None:
+    one = trainer(crops)
+    loss = one.gradients(next(iter(one._loader())))
+    assert gradients_of_two.pop("loss") == pytest.approx(loss, rel=1e-5)
+    assert gradients_of_two.keys() == one.tuned.keys()
+    assert_same_gradients(gradients_of_two, gradients(one))

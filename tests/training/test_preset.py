@@ -1,0 +1,123 @@
+"""Presets: the paper's four with its constants, and one's own, as readable YAML."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palpate.bundle import paper_preprocessing
+from palpate.cohort import PaperSplit, Split
+from palpate.errors import SettingsError
+from palpate.frame import CropPercentiles
+from palpate.training.launch import Changes
+from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
+from palpate.training.recipe import Recipe
+from small import PREPROCESSING
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_papers_constants(name: str) -> None:
+    """docs/network.md, sections 4 and 5."""
+    preset = Preset.load(name)
+    assert preset.preprocessing == paper_preprocessing(name)
+    assert preset.lesion == ((1,) if name == "msd-colon" else (2,))
+    assert (preset.init, preset.tuning, preset.network) == ("sam_vit_b", "spatial", "vit_b")
+    recipe = preset.recipe
+    assert (recipe.epochs, recipe.batch, recipe.learning_rate, recipe.schedule) == (500, 1, 4e-4, "linear")
+    assert (recipe.final_share, recipe.weight_decay, recipe.gradient_norm, recipe.averaging) == (0.01, 0, 1, 0)
+    assert (preset.prompts.lesion, preset.prompts.anywhere) == ((10, 10), 20)
+    moved = preset.augmentation
+    assert moved.lesion_share == pytest.approx(2 / 3)
+    assert (moved.intensity_shift, moved.intensity_shift_share) == (20, 0.5)
+    assert (moved.flips, moved.quarter_turns, moved.shift) == ((0.5, 0.5, 0.5), 0.5, 0.1)
+    if name in ("kits21", "lits17"):
+        assert (moved.zoom, moved.zoom_share, moved.turn_share) == ((0.85, 1.25), 0.8, 0)
+    else:
+        assert (moved.zoom_in_plane, moved.zoom_in_plane_share) == ((0.9, 1.1), 0.3)
+        assert (moved.turn_degrees, moved.turn_share, moved.zoom_share) == ((30, 0, 0), 0.3, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("kits21", (209, 30, 61)), ("msd-pancreas", (196, 28, 57)), ("lits17", (83, 11, 24)), ("msd-colon", (89, 11, 26))],
+)
+def test_the_papers_splits(name: str, counts: tuple[int, int, int]) -> None:
+    preset = Preset.load(name)
+    assert isinstance(preset.split, PaperSplit)
+    split = preset.split.resolve()
+    assert (len(split.train), len(split.validation), len(split.test)) == counts
+    others = [PaperSplit(paper=preset.split.paper, fold=fold).resolve() for fold in range(1, 5)]
+    assert len({split.sha256, *(other.sha256 for other in others)}) == 5
+
+
+def test_a_preset_of_ones_own_comes_back(tmp_path: Path) -> None:
+    split = Split(train=tuple(f"patient {i}" for i in range(9)), validation=("ö: 'quoted'",), test=("007",))
+    for made in (
+        adapting("mine", (2, 3), PREPROCESSING, split),
+        starting_from_nothing("mine", (), PREPROCESSING, None),
+        adapting("mine", (), PREPROCESSING, None).with_recipe(learning_rate=1e-5, patience=None, steps=10),
+    ):
+        path = tmp_path / "mine.yaml"
+        made.write(path)
+        assert Preset.load(path) == made
+        assert "learning_rate: " in path.read_text()
+        assert "# AdamW's, at its peak" in path.read_text(), "each setting is explained"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("batch: 1", "batch: 0"), r"recipe\.batch: Input should be greater than 0 \(given: 0\)"),
+        (("batch: 1", "batsch: 1"), r"recipe\.batsch: Extra inputs are not permitted"),
+        (('tuning: "spatial"', "tuning: everything"), r"tuning: Input should be 'spatial', 'frozen'"),
+        (("low: ", "low: 1000  # "), r"low 1000\.0 must lie below high"),
+        (("crop: [", "crop: ["), None),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], message: str | None) -> None:
+    text = Preset.load("kits21").to_yaml()
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text.replace(*change))
+    if message is None:
+        assert Preset.load(path) == Preset.load("kits21")
+        return
+    with pytest.raises(SettingsError, match=message):
+        Preset.load(path)
+
+
+def test_what_is_no_preset(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no preset 'kits': neither a file nor one of kits21, msd-pancreas"):
+        Preset.load("kits")
+    path = tmp_path / "no.yaml"
+    path.write_text("[1, 2")
+    with pytest.raises(SettingsError, match=r"no\.yaml: not YAML"):
+        Preset.load(path)
+    path.write_text("- 1")
+    with pytest.raises(SettingsError, match=r"a preset is a mapping of settings, not list"):
+        Preset.load(path)
+    path.write_text(json.dumps({"name": "x"}))
+    with pytest.raises(SettingsError, match=r"preprocessing: Field required"):
+        Preset.load(path)
+
+
+def test_changes_on_the_command_line() -> None:
+    preset = Preset.load("kits21")
+    changed = Changes(init="medsam", tuning="lora", fold=3, steps=10, batch=2, seed=5, checkpointing=False).applied(
+        preset
+    )
+    assert (changed.init, changed.tuning) == ("medsam", "lora")
+    assert changed.split == PaperSplit(paper="kits21", fold=3)
+    assert changed.recipe == preset.recipe.model_copy(
+        update={"steps": 10, "batch": 2, "seed": 5, "checkpointing": False}
+    )
+    assert Changes().applied(preset) == preset
+    assert Changes(epochs=3).applied(changed).recipe.total(10) == 15, "epochs take the place of steps"
+    with pytest.raises(SettingsError, match=r"batch: Input should be greater than 0"):
+        Changes(batch=0).applied(preset)
+    with pytest.raises(SettingsError, match=r"tuning: Input should be 'spatial'"):
+        Changes(tuning="all").applied(preset)
+    own = starting_from_nothing("mine", (), PREPROCESSING, None)
+    with pytest.raises(SettingsError, match=r"preset mine has no folds"):
+        Changes(fold=1).applied(own)
+    assert own.preprocessing.normalisation == CropPercentiles()
+    assert own.recipe != Recipe()
