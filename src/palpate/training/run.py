@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -178,6 +179,8 @@ class Run:
     def save(self, seconds: float) -> None:
         """Write the state; only the main process does."""
         if self.main:
+            for torn in (*self.folder.glob(".part-*"), *self.folder.glob(".palpate-*")):  # by a kill
+                shutil.rmtree(torn, ignore_errors=True)
             numbers = {
                 "trainer": self.trainer.numbers(),
                 "best": self.best,

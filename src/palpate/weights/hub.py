@@ -48,7 +48,7 @@ def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str |
                 )
                 break
             except Exception as error:
-                # Refusals and full disks are OSErrors; a connection that is reset is not, and the client gives up on it.
+                # Refusals and full disks are OSErrors; a reset connection is not, and the client gives up on it.
                 if isinstance(error, OSError) or not left:
                     raise
     except Exception as error:  # the transport's own errors have no common root, and change with the client's version

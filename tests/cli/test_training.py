@@ -1,0 +1,276 @@
+"""`palpate prepare` and `palpate train` as a user runs them: to the end, stopped, killed, and gone on with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from palpate.bundle import load
+from palpate.cli import app
+from palpate.cohort.augmentation import Prompts
+from palpate.cohort.cache import PreparedCohort
+from palpate.frame import CropPercentiles, Preprocessing
+from palpate.training.preset import starting_from_nothing
+from small import small_cohort
+
+pytestmark = pytest.mark.slow
+SMALL = Preprocessing(crop=(32, 32, 32), spacing=(4.0, 4.0, 4.0), normalisation=CropPercentiles())
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cohort of six phantoms, prepared, and a preset of eight steps."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "cohort").mkdir()
+    cohort = small_cohort(folder / "cohort", 6)
+    rows = [f"{s.image.name},{s.label.name},{s.patient}" for s in cohort.scans]
+    (folder / "cohort" / "cohort.csv").write_text("\n".join(["image,label,patient", *rows]) + "\n")
+    preset = starting_from_nothing("small", (), SMALL, None)
+    preset = preset.model_copy(update={"prompts": Prompts(lesion=(1, 2), anywhere=1, as_inference=True)})
+    preset.with_recipe(steps=STEPS, batch=2, validations=4, warmup=2, precision="float32", averaging=0.9).write(
+        folder / "preset.yaml"
+    )
+    done = CliRunner().invoke(
+        app, ["prepare", str(folder / "cohort"), "-o", str(folder / "prepared"), "--workers", "1", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert (record["scans"], record["patients"], record["left_out"]) == (6, 6, [])
+    assert record["content"] == PreparedCohort.open(folder / "prepared").sha256
+    return folder
+
+
+def command(place: Path, run: Path, *more: str) -> list[str]:
+    base = [sys.executable, "-m", "palpate.cli", "train", "--device", "cpu", "--no-test"]
+    if (run / "settings.json").exists():
+        return [*base, "--resume", str(run), *more]
+    return [*base, str(place / "prepared"), "--preset", str(place / "preset.yaml"), "--out", str(run), *more]
+
+
+def trained(place: Path, run: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(place, run, *more), capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """A run that nobody disturbed."""
+    run = place / "whole"
+    done = trained(place, run)
+    assert done.returncode == 0, done.stderr
+    assert f"finished after {STEPS} steps" in done.stdout
+    return run
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """Weights, averaged weights and moments bit for bit, the best model, and the metrics but for seconds and memory."""
+    for path in sorted((whole / f"state-{STEPS:08d}").glob("*.safetensors")):
+        ours, theirs = load_file(run / path.parent.name / path.name), load_file(path)
+        assert ours.keys() == theirs.keys()
+        assert all(value.equal(ours[name]) for name, value in theirs.items()), path.name
+    assert all(
+        value.equal(load_file(run / "best.safetensors")[name])
+        for name, value in load_file(whole / "best.safetensors").items()
+    )
+    assert rows(run) == rows(whole)
+
+
+def rows(run: Path) -> list[dict[str, object]]:
+    parsed = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "memory_gb")} for row in parsed]
+
+
+def test_a_run_leaves_what_it_promises(place: Path, whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == {
+        "settings.json", "metrics.jsonl", "curves.png", "tensorboard", f"state-{STEPS:08d}",
+        "best.safetensors", "last.safetensors",
+    }  # fmt: skip
+    found = rows(whole)
+    assert [row["step"] for row in found if "loss" in row] == list(range(1, STEPS + 1))
+    assert [row["step"] for row in found if "validation" in row] == [2, 4, 6, 8]
+    bundle = load(whole / "best.safetensors")
+    assert bundle.provenance.name == "small"
+    assert bundle.provenance.recipe["preset"]["recipe"]["steps"] == STEPS
+    assert len(bundle.provenance.recipe["split (SHA-256)"]) == 64
+    assert bundle.preprocessing == SMALL
+    shown = CliRunner().invoke(app, ["info", str(whole / "best.safetensors")]).stdout
+    assert "validation patients, one random click a scan" in shown
+    assert "learning_rate: 0.001" in shown
+
+
+def test_loader_workers_and_a_resume_at_the_end_change_nothing(place: Path, whole: Path) -> None:
+    run = place / "workers"
+    assert trained(place, run, "--workers", "2").returncode == 0
+    assert_same(run, whole)
+    again = trained(place, run)
+    assert again.returncode == 0
+    assert f"finished after {STEPS} steps" in again.stdout
+    assert_same(run, whole)
+
+
+def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
+    for _ in range(3000):
+        if process.poll() is not None or (path.is_file() and len(path.read_text().splitlines()) >= lines):
+            return
+        time.sleep(0.02)
+
+
+def test_kill_9_while_it_trains(place: Path, whole: Path) -> None:
+    run = place / "killed"
+    for lines in (2, 6, 9):
+        process = subprocess.Popen(command(place, run), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, text=True)
+        wait_for(run / "metrics.jsonl", lines, process)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert trained(place, run).returncode == 0
+    assert_same(run, whole)
+
+
+def test_kill_9_while_a_state_is_written(place: Path, whole: Path) -> None:
+    """The second state's first file is on the disk when the process dies: the first state is gone on with."""
+    run = place / "torn"
+    code = (
+        "import os, signal, sys\n"
+        "import palpate.training.state as state\n"
+        "written = []\n"
+        "whole = state.save_file\n"
+        "def save_file(tensors, path):\n"
+        "    whole(tensors, path)\n"
+        "    written.append(path)\n"
+        "    if len(written) == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "state.save_file = save_file\n"
+        "from palpate.cli import main\n"
+        "main()\n"
+    )
+    arguments = command(place, run)[3:]
+    died = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert [path.name for path in run.glob("state-*")] == ["state-00000002"]
+    assert list(run.glob(".part-*"))
+    assert trained(place, run).returncode == 0
+    assert_same(run, whole)
+    assert not list(run.glob(".part-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(place: Path, whole: Path, number: signal.Signals) -> None:
+    run = place / f"signal{int(number)}"
+    process = subprocess.Popen(command(place, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "metrics.jsonl", 3, process)
+    process.send_signal(number)
+    said, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "stopping after this step" in told
+    found = re.search(rf"stopped at step (\d+) of {STEPS}; go on with `palpate train --resume (.+)`", said)
+    assert found is not None, said
+    assert (run / f"state-{int(found[1]):08d}").is_dir()
+    assert trained(place, Path(found[2])).returncode == 0
+    assert_same(run, whole)
+
+
+def test_hours_end_it_and_keep_what_was_trained(place: Path, whole: Path) -> None:
+    run = place / "hours"
+    done = trained(place, run, "--hours", "0.00001")
+    assert done.returncode == 0
+    assert f"time is up at step 1 of {STEPS}" in done.stdout
+    assert trained(place, run).returncode == 0
+    assert_same(run, whole)
+
+
+def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
+    """Half the batch in each of two processes: the losses of one process, but for rounding."""
+    one, two = place / "batch2", place / "torchrun"
+    assert trained(place, one, "--steps", "3", "--validations", "1").returncode == 0
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "palpate.cli",
+    ]
+    arguments = ["-m", "palpate.cli", *command(place, two)[3:], "--steps", "3", "--batch", "1", "--validations", "1"]
+    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("finished after 3 steps") == 1, "one process speaks"
+    losses = [[row["loss"] for row in rows(run) if "loss" in row] for run in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    measured = [[row["validation"] for row in rows(run) if "validation" in row] for run in (one, two)]
+    assert measured[0][0]["scans"] == measured[1][0]["scans"]  # type: ignore[index]
+
+
+def test_a_rehearsal_says_what_it_costs_and_leaves_nothing(place: Path) -> None:
+    run = place / "rehearsal"
+    done = trained(place, run, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not run.exists()
+    for part in ("tuned parameters: 5,173,360", "a step:", "peak memory:", "expected:", "nothing was written"):
+        assert part in done.stdout
+    record = json.loads(trained(place, run, "--dry-run", "--json").stdout)
+    assert record["steps"] == STEPS
+    assert record["peak_memory_gb"] > 0.1
+
+
+def test_test_patients_are_measured_at_the_end_and_each_look_is_counted(place: Path) -> None:
+    base = [
+        sys.executable,
+        "-m",
+        "palpate.cli",
+        "train",
+        str(place / "prepared"),
+        "--preset",
+        str(place / "preset.yaml"),
+    ]
+    for look in (1, 2):
+        run = place / f"look{look}"
+        arguments = [*base, "--out", str(run), "--steps", "1", "--validations", "1", "--device", "cpu", "--json"]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        assert record["looks_at_test"] == look
+        assert record["test"]["scans"] >= 1
+        figures = load(run / "best.safetensors").provenance.figures
+        assert figures["test patients, one random click a scan, native grid, seeds 0-4"] == record["test"]
+    assert len((place / "prepared" / "test_looks.jsonl").read_text().splitlines()) == 2
+
+
+def said(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["train", *arguments, "--device", "cpu"])
+    assert done.exit_code == 2, done.output
+    return done.stderr
+
+
+def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
+    prepared, preset, out = str(place / "prepared"), str(place / "preset.yaml"), str(place / "never")
+    assert "what shall be trained?" in said()
+    assert "what shall be trained?" in said(prepared, "--preset", preset)
+    assert "no training was begun here" in said("--resume", str(place / "nowhere"))
+    assert "no preset 'mine'" in said(prepared, "--preset", "mine", "--out", out)
+    assert "no prepared cohort here" in said(str(place), "--preset", preset, "--out", out)
+    assert "a training was begun here" in said(prepared, "--preset", preset, "--out", str(whole))
+    assert "use --tune full, not lora" in said(prepared, "--preset", preset, "--out", out, "--tune", "lora")
+    fresh = ("--init", "none", "--tune", "full", "--network", "tiny")
+    assert "of the split; is it the right preset?" in said(prepared, "--preset", "kits21", "--out", out, *fresh)
+    assert "no model 'gone'" in said(prepared, "--preset", preset, "--out", out, "--init", "gone")
+    assert "--device 'cuda:1'" in CliRunner().invoke(app, ["train", "--device", "cuda:1"]).stderr
+    assert not Path(out).exists()
+
+
+def test_a_cohort_that_changed_is_not_gone_on_with(place: Path, whole: Path, tmp_path: Path) -> None:
+    settings = json.loads((whole / "settings.json").read_text())
+    settings["cohorts_sha256"] = ["0" * 64]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert "changed since the training" in said("--resume", str(tmp_path))
+    os.truncate(tmp_path / "settings.json", 40)
+    assert "settings.json: damaged" in said("--resume", str(tmp_path))
