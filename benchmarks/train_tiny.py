@@ -1,21 +1,24 @@
 r"""Train palpate-tiny from nothing on three public cohorts, and measure it on its held-out patients.
 
-    python benchmarks/train_tiny.py train DATA --out runs/stage1
-    python benchmarks/train_tiny.py train DATA --out runs/stage2 --init runs/stage1/model.safetensors --seed 1 \
-        --steps 1500 --learning-rate 5e-4 --synthetic 90 --hide 0.3 --fill 0.5 --validate-every 300
-    python benchmarks/train_tiny.py blend DATA runs/stage1/model.safetensors runs/stage2/model.safetensors \
-        --share 0.65 -o runs/blend.safetensors
-    python benchmarks/train_tiny.py publish DATA --model runs/blend.safetensors -o palpate-tiny.safetensors \
-        --training-log runs/stage1/log.jsonl runs/stage2/log.jsonl --blend 0.65
+    python benchmarks/train_tiny.py prepare DATA --out runs/tiny
+    palpate train runs/tiny/{hippocampus,lung_nodules,sarcoma} --share 0.4 --share 0.45 --share 0.15 \
+        --preset runs/tiny/stage1.yaml --out runs/tiny/stage1 --no-test
+    palpate train runs/tiny/{hippocampus,lung_nodules,sarcoma,synthetic} --share 0.32 --share 0.36 --share 0.12 \
+        --share 0.2 --preset runs/tiny/stage2.yaml --init runs/tiny/stage1/best.safetensors --out runs/tiny/stage2 \
+        --no-test
+    python benchmarks/train_tiny.py blend DATA runs/tiny/stage1/best.safetensors runs/tiny/stage2/best.safetensors \
+        --share 0.65 -o runs/tiny/blend.safetensors
+    python benchmarks/train_tiny.py publish DATA --model runs/tiny/blend.safetensors -o palpate-tiny.safetensors \
+        --stage runs/tiny/stage1 runs/tiny/stage2 --blend 0.65
     python benchmarks/train_tiny.py test DATA
 
-DATA holds hippocampus/, lung_nodules/ and sarcoma/. The logs of the runs behind the model that ships are
-train_tiny.stage1.jsonl and train_tiny.stage2.jsonl, beside this file; the second stage exists because the
-first took a crop that lies wholly inside its scan for a sign of a large lesion (docs/architecture.md).
+DATA holds hippocampus/, lung_nodules/ and sarcoma/. The weights that ship followed this recipe under version
+0.1.0's own loop, before there was `palpate train`: the logs of its two runs are train_tiny.stage1.jsonl and
+train_tiny.stage2.jsonl, beside this file. The second stage exists because the first took a crop that lies wholly
+inside its scan for a sign of a large lesion (docs/architecture.md).
 
-Each cohort is laid out as the Medical Segmentation Decathlon's. Hippocampus and nodules are split
-80/10/10 by a hash of file and patient; sarcoma by its fixed patients (001-014, 015-017, 018-020).
-Only `publish` and `test` open a test scan; both append to a log, so that every look is known.
+Hippocampus and nodules are split 80/10/10 by a hash of file and patient; sarcoma by its fixed patients (001-014,
+015-017, 018-020). Only `publish` and `test` open a test scan; both append to a log, so that every look is known.
 """
 
 from __future__ import annotations
@@ -25,24 +28,25 @@ import datetime
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from palpate.cohort.layouts import find_cohort
 
-from palpate.bundle import Bundle, Provenance, load
-from palpate.cohort import LabelledScan, list_scans, split_of
-from palpate.cohort.sampling import Augmentation, CropSampler, Labelled
-from palpate.evaluation import bootstrap_interval, one_click
+from palpate.bundle import Bundle, load
+from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
+from palpate.cohort.prepare import prepare
+from palpate.evaluation import Figure, one_click
 from palpate.frame import CropPercentiles, Preprocessing
-from palpate.model import SIZES, Network
-from palpate.phantom import Phantom, make_phantom
+from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
 from palpate.simulation import counted_rng
-from palpate.training import Recipe, train
+from palpate.training import starting_from_nothing
+from palpate.training.settings import Settings
 from palpate.volume import Volume
-from speed import processor
 
 SHARES = {"hippocampus": 0.4, "lung_nodules": 0.45, "sarcoma": 0.15}
 PREPROCESSING = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
@@ -55,7 +59,8 @@ DATA = (
     "soft-tissue sarcoma: Image Biomarker Standardisation Initiative, from Vallières et al. (CT, T1 MR, FDG-PET), "
     "CC BY 3.0, doi 10.7937/K9/TCIA.2015.7GO2GSKS; patients 001-014 train, 015-017 validation, 018-020 test",
 )
-SYNTHETIC_SHARE = 0.25
+PATIENT = {"hippocampus": None, "lung_nodules": r"^(LIDC-IDRI-\d+)", "sarcoma": r"^(STS_\d+)"}
+SYNTHETIC, FIRST_SYNTHETIC = 90, 1000  # phantoms that train, and the first one's seed
 VALIDATED = 40  # scans of a cohort that are looked at while training: the first, by name
 
 
@@ -92,101 +97,70 @@ def synthetic(count: int, first: int) -> Iterator[Phantom]:
         )
 
 
-def scans_of(data: Path, cohort: str, part: str) -> list[LabelledScan]:
-    """A cohort's scans of one part of the split."""
-    return [scan for scan in list_scans(data / cohort) if part_of(cohort, scan.name) == part]
+def scans_of(data: Path, cohort: str, part: str) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
+    """Name, scan and lesion of a cohort's scans of one part of the split."""
+    for scan in find_cohort(data / cohort).scans:
+        if part_of(cohort, scan.name) == part:
+            volume, label = scan.load()
+            yield scan.name, volume, lesion_of(label.array, ())
 
 
 def measure(
     predictor: Predictor, data: Path, part: str, seed: int, most: int | None = None
-) -> Iterator[tuple[str, str, float]]:
-    """Kind, patient and one-click Dice of every scan of a part (or of the first `most` of a cohort)."""
+) -> Iterator[tuple[str, str, str, float]]:
+    """Kind, scan, patient and one-click Dice of every scan of a part (or of the first `most` of a cohort)."""
     for cohort in SHARES:
-        scans = ((scan.name, *scan.load()) for scan in scans_of(data, cohort, part)[:most])
-        for result in one_click(predictor, scans, seed):
-            yield kind_of(cohort, result.name), patient_of(cohort, result.name), result.dice
+        for result in one_click(predictor, islice(scans_of(data, cohort, part), most), seed):
+            yield kind_of(cohort, result.name), result.name, patient_of(cohort, result.name), result.dice
 
 
-def means(rows: list[tuple[str, str, float]]) -> dict[str, float]:
+def means(rows: list[tuple[str, str, str, float]]) -> dict[str, float]:
     """Mean Dice by kind."""
     grouped: dict[str, list[float]] = defaultdict(list)
-    for kind, _, value in rows:
+    for kind, _, _, value in rows:
         grouped[kind].append(value)
     return {kind: round(float(np.mean(values)), 4) for kind, values in sorted(grouped.items())}
 
 
-def run_training(arguments: argparse.Namespace) -> None:
-    """Train, validating through the Predictor, and keep the averaged weights."""
+def split_of_all(cohorts: dict[str, Cohort]) -> Split:
+    """Every patient of every cohort, by part; phantoms train."""
+    parts: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    for name, cohort in cohorts.items():
+        for scan in cohort.scans:
+            parts[part_of(name, scan.name)].add(scan.patient)
+    parts["train"] |= {f"synthetic_{seed}" for seed in range(FIRST_SYNTHETIC, FIRST_SYNTHETIC + SYNTHETIC)}
+    return Split(**{part: tuple(sorted(names)) for part, names in parts.items()})
+
+
+def synthetic_cohort(folder: Path) -> Cohort:
+    """The phantoms as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scans = []
+    for seed, made in enumerate(synthetic(SYNTHETIC, first=FIRST_SYNTHETIC), FIRST_SYNTHETIC):
+        image, label = write_phantom(made, folder / f"synthetic_{seed}")
+        scans.append(LabelledScan(f"synthetic_{seed}", image, label, f"synthetic_{seed}"))
+    return Cohort(folder, "phantoms", tuple(scans))
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    """Prepare the cohorts and the phantoms, and write both stages' presets."""
     out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(arguments.seed)
-    network = load(arguments.init).network if arguments.init else Network(SIZES["tiny"])
-    recipe = Recipe(
-        steps=arguments.steps,
-        batch=arguments.batch,
-        learning_rate=arguments.learning_rate,
-        precision=arguments.precision,
-        seed=arguments.seed,
-    )
-    cohorts = [[Labelled(*scan.load()) for scan in scans_of(arguments.data, cohort, "train")] for cohort in SHARES]
-    shares = list(SHARES.values())
-    if arguments.synthetic:
-        cohorts.append([Labelled(m.volume, m.lesion.full()) for m in synthetic(arguments.synthetic, first=1000)])
-        shares.append(SYNTHETIC_SHARE)
-    held_out = held_out_phantoms()
-    augmentation = Augmentation(hide=arguments.hide, fill=arguments.fill)
-    sampler = CropSampler(cohorts, shares, PREPROCESSING, augmentation, arguments.seed)
-    log = (out / "log.jsonl").open("a")
-
-    def tell(**row: object) -> None:
-        line = json.dumps(row)
-        print(line, flush=True)
-        log.write(line + "\n")
-        log.flush()
-
-    provenance = Provenance(name="palpate-tiny", origin="benchmarks/train_tiny.py", recipe=recipe.model_dump())
-    losses: list[float] = []
-
-    def report(step: int, loss: float, averaged: Network, seconds: float) -> None:
-        losses.append(loss)
-        if step % 20 == 0:
-            tell(step=step, loss=round(float(np.mean(losses[-20:])), 4), seconds=round(seconds, 1))
-        if step % arguments.validate_every == 0 or step == recipe.steps:
-            bundle = Bundle(averaged, PREPROCESSING, provenance)
-            bundle.save(out / "model.safetensors")
-            predictor = Predictor(bundle, device=arguments.device)
-            rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
-            rows += [("synthetic", name, value) for name, _, value in one_click(predictor, held_out)]
-            tell(step=step, validation=means(rows))
-
-    tell(started=str(datetime.datetime.now(datetime.UTC)), machine=processor(), torch=torch.__version__)
-    tell(
-        scans=[len(c) for c in cohorts],
-        recipe=recipe.model_dump(),
-        augmentation=augmentation.model_dump(),
-        init=arguments.init,
-        synthetic=arguments.synthetic,
-        parameters=sum(p.numel() for p in network.parameters()),
-    )
-    train(network, sampler, recipe, report, arguments.device)
+    cohorts = {name: find_cohort(arguments.data / name, patient=PATIENT[name]) for name in SHARES}
+    split = split_of_all(cohorts)
+    for name, cohort in {**cohorts, "synthetic": synthetic_cohort(out / "phantoms")}.items():
+        print(name, prepare(cohort, out / name).sha256, flush=True)
+    first = starting_from_nothing("palpate-tiny", (), PREPROCESSING, split).with_recipe(steps=4500, validations=9)
+    first.write(out / "stage1.yaml")
+    second = first.with_recipe(steps=1500, validations=5, learning_rate=5e-4, seed=1)
+    augmentation = second.augmentation.model_copy(update={"hide": 0.3, "fill": 0.5})
+    second.model_copy(update={"augmentation": augmentation}).write(out / "stage2.yaml")
 
 
 def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     """One random click a scan, seeds 0 to 4: mean Dice, its interval by patients, scans and patients of each kind."""
     rows = [row for seed in arguments.seeds for row in measure(predictor, arguments.data, arguments.part, seed)]
-    table: dict[str, dict[str, object]] = {}
-    for kind, mean in means(rows).items():
-        by_patient: dict[str, list[float]] = defaultdict(list)
-        for _, patient, value in (row for row in rows if row[0] == kind):
-            by_patient[patient].append(value)
-        low, high = bootstrap_interval([float(np.mean(values)) for values in by_patient.values()])
-        scans = sum(row[0] == kind for row in rows) // len(arguments.seeds)
-        table[kind] = {
-            "dice": mean,
-            "interval": [round(low, 3), round(high, 3)],
-            "scans": scans,
-            "patients": len(by_patient),
-        }
+    kinds = sorted({kind for kind, *_ in rows})
+    table = {kind: Figure.of(row[1:] for row in rows if row[0] == kind).record() for kind in kinds}
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     look = {"when": when, "model": arguments.model, "part": arguments.part, "seeds": arguments.seeds, "table": table}
     with arguments.log.open("a") as log:
@@ -208,7 +182,7 @@ def run_blend(arguments: argparse.Namespace) -> None:
     second.network.load_state_dict(blended)
     predictor = Predictor(second, device=arguments.device)
     rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
-    rows += [("synthetic", name, value) for name, _, value in one_click(predictor, held_out_phantoms())]
+    rows += [("synthetic", name, name, value) for name, _, value in one_click(predictor, held_out_phantoms())]
     print(json.dumps({"share": arguments.share, "validation": means(rows)}), flush=True)
     if arguments.output:
         second.save(arguments.output)
@@ -219,16 +193,9 @@ def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
     return [(m.title, m.volume, m.lesion.full()) for m in synthetic(12, first=500)]
 
 
-def settings_of(log: Path) -> dict[str, object]:
-    """The settings that a training run wrote at the head of its log."""
-    rows = (json.loads(line) for line in log.read_text().splitlines())
-    settings: dict[str, object] = next(row for row in rows if "recipe" in row)
-    return settings
-
-
 def run_publish(arguments: argparse.Namespace) -> None:
     """Write a trained model in half precision, with its data, licences and held-out figures inside."""
-    stages = [settings_of(log) for log in arguments.training_log]
+    stages = [Settings.read(run).preset.model_dump(mode="json", exclude={"split"}) for run in arguments.stage]
     trained = load(arguments.model)
     trained.save(arguments.output, dtype=torch.float16)
     stored = load(arguments.output)  # what is measured is what is shipped
@@ -241,7 +208,6 @@ def run_publish(arguments: argparse.Namespace) -> None:
             "figures": {f"{arguments.part} patients, one random click a scan, native grid, seeds 0-4": table},
             "recipe": {
                 "shares": SHARES,
-                "synthetic share": SYNTHETIC_SHARE,
                 "stages": stages,
                 "blend": arguments.blend,
             },
@@ -255,27 +221,16 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    training = commands.add_parser("train", help="train from nothing")
-    training.add_argument("data", type=Path)
-    training.add_argument("--out", type=Path, required=True)
-    training.add_argument("--steps", type=int, default=4500)
-    training.add_argument("--batch", type=int, default=4)
-    training.add_argument("--learning-rate", type=float, default=1e-3)
-    training.add_argument("--init", help="go on from this model instead of from nothing")
-    training.add_argument("--synthetic", type=int, default=0, help="how many phantoms to mix in")
-    training.add_argument("--hide", type=float, default=0.0, help="see cohort.sampling.Augmentation")
-    training.add_argument("--fill", type=float, default=0.0, help="see cohort.sampling.Augmentation")
-    training.add_argument("--precision", default="bfloat16")
-    training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--device", default="cpu")
-    training.add_argument("--validate-every", type=int, default=500)
-    training.set_defaults(run=run_training)
+    preparing = commands.add_parser("prepare", help="prepare the cohorts and write both stages' presets")
+    preparing.add_argument("data", type=Path)
+    preparing.add_argument("--out", type=Path, required=True)
+    preparing.set_defaults(run=run_prepare)
     testing = commands.add_parser("test", help="measure on held-out patients")
     testing.set_defaults(run=run_test)
     publishing = commands.add_parser("publish", help="measure, and write the model that ships")
     publishing.set_defaults(run=run_publish)
     publishing.add_argument("-o", "--output", type=Path, required=True)
-    publishing.add_argument("--training-log", type=Path, nargs="+", required=True, help="log.jsonl of each stage")
+    publishing.add_argument("--stage", type=Path, nargs="+", required=True, help="each stage's run")
     publishing.add_argument("--blend", type=float, help="the share of the second stage that `blend` was given")
     blending = commands.add_parser("blend", help="average the weights of two stages, and validate")
     blending.set_defaults(run=run_blend)

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "predictor": BASE | {"frame", "model", "bundle"},
     "cohort": BASE | {"formats", "frame", "simulation", "pictures"},
     "evaluation": BASE | {"predictor", "cohort", "simulation", "pictures"},
-    "training": BASE | {"cohort", "model", "bundle", "simulation", "evaluation"},
+    "training": BASE | {"frame", "predictor", "cohort", "model", "bundle", "simulation", "evaluation"},
     "cli": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
     "__init__": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
 }

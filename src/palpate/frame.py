@@ -216,7 +216,12 @@ class Frame:
         Reads only the voxels that the crop touches. Where a crop voxel is coarser than the scan's, the scan is
         averaged first. Places outside the scan repeat its border.
         """
-        return _resample(voxels, self.grid.shape, self.to_scan, self.size, device)
+        values, inside = self.extract_all((voxels,), device)
+        return values[0], inside
+
+    def extract_all(self, arrays: Sequence[Sliceable], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Several arrays of the scan (its voxels, its lesion) in one resampling: `[N, D, H, W]`, and as `extract`."""
+        return _resample(arrays, self.grid.shape, self.to_scan, self.size, device)
 
     def image(self, voxels: Sliceable, normalisation: Normalisation, device: torch.device | str = "cpu") -> Tensor:
         """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan."""
@@ -241,37 +246,40 @@ class Frame:
         start, shape = self.covered()
         offset = np.eye(4)
         offset[:3, 3] = start
-        values, inside = _resample(probability, self.size, self.from_scan @ offset, shape, probability.device)
-        return Probability((values * inside).cpu().numpy(), start, self.grid, source.source)
+        values, inside = _resample((probability,), self.size, self.from_scan @ offset, shape, probability.device)
+        return Probability((values[0] * inside).cpu().numpy(), start, self.grid, source.source)
 
 
 def _resample(
-    voxels: Sliceable, extent: Index3, matrix: FloatArray, shape: Index3, device: torch.device | str
+    arrays: Sequence[Sliceable], extent: Index3, matrix: FloatArray, shape: Index3, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Sample `voxels` (an array of size `extent`) at `matrix @ index` for every index of an output of `shape`.
+    """Sample `arrays` (each of size `extent`) at `matrix @ index` for every index of an output of `shape`.
 
     Linear interpolation between voxels, of a level averaged over as many voxels as an output voxel spans.
 
     Returns:
-        Values, float32, and whether each place lies within half a voxel of the array.
+        Values, float32 `[N, *shape]`, and whether each place lies within half a voxel of the arrays.
     """
     if 0 in shape:
-        return torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
+        return torch.zeros(len(arrays), *shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
     factors = np.maximum(1, np.rint(np.linalg.norm(matrix[:3, :3], axis=1))).astype(np.int64)
     start, stop = _touched(matrix, shape, extent, factors)
     x, y, z = (slice(a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
-    part = voxels[x, y, z]
-    if not isinstance(part, Tensor):
-        part = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
-    level = part.to(device=device, dtype=torch.float32)[None, None]
+    level = torch.stack([_float(array[x, y, z], device) for array in arrays])[None]
     if (factors > 1).any():
         kernel = np.minimum(factors, level.shape[2:]).tolist()  # a part thinner than a block is one block
         level = F.avg_pool3d(level, kernel, kernel, ceil_mode=True, count_include_pad=False)
     to_level = np.diag([*(1 / factors), 1.0])
     to_level[:3, 3] = -(start + (factors - 1) / 2) / factors  # a block counts at its centre
     grid = _sampling_grid(to_level @ matrix, shape, level.shape[2:]).to(device)
-    values = F.grid_sample(level, grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
+    values = F.grid_sample(level, grid, mode="bilinear", padding_mode="border", align_corners=True)[0]
     return values, _inside(matrix, shape, extent).to(device)
+
+
+def _float(part: Any, device: torch.device | str) -> Tensor:  # noqa: ANN401 - as Sliceable
+    if not isinstance(part, Tensor):
+        part = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+    return part.to(device=device, dtype=torch.float32)  # type: ignore[no-any-return]
 
 
 def _touched(

@@ -149,8 +149,7 @@ class CropSampler:
         scan, settings = self.scan(index), self.augmentation
         planned = self._frame(scan, rng)
         frame = planned.moved(settings.motion(self.preprocessing.crop, rng))
-        values, inside = frame.extract(scan.image, self.device)
-        share, _ = frame.extract(scan.lesion, self.device)
+        (values, share), inside = frame.extract_all((scan.image, scan.lesion), self.device)
         if rng.random() < settings.hide:
             inside = inside & self._box(rng).to(inside.device)
         truth = (share > 0.5) & inside
