@@ -190,16 +190,7 @@ def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
     """Half the batch in each of two processes: the losses of one process, but for rounding."""
     one, two = place / "batch2", place / "torchrun"
     assert trained(place, one, "--steps", "3", "--validations", "1").returncode == 0
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "palpate.cli",
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["-m", "palpate.cli", *command(place, two)[3:], "--steps", "3", "--batch", "1", "--validations", "1"]
     done = subprocess.run([*launch, *arguments], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -259,7 +250,8 @@ def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     assert "no preset 'mine'" in said(prepared, "--preset", "mine", "--out", out)
     assert "no prepared cohort here" in said(str(place), "--preset", preset, "--out", out)
     assert "a training was begun here" in said(prepared, "--preset", preset, "--out", str(whole))
-    assert "use --tune full, not lora" in said(prepared, "--preset", preset, "--out", out, "--tune", "lora")
+    lora = said(prepared, "--preset", preset, "--out", out, "--tune", "lora")
+    assert "use tuning full (--tune full), not lora" in lora
     fresh = ("--init", "none", "--tune", "full", "--network", "tiny")
     assert "of the split; is it the right preset?" in said(prepared, "--preset", "kits21", "--out", out, *fresh)
     assert "no model 'gone'" in said(prepared, "--preset", preset, "--out", out, "--init", "gone")

@@ -137,7 +137,7 @@ def train(
                 raise SettingsError(
                     "what shall be trained? `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
                 )
-            run = new(prepared, preset, changes, out, share, accelerator, workers, console.say)
+            run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.say)
         if dry_run:
             _rehearse(console, run)
             return
@@ -165,7 +165,7 @@ def _plan(run: Run) -> str:
     tuned = sum(p.numel() for p in trainer.tuned.values())
     return (
         f"{preset.name}: {counts} scans; {tuned:,} tuned parameters; step {trainer.step} of {trainer.total}, "
-        f"batch {preset.recipe.batch}, on {trainer.device}"
+        f"batch {preset.recipe.batch}, on {trainer.device.type}"
     )
 
 

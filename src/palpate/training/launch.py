@@ -74,6 +74,7 @@ def new(
     folder = Path("rehearsal") if out is None else out
     settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), folder, shares)
     run = Run(settings, bundle, folder, accelerator, workers, tell)
+    accelerator.wait_for_everyone()  # every process has seen that the folder is new before one makes it
     if out is not None and run.main:
         try:
             out.mkdir(parents=True, exist_ok=True)
