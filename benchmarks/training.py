@@ -164,8 +164,8 @@ def main() -> None:
         steps = [alone("steps", *options, "--precision", precision) for precision in arguments.precision]
         when = datetime.datetime.now(datetime.UTC).date()
         text = (
-            f"# Training\n\nMeasured {when} by `python benchmarks/training.py` on {processor()}, "
-            f"{torch.get_num_threads()} threads; torch {torch.__version__}.\n\n"
+            f"# Training\n\nMeasured {when} by `python benchmarks/training.py` on {processor()}; "
+            f"torch {torch.__version__}.\n\n"
             "### A 128³ crop, image and label, of a synthetic 512 x 512 x 400 CT: medians of five\n\n"
             f"{table([crops])}\n\n"
             f"### Two optimiser steps, batch 1, spatial adapters, blocks recomputed\n\n{table(steps)}\n"

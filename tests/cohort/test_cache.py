@@ -91,7 +91,7 @@ def test_a_crop_reads_only_what_it_touches(
     scan, read_boxes = scans(prepared)[0], []
     whole = ChunkedArray.__getitem__
 
-    def watched(self: ChunkedArray, box: tuple[slice, ...]) -> np.ndarray:  # type: ignore[type-arg]
+    def watched(self: ChunkedArray, box: tuple[slice, ...]) -> np.ndarray:
         read_boxes.append(box)
         return whole(self, box)
 

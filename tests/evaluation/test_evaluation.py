@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from palpate.evaluation import bootstrap_interval, dice, one_click
+from palpate.evaluation import Figure, bootstrap_interval, dice, one_click
 from palpate.phantom import make_phantom
 from palpate.predictor import Predictor
 from palpate.simulation import counted_rng, random_clicks
@@ -37,3 +37,13 @@ def test_interval_by_hand() -> None:
     assert low == pytest.approx(0.4, abs=0.02)
     assert high == pytest.approx(0.6, abs=0.02)
     assert bootstrap_interval([0.0, 1.0, 0.3]) == bootstrap_interval([0.0, 1.0, 0.3])
+
+
+def test_a_figure_by_hand() -> None:
+    """Two patients, one with two scans, two seeds each: the mean is over all, the interval over patients' means."""
+    rows = [("a1", "a", 0.2), ("a1", "a", 0.4), ("a2", "a", 0.6), ("a2", "a", 0.8), ("b", "b", 1.0), ("b", "b", 0.9)]
+    figure = Figure.of(rows)
+    assert figure.dice == pytest.approx(0.65)
+    assert figure.interval == bootstrap_interval([0.5, 0.95])
+    assert (figure.scans, figure.patients) == (3, 2)
+    assert figure.record() == {"dice": 0.65, "interval": [0.5, 0.95], "scans": 3, "patients": 2}

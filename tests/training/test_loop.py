@@ -132,10 +132,10 @@ def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[]
     """Let forward passes of more than `most` crops fail as if memory had run out."""
     whole = made.network.forward
 
-    def forward(image: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
-        if len(image) > most or (checkpointed and not made.network.encoder.checkpointing):
+    def forward(crop: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
+        if len(crop) > most or (checkpointed and not made.network.encoder.checkpointing):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
-        return whole(image, clicks)
+        return whole(crop, clicks)
 
     made.network.forward = forward  # type: ignore[method-assign]
     return lambda: setattr(made.network, "forward", whole)

@@ -43,7 +43,7 @@ def segment(folder: Path, out: Path, *more: object, model: str = "small", click:
 
 def test_help_names_every_verb_with_examples() -> None:
     shown = run("--help").output
-    for verb in ("segment", "info", "import", "phantom"):
+    for verb in ("segment", "info", "import", "export", "fetch", "phantom", "prepare", "train"):
         assert verb in shown
         assert f"palpate {verb}" in run(verb, "--help").output.replace("\n", " ")
     assert "not a medical device" in shown

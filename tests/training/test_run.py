@@ -1,0 +1,131 @@
+"""A run in its folder: what it keeps, when it ends, what its model says of itself."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from palpate.bundle import Bundle, frozen_sha256, load, retuned
+from palpate.cohort import Split
+from palpate.cohort.cache import PreparedCohort
+from palpate.cohort.prepare import prepare
+from palpate.errors import CohortError
+from palpate.training.preset import Preset, starting_from_nothing
+from palpate.training.run import Report, Run
+from palpate.training.settings import Settings
+from small import PREPROCESSING, small_bundle, small_cohort
+
+SPLIT = Split(train=("scan_0", "scan_1"), validation=("scan_2",), test=("scan_3",))
+PRESET = starting_from_nothing("mine", (), PREPROCESSING, SPLIT).with_recipe(
+    steps=4, batch=1, validations=2, warmup=0, precision="float32", averaging=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
+    folder = tmp_path_factory.mktemp("run")
+    return prepare(small_cohort(folder, 4), folder / "prepared", workers=1)
+
+
+def run(cohort: PreparedCohort, folder: Path, preset: Preset = PRESET, bundle: Bundle | None = None) -> Run:
+    bundle = bundle or retuned(small_bundle(), "full")
+    settings = Settings(
+        prepared=(str(cohort.folder),),
+        preset=preset,
+        split=SPLIT,
+        cohorts_sha256=(cohort.sha256,),
+        base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
+    )
+    folder.mkdir()
+    return Run(settings, bundle, folder, tell=lambda _: None)
+
+
+def test_parts_are_the_splits(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    assert [[s.name for s in made.part(part)] for part in ("train", "validation", "test")] == [
+        ["scan_0", "scan_1"],
+        ["scan_2"],
+        ["scan_3"],
+    ]  # type: ignore[comparison-overlap]
+    assert made.trainer.sampler.epoch == 2
+    assert made.measured_at == {2, 4}
+
+
+def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
+    reports: list[Report] = []
+    made = run(cohort, tmp_path / "run")
+    looks = cohort.folder / "test_looks.jsonl"
+    before = len(looks.read_text().splitlines()) if looks.exists() else 0
+    outcome = made.train(reports.append)
+    assert (outcome.why, outcome.step, outcome.looks) == ("finished", 4, before + 1)
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    assert [report.dice is None for report in reports] == [True, False, False, False]
+    assert outcome.best is not None
+    assert outcome.best["dice"] == max(dice for _, dice in made.curve)
+    assert outcome.test is not None
+    assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
+    figures = load(tmp_path / "run" / "best.safetensors").provenance.figures
+    assert list(figures) == [
+        "validation patients, one random click a scan, native grid, seed 0 (chose these weights)",
+        "test patients, one random click a scan, native grid, seeds 0-4",
+        "looks at these test patients, this one included",
+    ]
+    assert json.loads(looks.read_text().splitlines()[-1])["dice"] == outcome.test["dice"]
+
+
+def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """The validation of the best model, repeated with its file through the Predictor."""
+    from palpate.evaluation import one_click
+    from palpate.predictor import Predictor
+
+    made = run(cohort, tmp_path / "run")
+    outcome = made.train(test=False)
+    assert outcome.best is not None
+    predictor = Predictor(load(tmp_path / "run" / "best.safetensors"), "cpu")
+    (scan,) = made.part("validation")
+    (result,) = one_click(predictor, [(scan.name, *scan.load())])
+    assert round(result.dice, 4) == outcome.best["dice"]
+
+
+def test_a_plateau_ends_it(cohort: PreparedCohort, tmp_path: Path) -> None:
+    preset = PRESET.with_recipe(steps=20, validations=10, patience=2, learning_rate=1e-12)
+    outcome = run(cohort, tmp_path / "run", preset).train(test=False)
+    assert (outcome.why, outcome.step) == ("plateau", 6), "one best, then twice no better, every second step"
+    again = run(cohort, tmp_path / "again", preset)
+    (tmp_path / "again").rmdir()
+    (tmp_path / "run").rename(tmp_path / "again")
+    assert again.restore()
+    assert again.train(test=False).step == 6, "a plateau that was reached is not trained over"
+
+
+def test_an_adapter_holds_what_was_tuned(cohort: PreparedCohort, tmp_path: Path) -> None:
+    base = small_bundle()
+    preset = PRESET.model_copy(update={"init": "somewhere", "tuning": "bottleneck"})
+    made = run(cohort, tmp_path / "run", preset, retuned(base, "bottleneck"))
+    made.train(test=False)
+    path = tmp_path / "run" / "best.safetensors"
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        header = json.loads(file.metadata()["palpate"])
+    assert names == set(made.trainer.tuned)
+    assert (header["kind"], header["base_name"]) == ("adapter", "somewhere")
+    kept = load(path, base=base).network.state_dict()
+    assert {name for name, value in made.trainer.network.state_dict().items() if value.equal(kept[name])} >= names
+
+
+def test_a_cohort_that_changed(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    changed = made.settings.model_copy(update={"cohorts_sha256": ("0" * 64,)})
+    with pytest.raises(CohortError, match="changed since the training in"):
+        Run(changed, small_bundle(), tmp_path / "run")
+
+
+def test_reports_are_plain(cohort: PreparedCohort, tmp_path: Path) -> None:
+    reports: list[Report] = []
+    run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)).train(reports.append, test=False)
+    (only,) = reports
+    assert dataclasses.asdict(only).keys() == {"step", "total", "loss", "rate", "seconds", "memory_gb", "dice"}
+    assert only.rate == pytest.approx(1e-3)
+    assert only.memory_gb > 0.1

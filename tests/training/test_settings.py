@@ -1,0 +1,106 @@
+"""Splits, starts, and what a run writes down about itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from palpate.cohort import Split
+from palpate.cohort.cache import Entry, Index, PreparedCohort
+from palpate.cohort.prepare import prepare
+from palpate.cohort.split import Part
+from palpate.errors import CohortError, SettingsError
+from palpate.training.preset import Preset, starting_from_nothing
+from palpate.training.settings import Settings, begin, cohort_scans, resolve_split, starting_bundle
+from small import PREPROCESSING, small_bundle, small_cohort
+
+PRESET = starting_from_nothing("mine", (), PREPROCESSING, None)
+
+
+def listed(*rows: tuple[str, str, Part | None]) -> PreparedCohort:
+    """A prepared cohort of names, patients and parts; nothing lies on the disk."""
+    scans = tuple(Entry(name=n, patient=p, part=part, key=n, sources=()) for n, p, part in rows)
+    return PreparedCohort(Path("none"), Index(format=1, origin="", layout="", labels={}, scans=scans, left_out=()))
+
+
+def with_split(split: Split) -> Preset:
+    return PRESET.model_copy(update={"split": split})
+
+
+def test_the_presets_split_comes_first() -> None:
+    split = Split(train=("a",), validation=("b",), test=("c",))
+    cohort = listed(("a", "a", "test"), ("b", "b", None), ("c", "c", "train"))
+    assert resolve_split([cohort], with_split(split)) == split
+
+
+def test_then_the_layouts() -> None:
+    cohort = listed(("a", "a", "test"), ("b", "b", "validation"), ("c", "c", "train"), ("d", "d", None))
+    assert resolve_split([cohort], PRESET) == Split(train=("c",), validation=("b",), test=("a",))
+
+
+def test_else_one_by_patient() -> None:
+    cohort = listed(*((f"{patient}{scan}", patient, None) for patient in "abcdefgh" for scan in range(3)))
+    split = resolve_split([cohort], PRESET)
+    assert sorted(split.train + split.validation + split.test) == list("abcdefgh")
+
+
+def test_a_patient_in_two_parts() -> None:
+    split = Split(train=("a1",), validation=("a2",))
+    cohort = listed(("a1", "a", None), ("a2", "a", None))
+    with pytest.raises(CohortError, match="patient a has scans under train and under validation; put all scans"):
+        resolve_split([cohort], with_split(split))
+
+
+def test_a_split_of_another_cohort() -> None:
+    cohort = listed(("a", "a", None), ("b", "b", None))
+    with pytest.raises(CohortError, match=r"no scan of this cohort \(a, b, \.\.\.\) falls under train or validation"):
+        resolve_split([cohort], with_split(Split(train=("x",), validation=("y",))))
+    with pytest.raises(CohortError, match="falls under validation of the split"):
+        resolve_split([cohort], with_split(Split(train=("a",), test=("b",))))
+
+
+def test_a_start_from_nothing_is_the_seeds() -> None:
+    one, two = starting_bundle(PRESET), starting_bundle(PRESET)
+    state = two.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in one.network.state_dict().items())
+    other = starting_bundle(PRESET.with_recipe(seed=1)).network.state_dict()
+    assert not torch.equal(other["encoder.pos_embed"], state["encoder.pos_embed"]) or not torch.equal(
+        other["decoder.joint.weight"], state["decoder.joint.weight"]
+    )
+    assert not one.network.config.has_frozen
+    assert one.preprocessing == PREPROCESSING
+    with pytest.raises(SettingsError, match="without a base nothing may stay frozen"):
+        starting_bundle(PRESET.model_copy(update={"tuning": "spatial"}))
+
+
+def test_a_start_from_a_model_takes_the_presets_preprocessing(tmp_path: Path) -> None:
+    small_bundle().save(tmp_path / "base.safetensors")
+    preset = PRESET.model_copy(update={"init": str(tmp_path / "base.safetensors"), "tuning": "lora"})
+    preset = preset.model_copy(update={"preprocessing": PREPROCESSING.model_copy(update={"spacing": (3.0, 3.0, 3.0)})})
+    bundle = starting_bundle(preset)
+    assert bundle.preprocessing.spacing == (3, 3, 3)
+    assert bundle.network.config.adapter == "lora"
+
+
+def test_settings_come_back(tmp_path: Path) -> None:
+    cohort = prepare(small_cohort(tmp_path, 3), tmp_path / "prepared", workers=1)
+    split = Split(train=("scan_0",), validation=("scan_1",), test=("scan_2",))
+    settings, _ = begin([cohort.folder], with_split(split), tmp_path / "run", shares=[2.0])
+    assert not (tmp_path / "run").exists(), "nothing is written before all is known to be well"
+    (tmp_path / "run").mkdir()
+    settings.write(tmp_path / "run")
+    assert Settings.read(tmp_path / "run") == settings
+    assert settings.cohorts_sha256 == (cohort.sha256,)
+    assert settings.shares == (2.0,)
+    with pytest.raises(SettingsError, match=r"a training was begun here; go on with `palpate train --resume"):
+        begin([cohort.folder], PRESET, tmp_path / "run")
+    for shares in ([1.0, 1.0], [0.0]):
+        with pytest.raises(SettingsError, match="shares: one above 0 for each of the 1 cohorts"):
+            begin([cohort.folder], PRESET, tmp_path / "new", shares=shares)
+
+
+def test_scans_without_the_lesion_are_left_out(tmp_path: Path) -> None:
+    cohort = prepare(small_cohort(tmp_path, 2, labels=(1, 2)), tmp_path / "prepared", workers=1)
+    counts = [len(cohort_scans([cohort], PRESET.model_copy(update={"lesion": v}))[0]) for v in ((), (1,), (7,))]
+    assert counts[0] == 2
+    assert counts[2] == 0
