@@ -19,7 +19,7 @@ from palpate.cohort.augmentation import Prompts
 from palpate.cohort.cache import PreparedCohort
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.training.preset import starting_from_nothing
-from small import small_cohort
+from small import small_bundle, small_cohort
 
 pytestmark = pytest.mark.slow
 SMALL = Preprocessing(crop=(32, 32, 32), spacing=(4.0, 4.0, 4.0), normalisation=CropPercentiles())
@@ -266,3 +266,58 @@ def test_a_cohort_that_changed_is_not_gone_on_with(place: Path, whole: Path, tmp
     assert "changed since the training" in said("--resume", str(tmp_path))
     os.truncate(tmp_path / "settings.json", 40)
     assert "settings.json: damaged" in said("--resume", str(tmp_path))
+
+
+def test_an_adapter_from_base_to_mask(place: Path) -> None:
+    """Train an adapter on a base, look at it, segment with both files, and export them as one."""
+    base, run = place / "base.safetensors", place / "adapter"
+    small_bundle().save(base)
+    options = (
+        "--init",
+        str(base),
+        "--tune",
+        "spatial",
+        "--steps",
+        "2",
+        "--validations",
+        "1",
+        "--precision",
+        "bfloat16",
+    )
+    done = trained(place, run, *options)
+    assert done.returncode == 0, done.stderr
+    adapter = run / "best.safetensors"
+    assert adapter.stat().st_size < base.stat().st_size
+    scan = next((place / "cohort").glob("scan_*.nii.gz"))
+    one, two = place / "one.nii.gz", place / "two.nii.gz"
+    click = ("--click", "24,24,16", "--device", "cpu")
+
+    def run_verb(*arguments: str) -> str:
+        said = CliRunner().invoke(app, list(arguments))
+        assert said.exit_code == 0, said.output
+        return said.stdout
+
+    assert "tuning: spatial" in run_verb("info", str(adapter), "--base", str(base))
+    run_verb("segment", str(scan), *click, "-o", str(one), "--model", str(adapter), "--base", str(base))
+    run_verb("export", str(adapter), "--base", str(base), "-o", str(place / "whole.safetensors"))
+    run_verb("segment", str(scan), *click, "-o", str(two), "--model", str(place / "whole.safetensors"))
+    assert one.read_bytes() == two.read_bytes()
+    missing = CliRunner().invoke(app, ["info", str(adapter)])
+    assert missing.exit_code == 2
+    assert "--base" in missing.stderr
+
+
+def test_what_prepare_left_out_is_told_and_marked(place: Path, tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 2)
+    cohort.scans[0].image.write_bytes(b"no scan")
+    rows = [f"{s.image.name},{s.label.name}" for s in cohort.scans]
+    (tmp_path / "cohort.csv").write_text("\n".join(["image,label", *rows]))
+    arguments = ["prepare", str(tmp_path / "cohort.csv"), "-o", str(tmp_path / "prepared"), "--workers", "1"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "1 scans of 1 patients" in done.stdout
+    assert "left out: " in done.stdout
+    assert "scan_0.nii.gz" in done.stdout
+    nothing = CliRunner().invoke(app, ["prepare", str(tmp_path / "gone"), "-o", str(tmp_path / "x")])
+    assert nothing.exit_code == 2
+    assert "no such folder or file" in nothing.stderr

@@ -115,6 +115,18 @@ def test_an_adapter_holds_what_was_tuned(cohort: PreparedCohort, tmp_path: Path)
     assert {name for name, value in made.trainer.network.state_dict().items() if value.equal(kept[name])} >= names
 
 
+def test_stored_in_half_the_bytes(cohort: PreparedCohort, tmp_path: Path) -> None:
+    sizes, figures = [], []
+    for stored in ("float32", "bfloat16"):
+        outcome = run(cohort, tmp_path / stored, PRESET.with_recipe(stored=stored, steps=2, validations=1)).train()
+        assert outcome.model is not None
+        sizes.append(outcome.model.stat().st_size)
+        figures.append(outcome.test)
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.1)
+    assert figures[0] is not None
+    assert figures[1] is not None
+
+
 def test_a_cohort_that_changed(cohort: PreparedCohort, tmp_path: Path) -> None:
     made = run(cohort, tmp_path / "run")
     changed = made.settings.model_copy(update={"cohorts_sha256": ("0" * 64,)})

@@ -102,6 +102,7 @@ def train(
     checkpointing: Annotated[
         bool | None, typer.Option("--checkpointing/--no-checkpointing", help="Recompute blocks to save memory.")
     ] = None,
+    stored: Annotated[str | None, typer.Option(help="Precision of the model's file: float32 or bfloat16.")] = None,
     validations: Annotated[int | None, typer.Option(help="How often it is measured on validation.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of fresh weights, crops and clicks.")] = None,
     share: Annotated[
@@ -131,7 +132,7 @@ def train(
             changes = Changes(
                 init=init, tuning=tune, network=network, fold=fold, steps=steps, epochs=epochs, batch=batch,
                 learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
-                validations=validations, seed=seed,
+                stored=stored, validations=validations, seed=seed,
             )  # fmt: skip
             if not prepared or preset is None or (out is None and not dry_run):
                 raise SettingsError(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 from ..atomic import replacing
 from ..errors import CohortError, OutputError, ScanError
 from .cache import FORMAT, Entry, Index, LeftOut, PreparedCohort, pack, read_index
+from .parallel import mapped
 from .scans import Cohort, LabelledScan
 
 Progress = Callable[[int, int, str], None]
@@ -45,7 +44,7 @@ def prepare(
     known = {entry.sources: entry.key for entry in _finished(folder)}
     entries, left_out = [], []
     with _writable(folder), (folder / "journal.jsonl").open("a") as journal:
-        for number, result in enumerate(_results(cohort.scans, folder / "scans", known, _processes(workers)), 1):
+        for number, result in enumerate(_results(cohort.scans, folder / "scans", known, workers), 1):
             if isinstance(result, Entry):
                 entries.append(result)
                 if known.get(result.sources) != result.key:
@@ -101,41 +100,23 @@ def _finished(folder: Path) -> Iterator[Entry]:
 
 
 def _results(
-    scans: Iterable[LabelledScan], target: Path, known: dict[Sources, str], workers: int
+    scans: Iterable[LabelledScan], target: Path, known: dict[Sources, str], workers: int | None
 ) -> Iterator[Entry | LeftOut]:
-    """Every scan's entry, or why it was left out, as they are finished."""
-    if workers == 1:
-        for scan in scans:
-            yield _one(scan, target, known)
-        return
-    waiting: set[Future[Entry | LeftOut]] = set()
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for scan in scans:
-            sources = fingerprint(scan)
-            if sources in known:
-                yield _entry(scan, sources, known[sources])
-                continue
-            waiting.add(pool.submit(_one, scan, target, {}))
-            if len(waiting) >= 4 * workers:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    except BrokenProcessPool as error:
-        raise CohortError(
-            "a worker process was killed, perhaps for want of memory; what was finished is kept. "
-            "Run the same command again, with fewer workers (--workers 1)"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one(scan: LabelledScan, target: Path, known: dict[Sources, str]) -> Entry | LeftOut:
-    try:
+    """Every scan's entry, or why it was left out: first those that nothing has to be done for."""
+    fresh = []
+    for scan in scans:
         sources = fingerprint(scan)
-        return _entry(scan, sources, known.get(sources) or pack(scan, target))
+        if sources in known:
+            yield _entry(scan, sources, known[sources])
+        else:
+            fresh.append(scan)
+    yield from mapped(partial(_one, target=target), fresh, workers)
+
+
+def _one(scan: LabelledScan, target: Path) -> Entry | LeftOut:
+    try:
+        sources = fingerprint(scan)  # before it is read: a file that changes meanwhile is read again next time
+        return _entry(scan, sources, pack(scan, target))
     except ScanError as error:
         return LeftOut(name=scan.name, reason=str(error))
 
@@ -158,10 +139,6 @@ def fingerprint(scan: LabelledScan) -> Sources:
         changed = max((s.st_ctime_ns for s in stats), default=0)
         rows.append((str(path.resolve()), sum(s.st_size for s in stats), modified, changed))
     return tuple(rows)
-
-
-def _processes(workers: int | None) -> int:
-    return max(1, workers if workers is not None else min(8, os.cpu_count() or 1))
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ class Changes:
     learning_rate: float | None = None
     precision: str | None = None
     checkpointing: bool | None = None
+    stored: str | None = None
     validations: int | None = None
     seed: int | None = None
 

@@ -31,6 +31,9 @@ class Recipe(BaseModel):
     checkpointing: bool = Field(
         True, description="recompute blocks in the backward pass: a third more time, a fraction of the memory"
     )
+    stored: Literal["float32", "bfloat16"] = Field(
+        "float32", description="precision of the model's file; bfloat16 halves it and rounds what is then measured"
+    )
     validations: int = Field(50, gt=0, description="how often in the whole training it is measured on validation")
     patience: int | None = Field(20, gt=0, description="validations without a gain after which it ends; null: never")
     seed: int = Field(0, ge=0, description="of fresh weights, crops and clicks")

@@ -351,7 +351,12 @@ class Run:
             return
         bundle = self.model(figures)
         adapter_only = bundle.network.config.has_frozen
-        bundle.save(path, adapter_only=adapter_only, base_name=self.settings.preset.init if adapter_only else None)
+        bundle.save(
+            path,
+            adapter_only=adapter_only,
+            base_name=self.settings.preset.init if adapter_only else None,
+            dtype=getattr(torch, self.settings.preset.recipe.stored),
+        )
 
 
 def peak_memory_gb(device: torch.device) -> float:
