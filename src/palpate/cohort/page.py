@@ -1,0 +1,219 @@
+"""The page of `palpate look`: one HTML file that holds its pictures and needs nothing from anywhere else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic import check_writable, replacing
+from ..errors import ScanError, SettingsError
+from ..formats import read
+from ..frame import CropPercentiles
+from ..pictures import lesion_picture
+from ..volume import Mask
+from .examination import Examination
+from .look import Look
+from .scans import lesion_of
+
+THUMBNAILS = 12
+LISTED = 300  # scans in the table, beside those with faults
+MUTED, LESION, REST = "#8b949e", "#d9480f", "#4c6ef5"  # readable on white and on black
+
+
+def write_page(found: Look, path: str | Path) -> None:
+    """Write the page.
+
+    Raises:
+        OutputError: it cannot be written.
+        SettingsError: jinja2 is not installed.
+    """
+    check_writable(path)
+    try:
+        import jinja2
+    except ImportError as error:
+        raise SettingsError(
+            "the page needs the package jinja2; install it with pip install 'palpate[train]'"
+        ) from error
+    template = (resources.files(__package__) / "look.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.from_string(template).render(**_content(found))
+    with replacing(path) as (staged,):
+        staged.write_text(text, encoding="utf-8")
+
+
+def summary(found: Look) -> dict[str, Any]:
+    """A cohort's numbers, as plain data: for the page, the terminal and machines."""
+    readable = [one for one in found.examinations if one.fault is None]
+    ml = [one.lesion_ml for one in found.usable]
+    labels: Counter[int] = Counter()
+    for one in readable:
+        labels.update(one.labels.keys())
+    return {
+        "origin": str(found.cohort.origin),
+        "layout": found.cohort.layout,
+        "scans": len(found.examinations),
+        "usable": len(found.usable),
+        "patients": len({one.patient for one in found.examinations}),
+        "shapes": _spread(np.array([one.shape for one in readable])),
+        "spacings_mm": _spread(np.array([one.spacing for one in readable])),
+        "orientations": dict(Counter(one.orientation for one in readable).most_common()),
+        "types": dict(Counter(one.dtype for one in readable).most_common()),
+        "labels": {
+            value: {"name": found.cohort.labels.get(value, ""), "scans": count}
+            for value, count in sorted(labels.items())
+        },
+        "lesion_ml": dict(zip(("least", "median", "most"), map(_round, (min(ml), np.median(ml), max(ml))), strict=True))
+        if ml
+        else None,
+        "lesions_a_scan": dict(sorted(Counter(len(one.lesions) for one in readable).items())),
+        "intensity_inside": _between([one.inside for one in readable if one.inside]),
+        "intensity_outside": _between([one.outside for one in readable if one.outside]),
+    }
+
+
+def _spread(rows: Any) -> dict[str, list[float]]:  # noqa: ANN401 - integers or floats
+    """Least, median and most along X, Y, Z."""
+    if not len(rows):
+        return {}
+    levels = (("least", rows.min(axis=0)), ("median", np.median(rows, axis=0)), ("most", rows.max(axis=0)))
+    return {name: [_round(value) for value in values] for name, values in levels}
+
+
+def _between(statistics: Sequence[Any]) -> dict[str, float] | None:
+    """Medians over scans."""
+    if not statistics:
+        return None
+    names = ("0.5 %", "5 %", "median", "95 %", "99.5 %")
+    levels = np.median([one.percentiles for one in statistics], axis=0)
+    means = {
+        "mean": np.median([one.mean for one in statistics]),
+        "deviation": np.median([one.std for one in statistics]),
+    }
+    return {name: _round(value) for name, value in (means | dict(zip(names, levels, strict=True))).items()}
+
+
+def _round(value: Any) -> float:  # noqa: ANN401 - a number of whatever type
+    return float(f"{float(value):.4g}")
+
+
+def _content(found: Look) -> dict[str, Any]:
+    faulty = {fault.name for fault in found.faults}
+    shown = [one for one in found.examinations if one.name in faulty or len(found.examinations) <= LISTED]
+    listed = {one.name for one in (*found.examinations[:LISTED], *shown)}
+    rows = [one for one in found.examinations if one.name in listed]
+    return {
+        "found": found,
+        "numbers": summary(found),
+        "rows": rows,
+        "hidden": len(found.examinations) - len(rows),
+        "faulty": faulty,
+        "kinds": Counter((fault.severity, fault.kind) for fault in found.faults).items(),
+        "charts": _charts(found),
+        "thumbnails": _thumbnails(found),
+        "value": lambda x: f"{x:,.4g}" if isinstance(x, float) else f"{x:,}",
+    }
+
+
+def _charts(found: Look) -> list[tuple[str, str]]:
+    """Titles, and SVG pictures as data addresses."""
+    usable = found.usable
+    if not usable:
+        return []
+    lesions = np.array([lesion.ml for one in usable for lesion in one.lesions])
+    longest = np.array([max(lesion.extent_mm) for one in usable for lesion in one.lesions])
+    axes = np.array([sorted(one.spacing) for one in usable])
+    volumes = np.geomspace(max(lesions.min() * 0.9, 1e-4), lesions.max() * 1.1 + 1e-4, 40)
+    edges = np.linspace(0, longest.max() * 1.05, 40)
+    both = [(axes[:, 0], LESION, "finest"), (axes[:, 2], REST, "coarsest")]
+    return [
+        _intensities(found),
+        ("Volume of a lesion, mL", _histogram([(lesions, LESION, None)], volumes, logarithmic=True)),
+        (
+            "Longest edge of a lesion, mm",
+            _histogram([(longest, LESION, None)], edges),
+        ),
+        ("Spacing of a scan's finest and coarsest axis, mm", _histogram(both, np.linspace(0, axes.max() * 1.1, 40))),
+    ]
+
+
+def _intensities(found: Look) -> tuple[str, str]:
+    """The lesion's and the rest's; by each scan's own scale where numbers mean another thing in each."""
+    relative = found.proposal is not None and isinstance(found.proposal.preprocessing.normalisation, CropPercentiles)
+    sides: list[list[Any]] = [[], []]
+    for one in found.usable:
+        middle, scale = (one.outside.percentiles[2], one.outside.std or 1.0) if relative and one.outside else (0.0, 1.0)
+        for side, values in zip(sides, (one.sample, one.outside_sample), strict=True):
+            side.append((np.array(values) - middle) / scale)
+    inside, outside = (np.concatenate(side) for side in sides)
+    low, high = np.percentile(np.concatenate([inside, outside]), (0.5, 99.5))
+    bins = np.linspace(low, max(high, low + 1e-6), 60)
+    unit = "deviations from the median of each scan" if relative else "as stored"
+    return f"Intensities, {unit}", _histogram([(inside, LESION, "lesion"), (outside, REST, "rest")], bins)
+
+
+def _histogram(series: Sequence[tuple[Any, str, str | None]], bins: Any, *, logarithmic: bool = False) -> str:  # noqa: ANN401
+    """Shares of each series in each bin, as an SVG that suits a light and a dark page."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 2.5), layout="constrained")
+    figure.patch.set_alpha(0)
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0)
+    for values, colour, label in series:
+        if len(values):
+            weights = np.full(len(values), 100 / len(values))
+            axes.hist(values, bins, weights=weights, color=colour, alpha=0.55, label=label)
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_ylabel("% of all", color=MUTED, fontsize=8)
+    axes.tick_params(colors=MUTED, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    if any(label for *_, label in series):
+        axes.legend(frameon=False, fontsize=8, labelcolor=MUTED)
+    return _address(figure, "svg+xml", "svg")
+
+
+def _thumbnails(found: Look) -> list[tuple[str, str, str]]:
+    """Name, a few words and a picture of some scans: faulty ones that can be read, then small to large lesions."""
+    faulty = {fault.name: fault.kind for fault in found.faults}
+    usable = sorted(found.usable, key=lambda one: one.lesion_ml)
+    first = [one for one in usable if one.name in faulty][: THUMBNAILS // 3]
+    rest = [one for one in usable if one not in first]
+    places = np.linspace(0, len(rest) - 1, min(len(rest), THUMBNAILS - len(first))).round().astype(int).tolist()
+    pictures = []
+    for one in (*first, *(rest[place] for place in places)):
+        words = f"{one.lesion_ml:.3g} mL, {len(one.lesions)} lesion{'s' * (len(one.lesions) > 1)}"
+        picture = _picture(one, found)
+        if picture is not None:
+            pictures.append((one.name, f"{faulty[one.name]}; {words}" if one.name in faulty else words, picture))
+    return pictures
+
+
+def _picture(one: Examination, found: Look) -> str | None:
+    lesion = found.proposal.lesion if found.proposal else ()
+    try:
+        volume, label = read(one.image), read(one.label)
+        mask = Mask(lesion_of(label.array, lesion), (0, 0, 0), volume.grid)
+        figure = lesion_picture(volume, mask)
+    except ScanError:  # it could be read before: it is being changed; the page does without its picture
+        return None
+    figure.set_dpi(60)
+    return _address(figure, "png", "png")
+
+
+def _address(figure: Any, kind: str, form: str) -> str:  # noqa: ANN401 - matplotlib's Figure
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, dpi=figure.dpi, facecolor=figure.get_facecolor())
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
