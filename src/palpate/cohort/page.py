@@ -19,10 +19,11 @@ from ..frame import CropPercentiles
 from ..pictures import lesion_picture
 from ..volume import Mask
 from .examination import Examination
-from .look import Look
+from .look import Fault, Look
 from .scans import lesion_of
 
 THUMBNAILS = 12
+TOLD = 6  # faults of a kind before the rest is folded away
 LISTED = 300  # scans in the table, beside those with faults
 MUTED, LESION, REST = "#8b949e", "#d9480f", "#4c6ef5"  # readable on white and on black
 
@@ -110,17 +111,31 @@ def _content(found: Look) -> dict[str, Any]:
     shown = [one for one in found.examinations if one.name in faulty or len(found.examinations) <= LISTED]
     listed = {one.name for one in (*found.examinations[:LISTED], *shown)}
     rows = [one for one in found.examinations if one.name in listed]
+    first, further = _first_of_each(found)
     return {
         "found": found,
         "numbers": summary(found),
         "rows": rows,
         "hidden": len(found.examinations) - len(rows),
         "faulty": faulty,
+        "first": first,
+        "further": further,
         "kinds": Counter((fault.severity, fault.kind) for fault in found.faults).items(),
         "charts": _charts(found),
         "thumbnails": _thumbnails(found),
         "value": lambda x: f"{x:,.4g}" if isinstance(x, float) else f"{x:,}",
     }
+
+
+def _first_of_each(found: Look) -> tuple[list[Fault], list[Fault]]:
+    """The first faults of each kind, so that a common one hides no rare one, and all others."""
+    told: Counter[str] = Counter()
+    first: list[Fault] = []
+    further: list[Fault] = []
+    for fault in found.faults:
+        told[fault.kind] += 1
+        (first if told[fault.kind] <= TOLD else further).append(fault)
+    return first, further
 
 
 def _charts(found: Look) -> list[tuple[str, str]]:
