@@ -23,8 +23,9 @@ from small import small_cohort
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    """When each scan's folder was made."""
-    return {path.name: path.stat().st_mtime_ns for path in (folder / "scans").iterdir()}
+    """When each finished scan's folder was made."""
+    finished = (path for path in (folder / "scans").iterdir() if not path.name.startswith("."))
+    return {path.name: path.stat().st_mtime_ns for path in finished}
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:

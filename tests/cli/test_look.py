@@ -1,0 +1,103 @@
+"""`palpate look` as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from palpate.cli import app
+from palpate.training.preset import Preset
+from small import small_cohort
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("look")
+    made = small_cohort(folder, 5)
+    rows = [f"{s.image.name},{s.label.name},{s.patient}" for s in made.scans]
+    (folder / "cohort.csv").write_text("\n".join(["image,label,patient", *rows]))
+    return folder
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["look", *map(str, arguments), "--workers", "1"])
+
+
+def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
+    page, preset = tmp_path / "look.html", tmp_path / "mine.yaml"
+    done = run(cohort, "--page", page, "--preset", preset, "--network", "tiny")
+    assert done.exit_code == 0, done.output
+    for part in (
+        "CSV; 5 scans of 5 patients, 5 to train on",
+        "voxels 48 x 48 x 32",
+        "nothing wrong was found",
+        "proposed:",
+    ):
+        assert part in done.stdout
+    assert f"`palpate prepare {cohort} -o prepared/{cohort.name}`" in done.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    made = Preset.load(preset)
+    assert (made.name, made.network, made.init, made.preprocessing.crop) == (cohort.name, "tiny", "none", (64, 64, 64))
+    again = run(cohort, "--split-from", preset)
+    assert again.exit_code == 0, again.output
+    assert Preset.load(preset).recipe.batch == 4
+
+
+def test_a_preset_that_adapts(cohort: Path, tmp_path: Path) -> None:
+    assert run(cohort / "cohort.csv", "--preset", tmp_path / "a.yaml").exit_code == 0
+    made = Preset.load(tmp_path / "a.yaml")
+    assert (made.name, made.network, made.init, made.tuning) == ("cohort", "vit_b", "sam_vit_b", "spatial")
+    assert made.preprocessing.crop == (128, 128, 128)
+    assert made.recipe.epochs == 500
+
+
+def test_for_machines(cohort: Path) -> None:
+    record = json.loads(run(cohort, "--json").stdout)
+    assert (record["scans"], record["faults"]) == (5, [])
+    assert set(record["proposal"]["split"]) == {"train", "validation", "test"}
+    assert record["lesion_ml"]["median"] > 0
+
+
+def test_faults_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
+    made = small_cohort(tmp_path, 4)
+    made.scans[1].image.write_bytes(b"nothing")
+    rows = [f"{s.image.name},{s.label.name}" for s in made.scans]
+    (tmp_path / "cohort.csv").write_text("\n".join(["image,label", *rows]))
+    done = run(tmp_path)
+    assert done.exit_code == 1
+    assert "1 faults spoil training" in done.stdout
+    assert "SPOILS  unreadable" in done.stdout
+    assert "scan_1.nii.gz" in done.stdout
+    assert json.loads(run(tmp_path, "--json").stdout)["faults"][0]["kind"] == "unreadable"
+
+
+def test_the_next_step_repeats_the_patient_rule(cohort: Path, tmp_path: Path) -> None:
+    done = run(cohort, "--patient", r"^scan_(\d)", "--preset", tmp_path / "p.yaml")
+    assert r"--patient '^scan_(\d)'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--network", "huge"], "--network 'huge': one of vit_b, tiny"),
+        (["--split-from", "kits"], "no preset 'kits'"),
+        (["--page", "gone/look.html"], "does not exist"),
+        (["--patient", "("], "is no regular expression"),
+    ],
+)
+def test_what_cannot_be_done(cohort: Path, arguments: list[str], message: str) -> None:
+    done = run(cohort, *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_split_that_is_another_cohorts(cohort: Path) -> None:
+    done = run(cohort, "--split-from", "kits21")
+    assert done.exit_code == 1
+    assert "is in the split; is it another cohort's?" in done.stdout
+
+
+def test_help_has_examples() -> None:
+    shown = CliRunner().invoke(app, ["look", "--help"]).output
+    assert "palpate look cohort.csv --lesion 2" in " ".join(shown.replace("│", " ").split())

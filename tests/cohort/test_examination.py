@@ -1,0 +1,111 @@
+"""A scan in numbers, by hand."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from palpate.cohort import LabelledScan
+from palpate.cohort.examination import Examination, examine
+
+
+def scan(folder: Path, image: np.ndarray, label: np.ndarray, affine: np.ndarray | None = None) -> LabelledScan:  # type: ignore[type-arg]
+    affine = np.diag([1.0, 2.0, 3.0, 1.0]) if affine is None else affine
+    nib.save(nib.Nifti1Image(image, affine), folder / "image.nii.gz")
+    nib.save(nib.Nifti1Image(label, affine), folder / "label.nii.gz")
+    return LabelledScan("name", folder / "image.nii.gz", folder / "label.nii.gz", "patient", "test")
+
+
+def blocks() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """A scan of 10, with two pieces of label 1 (at 100) and one voxel of label 3 (at 50), touching by a corner."""
+    image, label = np.full((10, 10, 10), 10, np.int16), np.zeros((10, 10, 10), np.uint8)
+    label[2:4, 2:4, 2:4] = 1
+    label[7, 5, 0] = 1
+    label[4, 4, 4] = 3
+    image[label == 1], image[label == 3] = 100, 50
+    return image, label
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    found = examine(scan(tmp_path, *blocks()))
+    assert found.fault is None
+    assert (found.name, found.patient, found.part) == ("name", "patient", "test")
+    assert (found.shape, found.spacing, found.orientation) == ((10, 10, 10), (1.0, 2.0, 3.0), "RAS")
+    assert found.dtype == "int16"
+    assert found.labels == {1: 9, 3: 1}
+    assert [lesion.ml for lesion in found.lesions] == pytest.approx([0.054, 0.006]), "9 and 1 voxels of 6 µL"
+    assert found.lesions[0].extent_mm == (9.0, 6.0, 3.0), "three voxels along S, A and R, corners joined"
+    assert found.faces == ("feet",)
+    assert found.lesion_ml == pytest.approx(0.06)
+    assert found.inside is not None
+    assert found.inside.mean == pytest.approx(95)
+    assert found.inside.percentiles[2] == 100
+    assert found.outside is not None
+    assert (found.outside.mean, found.outside.std) == (10, 0)
+    assert set(found.sample) <= {50.0, 100.0}
+    assert len(found.sample) == 10
+
+
+def test_a_lesion_of_some_labels(tmp_path: Path) -> None:
+    found = examine(scan(tmp_path, *blocks()), lesion=(3,))
+    assert len(found.lesions) == 1
+    assert found.lesion_ml == pytest.approx(0.006)
+    assert found.faces == ()
+    assert examine(scan(tmp_path, *blocks()), lesion=(9,)).lesions == ()
+
+
+def test_faces_are_the_patients(tmp_path: Path) -> None:
+    """Array axes (P, S, L): the first slice along the first axis is the patient's front."""
+    affine = np.array([[0, 0, -1, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)
+    image, label = np.zeros((5, 6, 7), np.int16), np.zeros((5, 6, 7), np.uint8)
+    label[0, 5, 3] = 1
+    found = examine(scan(tmp_path, image, label, affine))
+    assert found.orientation == "PSL"
+    assert set(found.faces) == {"front", "head"}
+
+
+def test_numbers_do_not_depend_on_the_turn_but_for_the_kept_sample(tmp_path: Path) -> None:
+    image, label = blocks()
+    (tmp_path / "turned").mkdir()
+    one = examine(scan(tmp_path, image, label))
+    flipped = np.diag([-1.0, 2.0, 3.0, 1.0])
+    flipped[0, 3] = 9
+    two = examine(scan(tmp_path / "turned", image[::-1], label[::-1], flipped))
+    assert (one.lesions, one.faces, one.inside, one.labels) == (two.lesions, two.faces, two.inside, two.labels)
+
+
+def test_copies_are_known_by_their_voxels(tmp_path: Path) -> None:
+    image, label = blocks()
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    other = image.copy()
+    other[0, 0, 0] = 11
+    keys = [examine(scan(folder, i, label)).sha256 for folder, i in zip(folders, (image, image, other), strict=True)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def fault(found: Examination) -> tuple[str, str]:
+    assert found.fault is not None
+    return found.kind, found.fault
+
+
+def test_faults_name_their_file(tmp_path: Path) -> None:
+    made = scan(tmp_path, *blocks())
+    whole = made.image.read_bytes()
+    made.image.write_bytes(whole[: len(whole) // 2])
+    kind, message = fault(examine(made))
+    assert kind == "unreadable"
+    assert str(made.image) in message
+    made.image.write_bytes(whole)
+    image, label = blocks()
+    nib.save(nib.Nifti1Image(label[:9], np.diag([1.0, 2.0, 3.0, 1.0])), made.label)
+    kind, message = fault(examine(made))
+    assert kind == "grids differ"
+    assert f"{made.label}: not on the grid of its scan" in message
+    assert "shape (9, 10, 10), the scan's is (10, 10, 10)" in message
+    nib.save(nib.Nifti1Image(label + 0.5 * (image > 50), np.diag([1.0, 2.0, 3.0, 1.0])), made.label)
+    kind, message = fault(examine(made))
+    assert kind == "label with fractions"
+    assert str(made.label) in message

@@ -1,0 +1,258 @@
+"""What is wrong with a cohort, each fault planted and found by its file's name; and what is proposed."""
+
+import dataclasses
+import gzip
+import shutil
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from palpate.cohort import Cohort, LabelledScan, Split
+from palpate.cohort.layouts import find_cohort
+from palpate.cohort.look import Fault, Look, look
+from palpate.frame import ClipZScore, CropPercentiles
+from small import small_cohort
+
+
+def of_kind(found: Look, kind: str) -> list[Fault]:
+    return [fault for fault in found.faults if fault.kind == kind]
+
+
+def relabelled(path: Path, change: str) -> None:
+    """Change a label's file."""
+    image = nib.load(path)
+    array = np.asarray(image.dataobj).copy()
+    affine = image.affine.copy()
+    if change == "empty":
+        array[:] = 0
+    elif change == "to the border":
+        array[0] = 1
+    elif change == "moved":
+        affine[0, 3] += 5
+    elif change == "fractions":
+        array = array * 0.5
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Fourteen scans, one fault of each kind planted among them."""
+    folder = tmp_path_factory.mktemp("planted")
+    scans = list(small_cohort(folder, 14).scans)
+    scans[0].image.write_bytes(scans[0].image.read_bytes()[:1000])
+    for number, change in ((1, "moved"), (2, "empty"), (3, "to the border"), (4, "fractions")):
+        relabelled(scans[number].label, change)
+    shutil.copy(scans[5].image, scans[6].image)  # two patients
+    shutil.copy(scans[5].label, scans[6].label)
+    shutil.copy(scans[7].image, scans[8].image)  # one patient
+    shutil.copy(scans[7].label, scans[8].label)
+    scans[8] = dataclasses.replace(scans[8], patient=scans[7].patient)
+    scans[10] = dataclasses.replace(scans[10], patient=scans[9].patient, part="test")
+    scans[9] = dataclasses.replace(scans[9], part="train")
+    scans[11] = dataclasses.replace(scans[11], part="validation")
+    incomplete = (f"scan_99: {folder / 'label_99.nii.gz'} is missing",)
+    return Cohort(folder, "phantoms", tuple(scans), incomplete=incomplete)
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "file"),
+    [
+        ("unreadable", "spoils", "scan_0.nii.gz"),
+        ("incomplete", "spoils", "label_99.nii.gz"),
+        ("grids differ", "spoils", "label_1.nii.gz"),
+        ("empty label", "spoils", "label_2.nii.gz"),
+        ("cut by the border", "warns", "label_3.nii.gz"),
+        ("label with fractions", "spoils", "label_4.nii.gz"),
+        ("copies of two patients", "spoils", "scan_6.nii.gz"),
+        ("copies", "warns", "scan_8.nii.gz"),
+        ("patient in two parts", "spoils", "scan_10.nii.gz"),
+    ],
+)
+def test_each_fault_is_found_with_its_file(planted: Cohort, kind: str, severity: str, file: str) -> None:
+    found = look(planted, workers=1)
+    (fault,) = of_kind(found, kind)
+    assert fault.severity == severity
+    assert file in fault.message
+    assert found.spoilt
+
+
+def test_the_worst_come_first_and_workers_change_nothing(planted: Cohort) -> None:
+    found = look(planted, workers=1)
+    severities = [fault.severity for fault in found.faults]
+    assert severities == sorted(severities)
+    assert found.faults[0].kind == "unreadable"
+    assert look(planted, workers=2) == found
+
+
+def test_copies_in_two_parts(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 5)
+    shutil.copy(cohort.scans[0].image, cohort.scans[1].image)
+    shutil.copy(cohort.scans[0].label, cohort.scans[1].label)
+    split = Split(train=("scan_0", "scan_2", "scan_4"), validation=("scan_1",), test=("patient_3",))
+    found = look(cohort, split=split, workers=1)
+    (fault,) = of_kind(found, "copies in two parts")
+    assert "scan_0.nii.gz and " in fault.message
+    assert found.spoilt
+
+
+def test_a_split_of_another_cohort_and_one_that_forgets(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4)
+    (fault,) = of_kind(look(cohort, split=Split(train=("a",)), workers=1), "split of another cohort")
+    assert fault.severity == "spoils"
+    found = look(cohort, split=Split(train=("scan_0",), validation=("scan_1",), test=("scan_2",)), workers=1)
+    (fault,) = of_kind(found, "in no part")
+    assert "scan_3.nii.gz: in no part of the split, and so left out" in fault.message
+    assert not found.spoilt
+
+
+def test_scans_without_the_lesion_warn(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4, labels=(2,))
+    label = nib.load(cohort.scans[2].label)
+    nib.save(nib.Nifti1Image(np.minimum(np.asarray(label.dataobj), 1), label.affine), cohort.scans[2].label)
+    found = look(cohort, lesion=(2,), workers=1)
+    assert any(
+        "label_2.nii.gz: has no voxel of the lesion's labels [2]" in f.message for f in of_kind(found, "no lesion")
+    )
+    assert not found.spoilt
+
+
+def test_names_that_tell_of_patients(tmp_path: Path) -> None:
+    scans = small_cohort(tmp_path, 4).scans
+    names = ("anna_1", "anna_2", "ben_1", "carl_1")
+    alone = tuple(dataclasses.replace(s, name=n, patient=n) for s, n in zip(scans, names, strict=True))
+    (fault,) = of_kind(look(Cohort(tmp_path, "", alone), workers=1), "patients untold")
+    assert "anna_..." in fault.message
+    assert "--patient" in fault.message
+    told = tuple(dataclasses.replace(s, patient=s.name.split("_")[0]) for s in alone)
+    assert not of_kind(look(Cohort(tmp_path, "", told), workers=1), "patients untold")
+
+
+def test_too_few_patients_are_no_cohort(tmp_path: Path) -> None:
+    found = look(small_cohort(tmp_path, 2), workers=1)
+    assert found.proposal is None
+    assert found.spoilt
+    assert of_kind(found, "too few patients")
+
+
+def written(folder: Path, number: int, scale: float, edge: int, spacing: float = 1.0) -> LabelledScan:
+    """A scan of noise about 0 with a bright cube, all times `scale`."""
+    rng = np.random.default_rng(number)
+    image, label = rng.normal(0, 10, (40, 40, 40)), np.zeros((40, 40, 40), np.uint8)
+    label[5 : 5 + edge, 5 : 5 + edge, 5 : 5 + edge] = 1
+    image[label > 0] += 100
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    paths = folder / f"i{number}.nii", folder / f"l{number}.nii"
+    nib.save(nib.Nifti1Image((image * scale).astype(np.float32), affine), paths[0])
+    nib.save(nib.Nifti1Image(label, affine), paths[1])
+    return LabelledScan(f"s{number}", *paths, f"p{number}")
+
+
+def test_comparable_intensities_are_clipped_and_scaled(tmp_path: Path) -> None:
+    """Normal with mean 100 and deviation 10: the 0.5 percentile lies 2.58 deviations below."""
+    scans = tuple(written(tmp_path, n, 1.0, 12) for n in range(6))
+    proposal = look(Cohort(tmp_path, "", scans), workers=1).proposal
+    assert proposal is not None
+    rule = proposal.preprocessing.normalisation
+    assert isinstance(rule, ClipZScore)
+    assert rule.low == pytest.approx(100 - 25.8, abs=1)
+    assert rule.high == pytest.approx(100 + 25.8, abs=1)
+    assert rule.mean == pytest.approx(100, abs=0.5)
+    assert rule.std == pytest.approx(9.9, abs=0.3)
+
+
+def test_arbitrary_units_are_normalised_by_the_crop(tmp_path: Path) -> None:
+    scans = tuple(written(tmp_path, n, 1.0 + n, 12) for n in range(6))
+    proposal = look(Cohort(tmp_path, "", scans), workers=1).proposal
+    assert proposal is not None
+    assert proposal.preprocessing.normalisation == CropPercentiles()
+    assert "numbers mean another thing in each scan" in proposal.reasons["intensities"]
+
+
+def test_spacing_by_hand(tmp_path: Path) -> None:
+    """Cubes of 12 voxels of 3 mm in a crop of 32: 36 mm may fill 24 voxels, so 1.5 mm would do; the scans have 3."""
+    scans = tuple(written(tmp_path, n, 1.0, 12, spacing=3.0) for n in range(4))
+    cohort = Cohort(tmp_path, "", scans)
+    for crop, spacing in ((32, 3.0), (8, 6.0), (13, 3.7)):
+        proposal = look(cohort, crop=(crop, crop, crop), workers=1).proposal
+        assert proposal is not None
+        assert proposal.preprocessing.spacing == (spacing,) * 3
+        assert 0.75 * crop * spacing >= 36
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "rule", "spacing"),
+    [
+        ("hippocampus", None, CropPercentiles, 1.0),
+        ("lung_nodules", r"^(LIDC-IDRI-\d+)", ClipZScore, 0.7),
+        ("sarcoma", r"^(STS_\d+)", CropPercentiles, 2.8),
+    ],
+)
+def test_real_cohorts(data: Path, name: str, pattern: str | None, rule: type, spacing: float) -> None:
+    found = look(find_cohort(data / name, patient=pattern), workers=2)
+    assert not found.spoilt
+    assert found.proposal is not None
+    assert isinstance(found.proposal.preprocessing.normalisation, rule)
+    assert found.proposal.preprocessing.spacing == (spacing,) * 3
+    kinds = {fault.kind for fault in found.faults}
+    assert kinds <= {"cut by the border"}
+
+
+@pytest.mark.parametrize("name", ["hippocampus", "lung_nodules", "sarcoma"])
+def test_faults_planted_in_real_cohorts(data: Path, tmp_path: Path, name: str) -> None:
+    scans = list(find_cohort(data / name).scans[:12:2])
+    moved = []
+    for number, scan in enumerate(scans):
+        image, label = tmp_path / f"{number}_{scan.image.name}", tmp_path / f"{number}_label_{scan.label.name}"
+        shutil.copy(scan.image, image)
+        shutil.copy(scan.label, label)
+        moved.append(LabelledScan(f"s{number}", image, label, f"p{number}", "train"))
+    moved[0].image.write_bytes(moved[0].image.read_bytes()[:3000])
+    relabelled(moved[1].label, "moved")
+    relabelled(moved[2].label, "empty")
+    relabelled(moved[3].label, "to the border")
+    shutil.copy(moved[4].image, moved[5].image)
+    shutil.copy(moved[4].label, moved[5].label)
+    moved[5] = dataclasses.replace(moved[5], patient="p3", part="test")
+    found = look(Cohort(tmp_path, "", tuple(moved)), workers=1)
+    for kind, file in (
+        ("unreadable", moved[0].image),
+        ("grids differ", moved[1].label),
+        ("empty label", moved[2].label),
+        ("copies in two parts", moved[5].image),
+        ("patient in two parts", moved[5].image),
+    ):
+        assert any(str(file) in fault.message for fault in of_kind(found, kind)), kind
+    assert any(str(moved[3].label) in fault.message for fault in of_kind(found, "cut by the border"))
+
+
+def many(folder: Path, count: int) -> Iterator[LabelledScan]:
+    """Scans of 6³ voxels: one file's bytes with another first voxel each."""
+    label = np.zeros((6, 6, 6), np.uint8)
+    label[2:4, 2:4, 2:4] = 1
+    path = folder / "template.nii"
+    nib.save(nib.Nifti1Image(np.arange(216, dtype=np.int32).reshape(6, 6, 6), np.eye(4)), path)
+    template = bytearray(path.read_bytes())
+    nib.save(nib.Nifti1Image(label, np.eye(4)), folder / "label.nii.gz")
+    for number in range(count):
+        template[352:356] = number.to_bytes(4, "little")
+        image = folder / f"{number}.nii.gz"
+        image.write_bytes(gzip.compress(bytes(template), 1))
+        yield LabelledScan(f"scan {number:05d}", image, folder / "label.nii.gz", f"patient {number}")
+
+
+@pytest.mark.slow
+def test_ten_thousand_scans_without_their_voxels(tmp_path: Path) -> None:
+    cohort = Cohort(tmp_path, "many", tuple(many(tmp_path, 10_000)))
+    tracemalloc.start()
+    try:
+        found = look(cohort, workers=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.usable) == 10_000
+    assert not found.faults
+    assert peak < 150e6, "a few numbers a scan"
