@@ -10,14 +10,14 @@ from palpate.cohort import LabelledScan
 from palpate.cohort.examination import Examination, examine
 
 
-def scan(folder: Path, image: np.ndarray, label: np.ndarray, affine: np.ndarray | None = None) -> LabelledScan:  # type: ignore[type-arg]
+def scan(folder: Path, image: np.ndarray, label: np.ndarray, affine: np.ndarray | None = None) -> LabelledScan:
     affine = np.diag([1.0, 2.0, 3.0, 1.0]) if affine is None else affine
     nib.save(nib.Nifti1Image(image, affine), folder / "image.nii.gz")
     nib.save(nib.Nifti1Image(label, affine), folder / "label.nii.gz")
     return LabelledScan("name", folder / "image.nii.gz", folder / "label.nii.gz", "patient", "test")
 
 
-def blocks() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def blocks() -> tuple[np.ndarray, np.ndarray]:
     """A scan of 10, with two pieces of label 1 (at 100) and one voxel of label 3 (at 50), touching by a corner."""
     image, label = np.full((10, 10, 10), 10, np.int16), np.zeros((10, 10, 10), np.uint8)
     label[2:4, 2:4, 2:4] = 1

@@ -12,7 +12,7 @@ from palpate.errors import GeometryError, ScanError
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 
 
-def pair(folder: Path, label_affine: np.ndarray, shape: tuple[int, ...] = (4, 5, 6)) -> LabelledScan:  # type: ignore[type-arg]
+def pair(folder: Path, label_affine: np.ndarray, shape: tuple[int, ...] = (4, 5, 6)) -> LabelledScan:
     nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), AFFINE), folder / "i.nii")
     nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), label_affine), folder / "l.nii")
     return LabelledScan("x", folder / "i.nii", folder / "l.nii", "x")
@@ -34,7 +34,7 @@ def test_a_label_within_rounding_is_taken(tmp_path: Path) -> None:
         (AFFINE + np.array([[0, 0, 0, 3], [0, 0, 0, 4], [0] * 4, [0] * 4]), r"first voxels 5\.00 mm apart"),
     ],
 )
-def test_grids_that_differ(tmp_path: Path, affine: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+def test_grids_that_differ(tmp_path: Path, affine: np.ndarray, message: str) -> None:
     with pytest.raises(GeometryError, match=rf"l\.nii: not on the grid of its scan .*i\.nii: .*{message}"):
         pair(tmp_path, affine).load()
 

@@ -48,7 +48,7 @@ def test_parts_are_the_splits(cohort: PreparedCohort, tmp_path: Path) -> None:
         ["scan_0", "scan_1"],
         ["scan_2"],
         ["scan_3"],
-    ]  # type: ignore[comparison-overlap]
+    ]
     assert made.trainer.sampler.epoch == 2
     assert made.measured_at == {2, 4}
 

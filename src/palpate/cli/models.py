@@ -44,7 +44,9 @@ def info(
     "`palpate import best.pth.tar --intensities msd-pancreas -o pancreas.safetensors`",
 )
 def import_(
-    file: Annotated[Path, typer.Argument(help="SAM's or MedSAM's .pth, or the 3DSAM-adapter release's .pth.tar.")],
+    file: Annotated[
+        Path, typer.Argument(help="SAM's .pth or the Hub's .safetensors; the 3DSAM-adapter release's .pth.tar.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model's file, ending in .safetensors.")],
     intensities: Annotated[
         str, typer.Option(help="How the model's scans were normalised: kits21, msd-pancreas, lits17, msd-colon.")

@@ -123,8 +123,13 @@ def _content(found: Look) -> dict[str, Any]:
         "kinds": Counter((fault.severity, fault.kind) for fault in found.faults).items(),
         "charts": _charts(found),
         "thumbnails": _thumbnails(found),
+        "ml": _ml,
         "value": lambda x: f"{x:,.4g}" if isinstance(x, float) else f"{x:,}",
     }
+
+
+def _ml(volume: float) -> str:
+    return f"{volume:.3g}" if volume < 1000 else f"{volume:,.0f}"
 
 
 def _first_of_each(found: Look) -> tuple[list[Fault], list[Fault]]:
@@ -209,7 +214,7 @@ def _thumbnails(found: Look) -> list[tuple[str, str, str]]:
     places = np.linspace(0, len(rest) - 1, min(len(rest), THUMBNAILS - len(first))).round().astype(int).tolist()
     pictures = []
     for one in (*first, *(rest[place] for place in places)):
-        words = f"{one.lesion_ml:.3g} mL, {len(one.lesions)} lesion{'s' * (len(one.lesions) > 1)}"
+        words = f"{_ml(one.lesion_ml)} mL, {len(one.lesions)} lesion{'s' * (len(one.lesions) > 1)}"
         picture = _picture(one, found)
         if picture is not None:
             pictures.append((one.name, f"{faulty[one.name]}; {words}" if one.name in faulty else words, picture))
