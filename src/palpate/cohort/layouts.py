@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -218,12 +219,13 @@ def _csv(path: Path) -> _Found:
     found = _Found("CSV")
     rows = list(_rows(path, columns))
     stems = [_stem(Path(row["image"])) for row in rows]
+    shared = {stem for stem, count in Counter(stems).items() if count > 1}
     for number, (row, stem) in enumerate(zip(rows, stems, strict=True), 2):  # line 1 is the header
         if not row["image"] or not row["label"]:
             found.incomplete.append(f"{path.name} line {number}: has no image or no label")
             continue
         # Files of one name in several folders are told apart by their paths.
-        name = row.get("name") or (stem if stems.count(stem) == 1 else _flat(Path(row["image"]), stem))
+        name = row.get("name") or (_flat(Path(row["image"]), stem) if stem in shared else stem)
         part = row.get("split") or None
         if part is not None and part not in PARTS:
             raise CohortError(f"{path} line {number}: split {part!r} is not one of {', '.join(PARTS)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from importlib import resources
 from typing import Literal, Self, get_args
 
@@ -38,8 +39,11 @@ class Split(BaseModel):
 
     def part_of(self, name: str, patient: str) -> Part | None:
         """The part of a scan, or None if neither it nor its patient is listed."""
-        parts = {listed: part for part in PARTS for listed in getattr(self, part)}
-        return parts.get(name, parts.get(patient))
+        return self._listed.get(name, self._listed.get(patient))
+
+    @cached_property
+    def _listed(self) -> dict[str, Part]:
+        return {listed: part for part in PARTS for listed in getattr(self, part)}
 
     @property
     def sha256(self) -> str:
