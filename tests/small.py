@@ -52,3 +52,15 @@ def small_cohort(folder: Path, count: int = 4, labels: tuple[int, ...] = (1,)) -
         nib.save(nib.Nifti1Image(label, affine), scan.label)
         scans.append(scan)
     return Cohort(folder, "phantoms", tuple(scans))
+
+
+def prompted_bundle(seed: int = 0) -> Bundle:
+    """A network with dense prompts whose every layer is random, so that each prompt changes its masks."""
+    bundle = small_bundle(seed, CONFIG.model_copy(update={"dense_width": 4}))
+    network = bundle.network
+    assert network.dense is not None
+    assert network.dense.fine2 is not None
+    assert network.prompt.labels is not None
+    for layer in (network.dense.middle, network.dense.deep, network.dense.fine2, network.prompt.labels):
+        torch.nn.init.normal_(layer.weight, std=0.5)
+    return bundle

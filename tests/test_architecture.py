@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "volume": {"errors"},
     "prompts": {"errors", "volume"},
     "formats": BASE,
+    "prompt_file": BASE | {"formats"},
     "phantom": BASE | {"formats"},
     "pictures": BASE | {"formats"},
     "simulation": BASE,
@@ -31,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
     "__init__": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
 }
-NO_TORCH = BASE | {"formats", "simulation", "pictures", "phantom"}
+NO_TORCH = BASE | {"formats", "prompt_file", "simulation", "pictures", "phantom"}
 MODEL_MAY = {"torch", "pydantic", "typing", "__future__", "collections", "math"}
 INSIDE_SAVE = {("volume", "formats")}  # a grid meets a file in `Patch.save`, inside the method only
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from palpate.errors import PromptError
-from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing
+from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, drawn
 from palpate.phantom import oblique_affine
-from palpate.prompts import Click
-from palpate.volume import FloatArray, Grid, Volume
+from palpate.prompts import Box, Click, Prior, Prompt, Scribble
+from palpate.volume import FloatArray, Grid, Mask, Probability, Volume
 
 PLAIN = ClipZScore(low=-1e6, high=1e6, mean=0, std=1)
 
@@ -199,7 +199,7 @@ def test_clicks_keep_the_crop_until_one_nears_its_edge() -> None:
 def test_clicks_too_far_apart() -> None:
     grid = Grid((100, 100, 100), np.eye(4))
     with pytest.raises(
-        PromptError, match=r"clicks span 60 x 0 x 0 mm, more than this model's crop holds \(16 x 16 x 16"
+        PromptError, match=r"prompts span 60 x 0 x 0 mm, more than this model's crop holds \(16 x 16 x 16"
     ):
         Frame.around(grid, [Click((10, 50, 50)), Click((70, 50, 50))], setting(16))
 
@@ -248,3 +248,62 @@ def test_spacings_differ_by_axis() -> None:
     steps = [np.linalg.norm(frame.scan_index(np.eye(3)[a]) - frame.scan_index(np.zeros(3))) for a in range(3)]
     assert steps == pytest.approx([3, 2, 1])
     assert all(a > b for a, b in pairwise(steps))
+
+
+def test_tokens_and_labels_of_prompts() -> None:
+    grid = Grid((64, 64, 64), np.eye(4))
+    preprocessing = Preprocessing(crop=(16, 16, 16), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    frame = Frame.centred(grid, (30, 30, 30), preprocessing)
+    mask = np.zeros(grid.shape, bool)
+    mask[30, 30, 30] = True
+    prompts: list[Prompt] = [
+        Click((30, 30, 30)),
+        Click((31, 30, 30), positive=False),
+        Box((28, 29, 30), (32, 33, 34)),
+        Scribble.along([(25, 30, 30), (36, 30, 30)], positive=False),
+        Prior(Mask(mask, (0, 0, 0), grid)),
+    ]
+    points, labels = frame.tokens(prompts)
+    assert labels.tolist() == [[0, 1, 2, 3] + [1] * 8]
+    assert points.shape == (1, 12, 3)
+    for place, prompt in zip(
+        points[0, :4].numpy(), [(30, 30, 30), (31, 30, 30), (28, 29, 30), (32, 33, 34)], strict=True
+    ):
+        assert np.allclose(frame.scan_index(place), prompt)
+    ends = frame.scan_index(points[0, [4, 11]].numpy())
+    assert np.allclose(ends, [(25, 30, 30), (36, 30, 30)])
+    none, no_labels = frame.tokens(prompts[-1:])
+    assert none.shape == (1, 0, 3)
+    assert no_labels.shape == (1, 0)
+
+
+def test_prompts_are_drawn_where_they_lie() -> None:
+    """On a flipped, anisotropic grid: each map, brought back to the scan, lies on its prompt."""
+    affine = np.diag([-1.0, 2.0, 3.0, 1.0])
+    grid = Grid((40, 20, 14), affine)
+    preprocessing = Preprocessing(crop=(24, 24, 24), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    frame = Frame.centred(grid, (20, 10, 7), preprocessing)
+    before = Probability(np.full((4, 2, 2), 0.75, np.float32), (18, 9, 6), grid)
+    prompts: list[Prompt] = [Click((20, 10, 7)), Click((25, 8, 8), positive=False), Box((16, 8, 6), (24, 12, 8))]
+    maps = frame.maps(prompts, before)[0]
+    assert maps.shape == (4, 24, 24, 24)
+    for channel, index in ((0, (20, 10, 7)), (1, (25, 8, 8))):
+        d, h, w = np.rint(frame.crop_index(np.array(index))).astype(int)
+        assert maps[channel, d, h, w] == 1
+        assert maps[channel].sum() == 27
+    inside = np.argwhere(maps[2].numpy() == 1)
+    scan = frame.scan_index(inside)
+    assert np.allclose(scan.min(axis=0), (16, 8, 6), atol=0.51)
+    assert np.allclose(scan.max(axis=0), (24, 12, 8), atol=0.51)
+    assert len(inside) == pytest.approx(9 * 10 * 9, rel=0.15), "millilitres of 9 x 5 x 3 voxels of 1 x 2 x 3 mm"
+    assert maps[3].max() == pytest.approx(0.5)
+    assert maps[3].min() == -1
+    d, h, w = np.rint(frame.crop_index(np.array((19, 9, 6)))).astype(int)
+    assert maps[3, d, h, w] == pytest.approx(0.5, abs=1e-6)
+    assert frame.maps(prompts)[0, 3].abs().max() == 0, "no prior is zero, not minus one"
+
+
+def test_spots_outside_a_crop_are_left_out() -> None:
+    maps = drawn((4, 4, 4), (torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), torch.zeros(0, 3)))
+    assert maps[0].sum() == 8
+    assert maps[1:].abs().sum() == 0

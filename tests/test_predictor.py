@@ -1,5 +1,7 @@
 """The one inference path."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,9 @@ import torch
 from palpate.errors import DeviceError, PromptError
 from palpate.phantom import make_phantom
 from palpate.predictor import Predictor
-from palpate.prompts import Click
-from palpate.volume import Volume
-from small import empty_bundle, small_bundle
+from palpate.prompts import Box, Click, Prior, Prompt, Scribble
+from palpate.volume import Mask, Volume
+from small import empty_bundle, prompted_bundle, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,49 @@ def test_errors(scan: Volume) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="device 'cuda' is not here"):
             Predictor(small_bundle(), "cuda")
+
+
+PROMPTS: list[Prompt] = [
+    Click((24, 24, 16)),
+    Click((27, 22, 15), positive=False),
+    Box((20, 20, 12), (28, 28, 20)),
+    Scribble.along([(22, 24, 16), (26, 24, 17)]),
+    Click((37, 36, 23)),  # outside the margin: the crop is planned anew
+    Click((24, 30, 16), positive=False),
+]
+
+
+def fresh(scan: Volume) -> Predictor:
+    predictor = Predictor(prompted_bundle(), "cpu")
+    predictor.set_volume(scan)
+    return predictor
+
+
+def test_prompts_in_one_call_or_several_or_after_an_undo(scan: Volume) -> None:
+    whole = fresh(scan).predict(PROMPTS)
+    several = fresh(scan)
+    masks = [several.predict(PROMPTS[:count]).probability.array for count in range(1, len(PROMPTS) + 1)]
+    assert np.array_equal(masks[-1], whole.probability.array)
+    assert all(not np.array_equal(a, b) for a, b in pairwise(masks[:4])), "each prompt matters"
+    undone = fresh(scan)
+    undone.predict(PROMPTS)
+    undone.predict([*PROMPTS[:3], Click((23, 23, 15))])
+    undone.predict(PROMPTS[:2])
+    assert np.array_equal(undone.predict(PROMPTS).probability.array, whole.probability.array)
+
+
+def test_a_prior_is_where_it_starts_from(scan: Volume) -> None:
+    lesion = np.zeros(scan.shape, bool)
+    lesion[22:27, 22:27, 14:19] = True
+    prior = Prior(Mask(lesion, (0, 0, 0), scan.grid))
+    alone, clicked = fresh(scan).predict([prior]), fresh(scan).predict([Click((24, 24, 16))])
+    assert not np.array_equal(alone.probability.array, clicked.probability.array)
+    assert alone.frame.holds(prior, 0.0)
+
+
+def test_the_papers_network_knows_positive_clicks_only(scan: Volume) -> None:
+    predictor = Predictor(small_bundle(), "cpu")
+    predictor.set_volume(scan)
+    for prompt in PROMPTS[1:4]:
+        with pytest.raises(PromptError, match="knows positive clicks only"):
+            predictor.predict([PROMPTS[0], prompt])

@@ -5,10 +5,10 @@ import importlib.metadata
 import palpate
 
 NAMES = {
-    "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError", "GeometryWarning", "Grid", "Mask",
-    "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor", "Probability",
-    "PromptError", "ScanError", "SeriesError", "SettingsError", "Volume", "__version__", "import_foreign", "load",
-    "read", "write",
+    "Box", "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError", "GeometryWarning", "Grid",
+    "Lasso", "Mask", "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor",
+    "Prior", "Probability", "PromptError", "ScanError", "Scribble", "SeriesError", "SettingsError", "Volume",
+    "__version__", "import_foreign", "load", "read", "write",
 }  # fmt: skip
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from palpate.errors import ScanError
-from palpate.simulation import counted_rng, random_clicks
+from palpate.prompts import Click, Prompt, check_inside
+from palpate.simulation import KINDS, Bools, Habits, SimulatedUser, counted_rng, random_clicks
+from palpate.volume import Grid
 
 
 def test_draws_are_counted_not_streamed() -> None:
@@ -25,3 +27,106 @@ def test_clicks_fall_on_the_lesion_and_on_all_of_it() -> None:
 def test_no_lesion_to_click() -> None:
     with pytest.raises(ScanError, match="the truth is empty"):
         random_clicks(np.zeros((2, 2, 2), dtype=bool), 1, counted_rng(0, "test"))
+
+
+def ball(radius: float = 6.0, edge: int = 24) -> Bools:
+    axes = np.meshgrid(*[np.arange(edge) - edge // 2] * 3, indexing="ij")
+    found: Bools = np.sum(np.square(axes), axis=0) <= radius**2
+    return found
+
+
+GRID = Grid((24, 24, 24), np.diag([1.0, 1.0, 1.0, 1.0]))
+SURE = Habits(jitter_mm=0.0, slips=0.0, deep=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_prompts_are_on_the_lesion_and_repeat(kind: str) -> None:
+    truth = ball()
+    for seed in range(8):
+        prompt = SimulatedUser(truth, GRID, seed, "x").first(kind)
+        assert prompt.positive
+        check_inside([prompt], GRID)
+        if kind in ("click", "scribble"):
+            assert truth[tuple(prompt.places.T)].all()
+        elif kind == "lasso":
+            assert truth[tuple(prompt.places.T)].mean() > 0.8
+        elif kind != "prior":
+            low, high = prompt.places
+            assert (np.abs(np.array([low, high]) - 12) <= 8).all()
+        again = SimulatedUser(truth, GRID, seed, "x").first(kind)
+        assert np.array_equal(prompt.places, again.places)
+    assert type(SimulatedUser(truth, GRID, 0, "x").first("slice box")).__name__ == "Box"
+
+
+def test_a_slice_box_is_one_voxel_thick() -> None:
+    box = SimulatedUser(ball(), GRID, 3, "x").first("slice box")
+    assert (box.places[0] == box.places[1]).sum() >= 1
+
+
+def test_what_is_too_small_for_a_stroke_is_clicked() -> None:
+    truth = np.zeros(GRID.shape, bool)
+    truth[5, 5, 5] = True
+    for kind in ("scribble", "lasso"):
+        assert SimulatedUser(truth, GRID, 0, "x").first(kind) == Click((5, 5, 5))
+
+
+def test_the_largest_error_is_corrected_first() -> None:
+    """Half the ball is missed, a small cube is false: a positive click at the deepest missed voxel, then the cube."""
+    truth = ball()
+    predicted = truth.copy()
+    predicted[12:] = False
+    predicted[0:3, 0:3, 0:3] = True
+    user = SimulatedUser(truth, GRID, 0, "x", SURE)
+    first = user.correction(predicted, [Click((11, 12, 12))])
+    assert first is not None
+    assert first.positive
+    assert truth[first.index]
+    assert not predicted[first.index]
+    predicted |= truth
+    second = user.correction(predicted, [Click((11, 12, 12)), first])
+    assert second == Click((1, 1, 1), positive=False), "the deepest of a cube is its middle"
+    assert user.correction(truth, [first]) is None, "nothing is wrong"
+
+
+def test_no_voxel_is_clicked_twice() -> None:
+    truth = np.zeros(GRID.shape, bool)
+    truth[5, 5, 5] = truth[5, 5, 6] = True
+    user = SimulatedUser(truth, GRID, 0, "x", SURE)
+    prompts: list[Prompt] = [Click((9, 9, 9))]
+    for _ in range(2):
+        click = user.correction(truth & False, prompts)
+        assert click is not None
+        assert click not in prompts
+        prompts.append(click)
+    assert user.correction(truth & False, prompts) is None
+
+
+def test_hands_tremble_and_sometimes_slip() -> None:
+    truth, nothing = ball(), np.zeros(GRID.shape, bool)
+    clicks = [
+        SimulatedUser(truth, GRID, seed, "x", Habits(jitter_mm=4.0, slips=0.5, deep=0.0)).correction(nothing, [])
+        for seed in range(60)
+    ]
+    on = [truth[click.index] for click in clicks if click is not None]
+    assert all(click is not None and click.positive for click in clicks)
+    assert 0.55 < np.mean(on) < 0.95
+    steady = [
+        SimulatedUser(truth, GRID, seed, "x", Habits(jitter_mm=4.0, slips=0.0)).correction(nothing, [])
+        for seed in range(30)
+    ]
+    assert all(click is not None and truth[click.index] for click in steady)
+
+
+def test_distances_are_millimetres() -> None:
+    """A slab of 3 voxels of 10 mm by 9 of 1 mm: its deepest voxel is in the middle of the short millimetres."""
+    truth = np.zeros(GRID.shape, bool)
+    truth[10:13, 5:14, 5:14] = True
+    grid = Grid(GRID.shape, np.diag([10.0, 1.0, 1.0, 1.0]))
+    click = SimulatedUser(truth, grid, 0, "x", SURE).correction(truth & False, [])
+    assert click is not None
+    assert click.index[1:] == (9, 9)
+
+
+def test_a_user_needs_a_lesion() -> None:
+    with pytest.raises(ScanError, match="no lesion to point at"):
+        SimulatedUser(np.zeros(GRID.shape, bool), GRID, 0, "x")

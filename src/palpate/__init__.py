@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from .formats import read, write
     from .predictor import Prediction, Predictor
-    from .prompts import Click
+    from .prompts import Box, Click, Lasso, Prior, Scribble
     from .volume import Grid, Mask, Patch, Probability, Volume
 
 __version__ = "0.1.0"
@@ -58,12 +58,13 @@ _ROOMS = {
     ),
     "formats": ("read", "write"),
     "predictor": ("Prediction", "Predictor"),
-    "prompts": ("Click",),
+    "prompts": ("Box", "Click", "Lasso", "Prior", "Scribble"),
     "volume": ("Grid", "Mask", "Patch", "Probability", "Volume"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "Box",
     "Bundle",
     "Click",
     "CohortError",
@@ -72,6 +73,7 @@ __all__ = [
     "GeometryError",
     "GeometryWarning",
     "Grid",
+    "Lasso",
     "Mask",
     "ModelError",
     "OutputError",
@@ -80,9 +82,11 @@ __all__ = [
     "Patch",
     "Prediction",
     "Predictor",
+    "Prior",
     "Probability",
     "PromptError",
     "ScanError",
+    "Scribble",
     "SeriesError",
     "SettingsError",
     "Volume",

@@ -200,6 +200,22 @@ def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
+def with_dense_prompts(bundle: Bundle, width: int, seed: int = 0) -> Bundle:
+    """The same model with dense prompts (`model.dense`): it computes what it did, and can be trained to do more.
+
+    Args:
+        bundle: a model without them.
+        width: channels of their encoder.
+        seed: what its first layers are drawn from; its last ones are zero.
+    """
+    config = bundle.network.config.model_copy(update={"dense_width": width})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(config)
+    network.load_state_dict(network.state_dict() | bundle.network.state_dict(), strict=True)
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)
+
+
 def paper_preprocessing(data_set: str = "kits21") -> Preprocessing:
     """The paper's 128³ crop at 1 mm, with the intensities of one of its data sets.
 

@@ -20,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from .errors import PromptError
-from .prompts import Click
+from .prompts import Box, Prior, Prompt
 from .volume import FloatArray, Grid, Index3, Probability, Volume
 
 # D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.
 CROP_AXES = ((2, +1), (1, -1), (0, -1))
+STROKE_TOKENS = 8  # places at which the network samples a stroke or a lasso
 EDGE = 1e-3  # voxels by which a place may overrun the scan's border and still count as inside: rounding, not distance
 
 
@@ -145,35 +146,35 @@ class Frame:
         return cls(grid, preprocessing.crop, matrix)
 
     @classmethod
-    def around(cls, grid: Grid, clicks: Sequence[Click], preprocessing: Preprocessing) -> Frame:
-        """The crop centred on the middle of the clicks' bounding box (paper, section 4.1), at a whole voxel.
+    def around(cls, grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing) -> Frame:
+        """The crop centred on the middle of the prompts' bounding box (paper, section 4.1), at a whole voxel.
 
         Raises:
-            PromptError: clicks too far apart for one crop.
+            PromptError: prompts too far apart for one crop.
         """
-        places = np.array([click.index for click in clicks])
+        places = np.concatenate([prompt.places for prompt in prompts])
         low, high = places.min(axis=0), places.max(axis=0)
         frame = cls.centred(grid, (low + high) // 2, preprocessing)
-        if not all(frame.holds(click, 0.0) for click in clicks):
+        if not all(frame.holds(prompt, 0.0) for prompt in prompts):
             span = " x ".join(f"{e:.0f}" for e in (high - low) * grid.spacing)
             held = " x ".join(f"{e:.0f}" for e in preprocessing.field_mm)
             raise PromptError(
-                f"the clicks span {span} mm, more than this model's crop holds ({held} mm along S, A, R); "
+                f"the prompts span {span} mm, more than this model's crop holds ({held} mm along S, A, R); "
                 "click nearer together, or segment the lesions one at a time"
             )
         return frame
 
     @classmethod
-    def following(cls, grid: Grid, clicks: Sequence[Click], preprocessing: Preprocessing) -> Frame:
-        """The crop for an ordered list of clicks.
+    def following(cls, grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing) -> Frame:
+        """The crop for an ordered list of prompts.
 
-        It stays while clicks fall inside its margin, else it is planned anew around all so far: a fold
+        It stays while prompts fall inside its margin, else it is planned anew around all so far: a fold
         over the list, so the crop depends on the list alone, not on how many calls it came in.
         """
-        frame = cls.around(grid, clicks[:1], preprocessing)
-        for count in range(2, len(clicks) + 1):
-            if not frame.holds(clicks[count - 1], preprocessing.margin):
-                frame = cls.around(grid, clicks[:count], preprocessing)
+        frame = cls.around(grid, prompts[:1], preprocessing)
+        for count in range(2, len(prompts) + 1):
+            if not frame.holds(prompts[count - 1], preprocessing.margin):
+                frame = cls.around(grid, prompts[:count], preprocessing)
         return frame
 
     def moved(self, motion: FloatArray) -> Frame:
@@ -200,15 +201,57 @@ class Frame:
         """Crop positions `[..., 3]` (d, h, w) to scan indices `[..., 3]` (x, y, z)."""
         return np.asarray(crop_index, dtype=np.float64) @ self.to_scan[:3, :3].T + self.to_scan[:3, 3]
 
-    def holds(self, click: Click, margin: float) -> bool:
-        """Whether a click lies in the crop, and not in its outer `margin` (a share of each edge)."""
-        place = self.crop_index(np.array(click.index))
+    def holds(self, prompt: Prompt, margin: float) -> bool:
+        """Whether all of a prompt lies in the crop, and nothing in its outer `margin` (a share of each edge)."""
+        places = self.crop_index(prompt.places)
         size = np.array(self.size)
-        return bool((place > size * margin - 0.5).all() and (place < size * (1 - margin) - 0.5).all())
+        return bool((places > size * margin - 0.5).all() and (places < size * (1 - margin) - 0.5).all())
 
-    def points(self, clicks: Sequence[Click]) -> Tensor:
-        """Clicks as the network takes them: float32 `[1, N, 3]`, positions (d, h, w) in the crop."""
-        return torch.from_numpy(self.crop_index(np.array([click.index for click in clicks]))).float()[None]
+    def tokens(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        """Prompts as the network samples them: positions (d, h, w), float32 `[1, N, 3]`, and labels, int64 `[1, N]`.
+
+        A click is one place, a box its two corners, a stroke or a lasso a few of its voxels, a prior none.
+        """
+        places: list[npt.NDArray[Any]] = [np.zeros((0, 3))]
+        labels: list[int] = []
+        for prompt in prompts:
+            if isinstance(prompt, Prior):
+                continue
+            few = prompt.places
+            if not isinstance(prompt, Box) and len(few) > STROKE_TOKENS:
+                few = few[np.linspace(0, len(few) - 1, STROKE_TOKENS).round().astype(int)]
+            places.append(few)
+            labels += [2, 3] if isinstance(prompt, Box) else [0 if prompt.positive else 1] * len(few)
+        points = torch.from_numpy(self.crop_index(np.concatenate(places))).float()
+        return points[None], torch.tensor([labels], dtype=torch.int64)
+
+    def maps(
+        self, prompts: Sequence[Prompt], prior: Sliceable | None = None, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Prompts as the network sees them: float32 `[1, 4, D, H, W]`, in the order of the model's `CHANNELS`.
+
+        Args:
+            prompts: clicks, strokes and lassos become spots, boxes are filled; a `Prior` is left to `prior`.
+            prior: what was there before, 0 to 1 on the scan's grid.
+            device: where to draw.
+        """
+        sides = []
+        for side in (True, False):
+            spots = [p.places for p in prompts if p.positive is side and not isinstance(p, (Box, Prior))]
+            sides.append(self.crop_index(np.concatenate(spots)) if spots else np.zeros((0, 3)))
+        boxes = [prompt for prompt in prompts if isinstance(prompt, Box)]
+        filled = self._filled(boxes).to(device) if boxes else None
+        before = None if prior is None else self.extract(prior, device)[0]
+        return drawn(self.size, (torch.from_numpy(sides[0]), torch.from_numpy(sides[1])), filled, before, device)[None]
+
+    def _filled(self, boxes: Sequence[Box]) -> Tensor:
+        """Where in the crop boxes are: bool `[D, H, W]`."""
+        places = _places(self.to_scan[:3], self.size)
+        inside = torch.zeros(self.size, dtype=torch.bool)
+        for box in boxes:
+            low, high = (torch.tensor(corner, dtype=torch.float32) for corner in (box.first, box.last))
+            inside |= ((places >= low - 0.5) & (places <= high + 0.5)).all(dim=-1)
+        return inside
 
     def extract(self, voxels: Sliceable, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """The scan in this crop: values `[D, H, W]` float32, and bool `[D, H, W]`, whether a place lies in the scan.
@@ -248,6 +291,35 @@ class Frame:
         offset[:3, 3] = start
         values, inside = _resample((probability,), self.size, self.from_scan @ offset, shape, probability.device)
         return Probability((values[0] * inside).cpu().numpy(), start, self.grid, source.source)
+
+
+def drawn(
+    size: Index3,
+    spots: tuple[Tensor, Tensor],
+    box: Tensor | None = None,
+    prior: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Prompts drawn in a crop: float32 `[4, D, H, W]`: positive spots, negative ones, box, prior.
+
+    Args:
+        size: the crop's D, H, W.
+        spots: positions `[N, 3]` (d, h, w) of positive and of negative prompts; each is drawn three voxels wide.
+        box: bool `[D, H, W]`, inside a box.
+        prior: `[D, H, W]`, probability 0 to 1 of what was there before; drawn as -1 to 1.
+        device: where to draw.
+    """
+    maps = torch.zeros(4, *size, device=device)
+    for channel, places in enumerate(spots):
+        index = places.round().long()
+        index = index[((index >= 0) & (index < torch.tensor(size))).all(dim=1)].to(device)
+        maps[channel].index_put_(tuple(index.t()), torch.ones((), device=device))
+    maps[:2] = F.max_pool3d(maps[None, :2], 3, stride=1, padding=1)[0]
+    if box is not None:
+        maps[2] = box
+    if prior is not None:
+        maps[3] = 2 * prior - 1
+    return maps
 
 
 def _resample(

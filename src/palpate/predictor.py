@@ -14,8 +14,8 @@ from .bundle import Bundle, load
 from .errors import DeviceError, PromptError
 from .frame import Frame
 from .model import Features
-from .prompts import Click, check_inside
-from .volume import Mask, Probability, Volume
+from .prompts import Click, Prior, Prompt, check_inside
+from .volume import Mask, Patch, Probability, Volume
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -65,29 +65,64 @@ class Predictor:
         self._volume: Volume | None = None
         self._frame: Frame | None = None
         self._features: Features | None = None
+        self._steps: list[tuple[Prompt, Prediction]] = []
 
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
         self._volume = volume
         self._frame = self._features = None
+        self._steps = []
 
-    def predict(self, clicks: Sequence[Click]) -> Prediction:
-        """The lesion under an ordered list of clicks.
+    def predict(self, prompts: Sequence[Prompt]) -> Prediction:
+        """The lesion under an ordered list of prompts.
 
-        The mask is a function of the scan, the model and the list. While the crop stays the same, a
-        further call costs the prompt encoder and the click's share of the decoder only.
+        The mask is a function of the scan, the model and the list. A network with dense prompts takes them in one by
+        one, each with the mask so far as its prior; what a beginning of the list gave is kept, so that a further
+        prompt costs its own step only. A network without takes them all at once, as the paper does.
 
         Raises:
-            PromptError: no scan set, no click, a click outside the scan, or clicks that no crop holds.
+            PromptError: no scan set, no prompt, one outside the scan, prompts that no crop holds or that contradict
+                each other, or a kind that the model does not know.
         """
         if self._volume is None:
             raise PromptError("no scan yet: call set_volume before predict")
-        check_inside(clicks, self._volume.grid)
-        frame = Frame.following(self._volume.grid, clicks, self.bundle.preprocessing)
-        features = self._encoded(frame, self._volume)
+        prompts = tuple(prompts)
+        check_inside(prompts, self._volume.grid)
+        if self.network.dense is None:
+            return self._at_once(prompts, self._volume)
+        known = max((n for n in range(len(prompts) + 1) if _same(self._steps[:n], prompts[:n])), default=0)
+        del self._steps[known:]
+        for count in range(known + 1, len(prompts) + 1):
+            self._steps.append((prompts[count - 1], self._step(prompts[:count], self._volume)))
+        return self._steps[-1][1]
+
+    def _at_once(self, prompts: tuple[Prompt, ...], volume: Volume) -> Prediction:
+        if not all(isinstance(prompt, Click) and prompt.positive for prompt in prompts):
+            raise PromptError(
+                f"{self.bundle.provenance.name} knows positive clicks only, as the paper's network does; "
+                "train a model with dense prompts (docs/prompts.md) for anything else"
+            )
+        frame = Frame.following(volume.grid, prompts, self.bundle.preprocessing)
+        features = self._encoded(frame, volume)
         with torch.inference_mode(), self._arithmetic():
-            logits = self.network.decode(features, frame.points(clicks).to(self.device))
-        probability = frame.spread(logits[0].float().softmax(dim=0)[1], self._volume)
+            logits = self.network.decode(features, frame.tokens(prompts)[0].to(self.device))
+        return self._prediction(logits, frame, volume)
+
+    def _step(self, prompts: tuple[Prompt, ...], volume: Volume) -> Prediction:
+        """Take in the last of the prompts, after all the others."""
+        frame = Frame.following(volume.grid, prompts, self.bundle.preprocessing)
+        features = self._encoded(frame, volume)
+        prior: Patch | None = self._steps[-1][1].probability if self._steps else None
+        if isinstance(prompts[-1], Prior):
+            prior = prompts[-1].mask
+        maps = frame.maps(prompts, prior, self.device)
+        points, labels = (part.to(self.device) for part in frame.tokens(prompts))
+        with torch.inference_mode(), self._arithmetic():
+            logits = self.network.decode(features, points, labels, maps)
+        return self._prediction(logits, frame, volume)
+
+    def _prediction(self, logits: torch.Tensor, frame: Frame, volume: Volume) -> Prediction:
+        probability = frame.spread(logits[0].float().softmax(dim=0)[1], volume)
         return Prediction(probability.threshold(), probability, frame)
 
     def _encoded(self, frame: Frame, volume: Volume) -> Features:
@@ -120,6 +155,11 @@ class Predictor:
         wanted = getattr(torch, self.precision)
         reduced = self.precision != "float32"
         return torch.autocast(self.device.type, dtype=wanted if reduced else torch.bfloat16, enabled=reduced)
+
+
+def _same(steps: Sequence[tuple[Prompt, Prediction]], prompts: Sequence[Prompt]) -> bool:
+    """Whether these prompts were taken in already, in this order."""
+    return len(steps) == len(prompts) and all(a is b or a == b for (a, _), b in zip(steps, prompts, strict=True))
 
 
 def _device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""The simulated user: prompts drawn from a truth. Shared by training and evaluation.
+"""The simulated user: prompts from a truth and a prediction. Shared by training and evaluation.
 
 Randomness is counted: every draw comes from `(seed, what, index)`, so a draw can be repeated alone.
 """
@@ -6,12 +6,18 @@ Randomness is counted: every draw comes from `(seed, what, index)`, so a draw ca
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import ScanError
-from .prompts import Click
+from .prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from .volume import Grid, Index3, Mask
+
+Bools = npt.NDArray[np.bool_]
+KINDS = ("click", "box", "slice box", "scribble", "lasso", "prior")
 
 
 def counted_rng(seed: int, what: str, *index: int) -> np.random.Generator:
@@ -19,7 +25,7 @@ def counted_rng(seed: int, what: str, *index: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(what.encode()), *index])
 
 
-def random_clicks(truth: npt.NDArray[np.bool_], count: int, rng: np.random.Generator) -> list[Click]:
+def random_clicks(truth: Bools, count: int, rng: np.random.Generator) -> list[Click]:
     """`count` voxels of a truth `[X, Y, Z]`, drawn uniformly with replacement (paper, section 4.1).
 
     Raises:
@@ -30,3 +36,175 @@ def random_clicks(truth: npt.NDArray[np.bool_], count: int, rng: np.random.Gener
         raise ScanError("the truth is empty: there is no lesion to click on")
     drawn = np.unravel_index(places[rng.integers(places.size, size=count)], truth.shape)
     return [Click((int(x), int(y), int(z))) for x, y, z in zip(*drawn, strict=True)]
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a simulated user points.
+
+    Attributes:
+        jitter_mm: deviation of a correcting click from where it was meant, along each axis.
+        slips: how often a correcting click that its jitter carried out of the error is made all the same.
+        deep: how often a correction is meant for the error's deepest voxel; else for any of its voxels.
+        box_margin: how much larger or smaller than the lesion a box is drawn, at most, as a share of each edge.
+    """
+
+    jitter_mm: float = 1.5
+    slips: float = 0.1
+    deep: float = 0.5
+    box_margin: float = 0.1
+
+
+class SimulatedUser:
+    """Someone who knows the truth: points at the lesion, then at what the model got wrong.
+
+    Args:
+        truth: the lesion, `[X, Y, Z]`, not empty.
+        grid: its grid.
+        seed: of all draws.
+        what: whose lesion it is, a word that its draws are named by.
+        habits: how they point.
+
+    Raises:
+        ScanError: an empty truth.
+    """
+
+    def __init__(self, truth: Bools, grid: Grid, seed: int, what: str, habits: Habits | None = None):
+        if not truth.any():
+            raise ScanError("the truth is empty: there is no lesion to point at")
+        self.truth, self.grid, self.seed, self.what = truth, grid, seed, what
+        self.habits = habits or Habits()
+
+    def first(self, kind: str = "click") -> Prompt:
+        """The first prompt, of one of `KINDS`; a kind that the lesion is too small for becomes a click."""
+        rng = counted_rng(self.seed, f"first {kind} on {self.what}")
+        makers = {
+            "box": self._box,
+            "slice box": self._slice_box,
+            "scribble": self._scribble,
+            "lasso": self._lasso,
+            "prior": self._prior,
+        }
+        made = makers[kind](rng) if kind in makers else None
+        return made if made is not None else random_clicks(self.truth, 1, rng)[0]
+
+    def correction(self, predicted: Bools, prompts: Sequence[Prompt]) -> Click | None:
+        """A click in the largest connected error, positive where lesion was missed; None where all is right."""
+        rng = counted_rng(self.seed, f"correction on {self.what}", len(prompts))
+        wrong = self.truth != predicted
+        for prompt in prompts:  # a voxel that was clicked is not clicked again
+            if isinstance(prompt, Click):
+                wrong[prompt.index] = False
+        piece, start = _largest(wrong, self.truth)
+        if piece is None:
+            return None
+        meant = self._meant(piece, rng)
+        place = tuple(int(a + b) for a, b in zip(meant, start, strict=True))
+        positive = bool(self.truth[place])
+        made = Click(self._jittered(place, wrong, rng), positive)
+        # A slip may not take back what was said before: that would be undone instead.
+        at_odds = any((p.places == made.index).all(axis=1).any() for p in prompts if not isinstance(p, (Box, Prior)))
+        return Click((place[0], place[1], place[2]), positive) if at_odds else made
+
+    def _meant(self, piece: Bools, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        places = np.argwhere(piece)
+        if rng.random() >= self.habits.deep:
+            place: npt.NDArray[np.int64] = places[int(rng.integers(len(places)))]
+            return place
+        from scipy import ndimage
+
+        depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=self.grid.spacing)[1:-1, 1:-1, 1:-1]
+        return np.array(np.unravel_index(int(depth.argmax()), piece.shape), dtype=np.int64)
+
+    def _jittered(self, place: tuple[int, ...], wrong: Bools, rng: np.random.Generator) -> Index3:
+        moved = np.rint(place + rng.normal(0, self.habits.jitter_mm, 3) / self.grid.spacing).astype(int)
+        x, y, z = np.clip(moved, 0, np.array(self.grid.shape) - 1).tolist()
+        slip = rng.random() < self.habits.slips
+        return (x, y, z) if wrong[x, y, z] or slip else (place[0], place[1], place[2])
+
+    def _bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        places = np.argwhere(self.truth)
+        return places.min(axis=0), places.max(axis=0)
+
+    def _box(self, rng: np.random.Generator) -> Box:
+        low, high = self._bounds()
+        slack = self.habits.box_margin * (high - low + 1)
+        last = np.array(self.grid.shape) - 1
+        first = np.clip(np.rint(low + rng.uniform(-1, 0.5, 3) * slack), 0, last).astype(int)
+        end = np.clip(np.rint(high + rng.uniform(-0.5, 1, 3) * slack), 0, last).astype(int)
+        return Box(tuple(first.tolist()), tuple(end.tolist()))
+
+    def _slice(self, rng: np.random.Generator) -> tuple[int, int, Bools]:
+        """An axis, and the slice across it that shows most of the lesion, or nearly so."""
+        axis = int(rng.integers(3))
+        areas = self.truth.sum(axis=tuple(a for a in range(3) if a != axis))
+        candidates = np.flatnonzero(areas >= 0.7 * areas.max())
+        number = int(candidates[int(rng.integers(len(candidates)))])
+        area: Bools = np.take(self.truth, number, axis=axis)
+        return axis, number, area
+
+    def _slice_box(self, rng: np.random.Generator) -> Box:
+        axis, number, _ = self._slice(rng)
+        box = self._box(rng)
+        corners = [list(box.first), list(box.last)]
+        for corner in corners:
+            corner[axis] = number
+        first, last = (tuple(corner) for corner in corners)
+        return Box((first[0], first[1], first[2]), (last[0], last[1], last[2]))
+
+    def _scribble(self, rng: np.random.Generator) -> Scribble | None:
+        """A straight stroke between two voxels of a slice, as far as it stays in the lesion."""
+        axis, number, area = self._slice(rng)
+        places = np.argwhere(area)
+        if len(places) < 4:
+            return None
+        two = places[rng.choice(len(places), 2, replace=False)]
+        line = Scribble.along(np.insert(two, axis, number, axis=1).tolist()).places
+        inside = line[self.truth[tuple(line.T)]]
+        return Scribble(inside) if len(inside) > 1 else None
+
+    def _lasso(self, rng: np.random.Generator) -> Lasso | None:
+        """The outline of a slice: the farthest voxel along each of sixteen rays, a little off."""
+        axis, number, area = self._slice(rng)
+        places = np.argwhere(area)
+        if len(places) < 9:
+            return None
+        middle = places.mean(axis=0)
+        angles = np.arctan2(*(places - middle).T[::-1])
+        corners = []
+        for ray in np.linspace(-np.pi, np.pi, 16, endpoint=False):
+            near = np.cos(angles - ray) > np.cos(np.pi / 10)
+            if near.any():
+                reach = np.linalg.norm(places[near] - middle, axis=1).max() * rng.uniform(0.9, 1.1)
+                corners.append(middle + reach * np.array([np.cos(ray), np.sin(ray)]))
+        return Lasso(axis, number, np.array(corners)) if len(corners) >= 3 else None
+
+    def _prior(self, rng: np.random.Generator) -> Prior | None:
+        """The truth grown or shrunk and moved: a mask as another program or an older model would give."""
+        from scipy import ndimage
+
+        depth = ndimage.distance_transform_edt(self.truth, sampling=self.grid.spacing)
+        away = ndimage.distance_transform_edt(~self.truth, sampling=self.grid.spacing)
+        size = float(depth.max())
+        changed = (away - depth) < rng.uniform(-0.4, 0.6) * size
+        shift = np.rint(rng.normal(0, 0.3 * size, 3) / self.grid.spacing).astype(int)
+        moved = ndimage.shift(changed.astype(np.uint8), shift, order=0) > 0
+        return Prior(Mask(moved, (0, 0, 0), self.grid)) if moved.any() else None
+
+
+def _largest(wrong: Bools, truth: Bools) -> tuple[Bools | None, Index3]:
+    """The largest connected piece of missed lesion or of false lesion, cut out, and its first voxel."""
+    from scipy import ndimage
+
+    best: tuple[int, Bools | None, Index3] = (0, None, (0, 0, 0))
+    for side in (wrong & truth, wrong & ~truth):
+        pieces, count = ndimage.label(side)
+        if not count:
+            continue
+        sizes = np.bincount(pieces.reshape(-1))[1:]
+        number = int(sizes.argmax())
+        if int(sizes[number]) > best[0]:
+            box = ndimage.find_objects(pieces)[number]
+            first = (box[0].start, box[1].start, box[2].start)
+            best = (int(sizes[number]), pieces[box] == number + 1, first)
+    return best[1], best[2]

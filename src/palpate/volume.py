@@ -215,6 +215,18 @@ class Patch:
         x, y, z = (slice(s, s + n) for s, n in zip(self.start, self.array.shape, strict=True))
         return x, y, z
 
+    def __getitem__(self, box: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
+        """The values in a box of the scan's grid, zero where there are none: a patch can be cut as a scan is."""
+        starts, stops = zip(*(part.indices(n)[:2] for part, n in zip(box, self.grid.shape, strict=True)), strict=True)
+        out = np.zeros([max(0, b - a) for a, b in zip(starts, stops, strict=True)], dtype=self.array.dtype)
+        low = np.maximum(starts, self.start)
+        high = np.minimum(stops, np.add(self.start, self.array.shape))
+        if (high > low).all():
+            there = tuple(slice(a, b) for a, b in zip(low - starts, high - starts, strict=True))
+            here = tuple(slice(a, b) for a, b in zip(low - self.start, high - self.start, strict=True))
+            out[there] = self.array[here]
+        return out
+
     def full(self) -> npt.NDArray[Any]:
         """The values on the whole grid, `[X, Y, Z]`."""
         out = np.zeros(self.grid.shape, dtype=self.array.dtype)

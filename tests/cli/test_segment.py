@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from palpate.cli import app
 from palpate.errors import OutputError
 from palpate.phantom import make_phantom, write_phantom
-from small import empty_bundle, small_bundle
+from small import empty_bundle, prompted_bundle, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantom(make_phantom(shape=(48, 50, 36), spacing=(4, 4, 5)), folder)
     small_bundle().save(folder / "small.safetensors")
     empty_bundle().save(folder / "empty.safetensors")
+    prompted_bundle().save(folder / "prompted.safetensors")
     return folder
 
 
@@ -43,7 +44,7 @@ def segment(folder: Path, out: Path, *more: object, model: str = "small", click:
 
 def test_help_names_every_verb_with_examples() -> None:
     shown = run("--help").output
-    for verb in ("segment", "info", "import", "export", "fetch", "phantom", "prepare", "train"):
+    for verb in ("segment", "info", "import", "export", "fetch", "look", "phantom", "prepare", "train"):
         assert verb in shown
         assert f"palpate {verb}" in run(verb, "--help").output.replace("\n", " ")
     assert "not a medical device" in shown
@@ -71,7 +72,7 @@ def test_json_for_machines(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "lesion.nrrd"
     result = segment(folder, out, "--click", "22,25,18", "--json")
     record = json.loads(result.stdout)
-    assert record["clicks"] == [[20, 25, 18], [22, 25, 18]]
+    assert [prompt["index"] for prompt in record["prompts"]] == [[20, 25, 18], [22, 25, 18]]
     assert record["mask"] == str(out)
     assert record["volume_ml"] == pytest.approx(record["voxels"] * 0.08, rel=1e-3)
     assert set(record["seconds"]) == {"read", "load", "segment", "save"}
@@ -85,7 +86,7 @@ def test_millimetres_and_indices_are_one_place(folder: Path, tmp_path: Path) -> 
     mm = ",".join(f"{v:.3f}" for v in (affine @ [20, 25, 18, 1])[:3])
     by_index = json.loads(segment(folder, tmp_path / "a.nii.gz", "--json").stdout)
     by_mm = json.loads(segment(folder, tmp_path / "b.nii.gz", f"--click-mm={mm}", "--json", click=None).stdout)
-    assert by_mm["clicks"] == by_index["clicks"]
+    assert by_mm["prompts"] == by_index["prompts"]
     masks = [np.asarray(nib.load(tmp_path / f"{n}.nii.gz").dataobj) for n in "ab"]
     assert np.array_equal(masks[0], masks[1])
 
@@ -284,3 +285,62 @@ def test_phantom(tmp_path: Path) -> None:
     assert lesion[tuple(record["click"])] == 1
     assert record["synthetic"]
     refuse(run("phantom", tmp_path / "demo", "--site", "brain"), "brain")
+
+
+def test_everything_a_user_can_point_with(folder: Path, tmp_path: Path) -> None:
+    """From options and from a file: the same prompts in the same order, the same mask."""
+    scan, lesion = nib.load(folder / "synthetic_scan.nii.gz"), tmp_path / "before.nii.gz"
+    before = np.zeros(scan.shape, np.uint8)
+    before[19:22, 24:27, 17:20] = 1
+    nib.save(nib.Nifti1Image(before, scan.affine), lesion)
+    one, two = tmp_path / "one.nii.gz", tmp_path / "two.nii.gz"
+    options = (
+        "--prior", lesion, "--box", "18,23,16,22,27,20", "--scribble", "19,25,18:21,25,18",
+        "--scribble", "not:18,22,18:18,23,18", "--lasso", "z=18:18.5,23.5:21.5,23.5:20,27.5", "--not", "19,21,18",
+    )  # fmt: skip
+    first = segment(folder, one, *options, "--json", model="prompted")
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)["prompts"]
+    assert [prompt["kind"] for prompt in told] == ["prior", "box", "scribble", "scribble", "lasso", "click", "click"]
+    assert [prompt.get("positive", True) for prompt in told] == [True, True, True, False, True, True, False]
+    entries = [
+        {"kind": "prior", "mask": str(lesion)},
+        {"kind": "box", "first": [18, 23, 16], "last": [22, 27, 20]},
+        {"kind": "scribble", "along": [[19, 25, 18], [21, 25, 18]]},
+        {"kind": "scribble", "along": [[18, 22, 18], [18, 23, 18]], "positive": False},
+        {"kind": "lasso", "axis": 2, "slice": 18, "outline": [[18.5, 23.5], [21.5, 23.5], [20, 27.5]]},
+        {"kind": "click", "index": [20, 25, 18]},
+        {"kind": "click", "index": [19, 21, 18], "positive": False},
+    ]
+    (tmp_path / "prompts.json").write_text(json.dumps({"version": 1, "prompts": entries}))
+    second = segment(folder, two, "--prompts", tmp_path / "prompts.json", model="prompted", click=None)
+    assert second.exit_code == 0, second.output
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
+    lesion = folder / "synthetic_lesion.nii.gz"
+    done = segment(folder, tmp_path / "m.nii.gz", "--scribble", lesion, "--json", model="prompted", click=None)
+    (prompt,) = json.loads(done.stdout)["prompts"]
+    assert prompt["voxels"] == np.count_nonzero(np.asarray(nib.load(lesion).dataobj))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--not", "15,20,18"), "small knows positive clicks only"),
+        (("--box", "1,2,3"), "--box '1,2,3': six whole numbers"),
+        (("--box", "0,0,0,99,9,9"), "box (99, 9, 9) lies outside the scan"),
+        (("--scribble", "1,2"), "--scribble '1,2': three whole numbers"),
+        (("--lasso", "q=1:1,1:2,2:3,1"), "a slice and at least three corners"),
+        (("--lasso", "z=18:1,1:2,x:3,1"), "--lasso '2,x': two numbers"),
+        (("--prior", "gone.nii.gz"), "gone.nii.gz: no such file"),
+        (("--prompts", "gone.json"), "gone.json: cannot be read"),
+        (("--not", "20,25,18"), "voxel (20, 25, 18) is called lesion and not lesion"),
+    ],
+)
+def test_prompts_that_cannot_be_followed(folder: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:
+    done = segment(folder, tmp_path / "m.nii.gz", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "m.nii.gz").exists()

@@ -132,12 +132,12 @@ def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[]
     """Let forward passes of more than `most` crops fail as if memory had run out."""
     whole = made.network.forward
 
-    def forward(crop: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
+    def forward(crop: torch.Tensor, clicks: torch.Tensor, *_: object) -> torch.Tensor:
         if len(crop) > most or (checkpointed and not made.network.encoder.checkpointing):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
         return whole(crop, clicks)
 
-    made.network.forward = forward  # type: ignore[method-assign]
+    made.network.forward = forward  # type: ignore[assignment, method-assign]
     return lambda: setattr(made.network, "forward", whole)
 
 

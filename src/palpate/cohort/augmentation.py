@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from ..simulation import counted_rng
+from ..simulation import KINDS, counted_rng
 from ..volume import FloatArray, Index3
 
 Range = tuple[float, float]
@@ -97,12 +97,34 @@ class Prompts(BaseModel):
     as_inference: bool = Field(
         False, description="the first click is the voxel that the crop was planned around, the others lie in its margin"
     )
+    rounds: int = Field(
+        1,
+        ge=1,
+        description="most prompts of a simulated user, who corrects what the network got wrong; 1: no corrections",
+    )
+    kinds: dict[str, float] = Field(
+        {"click": 1.0}, description="how often the simulated user begins with each kind of prompt"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not 1 <= self.lesion[0] <= self.lesion[1]:
             raise ValueError(f"lesion clicks: fewest and most, at least 1, in order; not {self.lesion}")
+        unknown = sorted(self.kinds.keys() - set(KINDS))
+        if unknown or not self.kinds or min(self.kinds.values()) < 0 or sum(self.kinds.values()) <= 0:
+            raise ValueError(f"kinds: shares of {', '.join(KINDS)}, not all zero; not {self.kinds}")
         return self
+
+    def turns(self, seed: int, number: int) -> int:
+        """Prompts of the simulated user on example `number`: one in two of five, else two to `rounds`."""
+        rng = counted_rng(seed, "rounds of an example", number)
+        return 1 if self.rounds == 1 or rng.random() < 0.4 else int(rng.integers(2, self.rounds + 1))
+
+    def kind(self, seed: int, number: int) -> str:
+        """Which kind of prompt the simulated user begins example `number` with."""
+        rng = counted_rng(seed, "kind of an example", number)
+        shares = np.array(list(self.kinds.values()), dtype=np.float64)
+        return list(self.kinds)[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
     def count(self, seed: int, step: int) -> int:
         """Lesion clicks of each crop of a step: one number a step, so that its crops stack."""

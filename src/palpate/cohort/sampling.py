@@ -76,11 +76,13 @@ class Example(NamedTuple):
         image: `[1, D, H, W]` float32, normalised.
         truth: `[D, H, W]` int64, 1 on the lesion.
         clicks: `[N, 3]` float32, (d, h, w).
+        number: int64, the example's own.
     """
 
     image: Tensor
     truth: Tensor
     clicks: Tensor
+    number: Tensor
 
 
 class CropSampler:
@@ -161,12 +163,12 @@ class CropSampler:
         image = settings.disturb(image, rng) * inside
         middle = frame.crop_index(planned.scan_index([n // 2 for n in planned.size]))
         points = self._clicks(truth, middle, clicks, rng)
-        return Example(image[None], truth.long(), points)
+        return Example(image[None], truth.long(), points, torch.tensor(index))
 
     def batch(self, start: int, size: int, clicks: int) -> Example:
         """Examples `start` to `start + size`, stacked along a new first axis."""
-        image, truth, points = zip(*(self.example(i, clicks) for i in range(start, start + size)), strict=True)
-        return Example(torch.stack(image), torch.stack(truth), torch.stack(points))
+        parts = zip(*(self.example(i, clicks) for i in range(start, start + size)), strict=True)
+        return Example(*(torch.stack(part) for part in parts))
 
     def _frame(self, scan: ContouredScan, rng: np.random.Generator) -> Frame:
         """The crop that inference would plan around a lesion voxel, or, at times, around any voxel."""

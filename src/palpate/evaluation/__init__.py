@@ -1,6 +1,6 @@
 """Honest figures: metrics and the protocols that produce them."""
 
 from .metrics import dice
-from .protocol import Figure, OneClick, bootstrap_interval, one_click
+from .protocol import Corrected, Figure, OneClick, bootstrap_interval, corrected, one_click
 
-__all__ = ["Figure", "OneClick", "bootstrap_interval", "dice", "one_click"]
+__all__ = ["Corrected", "Figure", "OneClick", "bootstrap_interval", "corrected", "dice", "one_click"]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..predictor import Predictor
-from ..prompts import Click
-from ..simulation import counted_rng, random_clicks
+from ..prompts import Click, Prompt
+from ..simulation import Habits, SimulatedUser, counted_rng, random_clicks
 from ..volume import Volume
 from .metrics import dice
 
@@ -44,6 +44,54 @@ def one_click(
         click = random_clicks(truth, 1, counted_rng(seed, f"one click on {name}"))[0]
         predictor.set_volume(volume)
         yield OneClick(name, click, dice(predictor.predict([click]).mask.full(), truth))
+
+
+class Corrected(NamedTuple):
+    """A scan's answers to one prompt, to two, and so on.
+
+    Attributes:
+        name: the scan.
+        prompts: in their order; fewer than asked where nothing was left to correct.
+        dice: after each of as many prompts as were asked, the last one's repeated where nothing was left.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    dice: tuple[float, ...]
+
+
+def corrected(
+    predictor: Predictor,
+    scans: Iterable[tuple[str, Volume, npt.NDArray[np.bool_]]],
+    count: int,
+    kind: str = "click",
+    seed: int = 0,
+    habits: Habits | None = None,
+) -> Iterator[Corrected]:
+    """A simulated user's first prompt on each scan, then corrections, each after seeing the mask so far.
+
+    Args:
+        predictor: the model at work; it must know negative clicks.
+        scans: name, scan, and lesion `[X, Y, Z]` of each.
+        count: prompts a scan.
+        kind: of the first prompt, one of `simulation.KINDS`.
+        seed: of all draws, with the scan's name.
+        habits: how the user points.
+    """
+    for name, volume, truth in scans:
+        user = SimulatedUser(truth, volume.grid, seed, name, habits)
+        predictor.set_volume(volume)
+        prompts: list[Prompt] = [user.first(kind)]
+        values: list[float] = []
+        while True:
+            mask = predictor.predict(prompts).mask.full()
+            values.append(dice(mask, truth))
+            following = user.correction(mask, prompts) if len(values) < count else None
+            if following is None:
+                break
+            prompts.append(following)
+        values += values[-1:] * (count - len(values))
+        yield Corrected(name, tuple(prompts), tuple(values))
 
 
 class Figure(NamedTuple):

@@ -50,6 +50,12 @@ class NetworkConfig(BaseModel):
         description="channels of a slim convolutional pyramid from the crop's own resolution to the decoder's grid and "
         "back; 0: none, as in the paper",
     )
+    dense_width: int = Field(
+        0,
+        ge=0,
+        description="channels of the dense prompt encoder, with which come labels of prompts (negative clicks, boxes) "
+        "and the prior mask; 0: none, positive clicks only, as in the paper",
+    )
     spare_attention: bool = Field(
         True, description="hold the release's stored but unused token-to-image attention, so that its files load"
     )

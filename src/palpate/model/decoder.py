@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import NetworkConfig
+from .dense import Seen
 
 
 class Prepared(NamedTuple):
@@ -79,13 +80,16 @@ class DetailPath(nn.Module):
             levels.append(F.relu(F.instance_norm(convolution(source))))
         return tuple(levels)
 
-    def ascend(self, x: Tensor, levels: tuple[Tensor, ...]) -> Tensor:
-        """The decoder's channels, joined with every level but the last, to logits at the crop's resolution."""
+    def ascend(self, x: Tensor, levels: tuple[Tensor, ...], fine: Tensor | None = None) -> Tensor:
+        """The decoder's channels, joined with every level but the last, to logits at the crop's resolution.
+
+        `fine` is what prompts add to the finest level before its last convolution.
+        """
         stages = zip(levels[:-1], self.narrow, self.join, strict=True)
         for level, narrow, join in reversed(list(stages)):
             wide = F.interpolate(narrow(x), size=level.shape[2:], mode="trilinear", align_corners=True)
             x = F.relu(F.instance_norm(join(torch.cat([wide, level], dim=1))))
-        logits: Tensor = self.classify(x)
+        logits: Tensor = self.classify(x if fine is None else x + fine)
         return logits
 
 
@@ -117,10 +121,17 @@ class MaskDecoder(nn.Module):
         H, W, D = crop.shape[2:]
         return Prepared(partial, levels, (H, W, D))
 
-    def forward(self, prepared: Prepared, conditioned: Tensor) -> Tensor:
-        """The prepared share and the conditioned deepest map `[B, C, h, w, d]` to logits `[B, 2, H, W, D]`."""
+    def forward(self, prepared: Prepared, conditioned: Tensor, seen: Seen | None = None) -> Tensor:
+        """The prepared share and the conditioned deepest map `[B, C, h, w, d]` to logits `[B, 2, H, W, D]`.
+
+        `seen` is what maps of prompts add.
+        """
         share = self.joint.weight[:, 3 * self.width : 4 * self.width]
         x = prepared.partial + F.conv3d(self.heads[3](conditioned), share, padding=1)
+        if seen is not None:
+            x = x + seen.middle
         x = F.relu(F.instance_norm(x))
         logits = F.interpolate(self.classify(x), size=prepared.size, mode="trilinear", align_corners=True)
-        return logits if self.detail is None else logits + self.detail.ascend(x, prepared.levels)
+        if self.detail is None:
+            return logits
+        return logits + self.detail.ascend(x, prepared.levels, None if seen is None else seen.fine)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 from .decoder import MaskDecoder, Prepared
+from .dense import DensePrompts
 from .encoder import ImageEncoder
 from .prompt import PromptEncoder
 from .tuning import is_frozen, is_unused
@@ -26,6 +27,12 @@ class Features(NamedTuple):
     deepest: Tensor
     prepared: Prepared
 
+    def one(self, number: int) -> Features:
+        """The features of one crop of a batch, as a batch of one."""
+        part = slice(number, number + 1)
+        partial, levels, size = self.prepared
+        return Features(self.deepest[part], Prepared(partial[part], tuple(level[part] for level in levels), size))
+
 
 class Network(nn.Module):
     """3DSAM-adapter's network (arXiv 2306.13465).
@@ -40,6 +47,7 @@ class Network(nn.Module):
         self.encoder = ImageEncoder(config)
         self.prompt = PromptEncoder(config)
         self.decoder = MaskDecoder(config)
+        self.dense = DensePrompts(config) if config.dense_width else None
 
     def encode(self, crop: Tensor) -> Features:
         """All that can be computed of a normalised crop `[B, 1, D, H, W]` before any click.
@@ -56,17 +64,33 @@ class Network(nn.Module):
         maps = self.encoder(image)
         return Features(maps[3], self.decoder.prepare(maps, image))
 
-    def decode(self, features: Features, clicks: Tensor) -> Tensor:
-        """Logits `[B, 2, D, H, W]` (background, lesion) for clicks `[B, N, 3]`, positions (d, h, w) in the crop."""
+    def decode(
+        self, features: Features, clicks: Tensor, labels: Tensor | None = None, maps: Tensor | None = None
+    ) -> Tensor:
+        """Logits `[B, 2, D, H, W]` (background, lesion) for prompts.
+
+        Args:
+            features: what `encode` gave.
+            clicks: float `[B, N, 3]`, positions (d, h, w) in the crop.
+            labels: int64 `[B, N]`, what each is, by its place in `prompt.LABELS`; None: all are positive clicks.
+            maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: only what clicks look like.
+
+        Raises:
+            ValueError: labels or maps for a network that has no dense prompts.
+        """
+        if self.dense is None and (labels is not None or maps is not None):
+            raise ValueError("this network knows positive clicks only (dense_width is 0)")
         H, W, D = features.prepared.size
         size = torch.tensor([H, W, D], device=clicks.device, dtype=torch.float32)
         points = (clicks.float()[..., [1, 2, 0]] + 0.5) * 2 / size - 1
-        logits: Tensor = self.decoder(features.prepared, self.prompt(features.deepest, points))
+        seen = None if self.dense is None or maps is None else self.dense(maps.permute(0, 1, 3, 4, 2))
+        deepest = features.deepest if seen is None else features.deepest + seen.deep
+        logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), seen)
         return logits.permute(0, 1, 4, 2, 3)
 
-    def forward(self, crop: Tensor, clicks: Tensor) -> Tensor:
+    def forward(self, crop: Tensor, clicks: Tensor, labels: Tensor | None = None, maps: Tensor | None = None) -> Tensor:
         """`encode`, then `decode`."""
-        return self.decode(self.encode(crop), clicks)
+        return self.decode(self.encode(crop), clicks, labels, maps)
 
     def named_tuned(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters that a cohort tunes (docs/network.md, section 8), the unused ones among them included."""

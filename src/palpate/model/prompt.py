@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 
+LABELS = ("positive", "negative", "box's first corner", "box's last corner")
+
 
 class Attention(nn.Module):
     """Multi-head attention between token lists, `inner` channels wide inside."""
@@ -76,6 +78,9 @@ class PromptEncoder(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.layers = nn.ModuleList(PromptLayer(config) for _ in range(config.prompt_layers))
+        self.labels = nn.Embedding(len(LABELS), config.neck_width) if config.dense_width else None
+        if self.labels is not None:
+            nn.init.zeros_(self.labels.weight)  # so that a network that gains labels computes what it did
 
     @staticmethod
     def sample(deepest: Tensor, points: Tensor) -> Tensor:
@@ -84,9 +89,15 @@ class PromptEncoder(nn.Module):
         where = points.flip(-1)[:, :, None, None].to(deepest.dtype)
         return F.grid_sample(deepest, where, align_corners=False)[..., 0, 0].transpose(1, 2)
 
-    def forward(self, deepest: Tensor, points: Tensor) -> Tensor:
-        """Map `[B, C, H, W, D]` and normalised points `[B, N, 3]` (h, w, d) to the conditioned map."""
+    def forward(self, deepest: Tensor, points: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map `[B, C, H, W, D]` and normalised points `[B, N, 3]` (h, w, d) to the conditioned map.
+
+        `labels`, int64 `[B, N]`, say what each point is, by its place in `LABELS`; None: all are positive clicks.
+        """
         clicks = self.sample(deepest, points)
+        if self.labels is not None:
+            kinds = points.new_zeros(points.shape[:2], dtype=torch.int64) if labels is None else labels
+            clicks = clicks + self.labels(kinds).to(clicks.dtype)
         image = deepest.flatten(2).transpose(1, 2)
         for layer in self.layers:
             clicks, image = layer(clicks, image)

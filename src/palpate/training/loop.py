@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..cohort.sampling import CropSampler, Example
 from ..errors import DeviceError, SettingsError
 from ..model import Network
+from .interaction import Interaction
 from .losses import dice_cross_entropy
 from .recipe import Recipe
 
@@ -50,7 +51,7 @@ class Trainer:
         micro_batch: crops of one forward pass; halved when memory runs out.
 
     Raises:
-        SettingsError: float16 on a CPU.
+        SettingsError: float16 on a CPU, or prompts that the network does not know.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class Trainer:
         self.device: torch.device = accelerator.device
         if recipe.precision == "float16" and self.device.type == "cpu":
             raise SettingsError("float16 cannot train on a CPU; use precision bfloat16 or float32")
+        if network.dense is None and (sampler.prompts.rounds > 1 or set(sampler.prompts.kinds) != {"click"}):
+            raise SettingsError(
+                "a simulated user's corrections and boxes need a network with dense prompts: set dense to 16, say, in "
+                "the preset, or leave rounds at 1 and kinds at click"
+            )
         self.sampler, self.recipe, self.workers, self.tell = sampler, recipe, workers, tell
         self.network = network.to(self.device).train()
         self.network.freeze()
@@ -83,6 +89,7 @@ class Trainer:
         self.averaged = copy.deepcopy(network).eval() if recipe.averaging else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self.total = recipe.total(sampler.epoch, accelerator.num_processes)
+        self.interaction = Interaction(sampler.prompts, sampler.preprocessing, recipe.seed)
         self.step = 0
         self.micro_batch = recipe.batch
 
@@ -127,11 +134,24 @@ class Trainer:
             piece = Example(*(part[start : start + self.micro_batch].to(self.device) for part in example))
             precision = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float16
             with torch.autocast(self.device.type, dtype=precision, enabled=self.recipe.precision != "float32"):
-                logits = self.network(piece.image, piece.clicks)
+                logits = self._logits(piece)
             loss = dice_cross_entropy(logits, piece.truth) * (len(piece.image) / size)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _logits(self, piece: Example) -> Tensor:
+        if self.network.dense is None:
+            logits: Tensor = self.network(piece.image, piece.clicks)
+            return logits
+        features = self.network.encode(piece.image)
+        samples = zip(piece.truth, piece.clicks[:, 0], piece.number.tolist(), strict=True)
+        return torch.cat(
+            [
+                self.interaction.logits(self.network, features.one(i), truth, first, number)
+                for i, (truth, first, number) in enumerate(samples)
+            ]
+        )
 
     def _share(self, loss: Tensor) -> float:
         """Average gradients and loss over all processes, in one exchange."""

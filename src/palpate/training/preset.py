@@ -36,6 +36,11 @@ class Preset(BaseModel):
     tuning: Tuning = Field(
         "spatial", description="what is tuned: spatial (the paper), frozen, full, bottleneck, st, lora"
     )
+    dense: int = Field(
+        0,
+        ge=0,
+        description="channels of the encoder of prompts as maps, for corrections and boxes; 0: none, as the paper",
+    )
     preprocessing: Preprocessing
     augmentation: Augmentation
     prompts: Prompts

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
 from ..atomic import replacing
-from ..bundle import Bundle, Provenance, frozen_sha256, load, retuned
+from ..bundle import Bundle, Provenance, frozen_sha256, load, retuned, with_dense_prompts
 from ..cohort import Part, Split, propose_split
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..errors import CohortError, SettingsError
@@ -126,6 +126,8 @@ def starting_bundle(preset: Preset) -> Bundle:
     else:
         bundle = load(preset.init)
     bundle = retuned(bundle, preset.tuning, preset.recipe.seed)
+    if preset.dense and bundle.network.dense is None:
+        bundle = with_dense_prompts(bundle, preset.dense, preset.recipe.seed)
     return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
 
 

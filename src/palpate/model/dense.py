@@ -1,0 +1,67 @@
+"""Prompts as maps: where they lie, and what was there before, at the crop's own places (not in the paper).
+
+In the paper the image attends to ten global queries that know no position, so a click says what the lesion looks like
+but not where it ends. Here every prompt is also drawn on the crop's grid, and a small convolutional encoder adds what
+it sees at the deepest map, at the decoder's grid and, where there is a detail path, at the crop's resolution. All
+three start at zero: a network that gains it computes what it did before, until it is trained.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import NetworkConfig
+
+CHANNELS = ("positive", "negative", "box", "prior")
+
+
+class Seen(NamedTuple):
+    """What the maps add.
+
+    Attributes:
+        deep: to the deepest map, `[B, neck_width, h, w, d]`.
+        middle: to the decoder's grid, `[B, decoder_width, 2h, 2w, 2d]`.
+        fine: to the detail path at the crop's resolution, `[B, detail_width, H, W, D]`; None without one.
+    """
+
+    deep: Tensor
+    middle: Tensor
+    fine: Tensor | None
+
+
+class DensePrompts(nn.Module):
+    """Maps of prompts to what they add to the network's maps."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        width, detail = config.dense_width, config.detail_width
+        self.cell = config.token_voxels // 2  # the decoder's grid has two positions a token
+        self.conv1 = nn.Conv3d(2 * len(CHANNELS), width, 3, padding=1)
+        self.conv2 = nn.Conv3d(width, width, 3, padding=1)
+        self.middle = zeroed(nn.Conv3d(width, config.decoder_width, 1))
+        self.conv3 = nn.Conv3d(width, width, 3, stride=2, padding=1)
+        self.deep = zeroed(nn.Conv3d(width, config.neck_width, 1))
+        self.fine1 = nn.Conv3d(len(CHANNELS), detail, 3, padding=1) if detail else None
+        self.fine2 = zeroed(nn.Conv3d(detail, detail, 3, padding=1)) if detail else None
+
+    def forward(self, maps: Tensor) -> Seen:
+        """Maps `[B, 4, H, W, D]`, by `CHANNELS`: spots and box 0 to 1, the prior -1 to 1 (0: none given)."""
+        # A spot of one voxel must not drown in its cell, nor a prior's edge be moved: the largest value, and the mean.
+        mean, most = F.avg_pool3d(maps, self.cell), F.max_pool3d(maps, self.cell)
+        x = F.relu(self.conv2(F.relu(self.conv1(torch.cat([mean, most], dim=1)))))
+        deep = self.deep(F.relu(self.conv3(x)))
+        if self.fine1 is None or self.fine2 is None:
+            return Seen(deep, self.middle(x), None)
+        return Seen(deep, self.middle(x), self.fine2(F.relu(self.fine1(maps))))
+
+
+def zeroed(layer: nn.Conv3d) -> nn.Conv3d:
+    """A convolution that adds nothing before it is trained."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

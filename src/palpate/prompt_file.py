@@ -1,0 +1,185 @@
+"""Prompts as JSON: what `palpate segment --prompts` reads; version 1.
+
+::
+
+    {"version": 1, "prompts": [
+      {"kind": "click", "index": [120, 88, 45]},
+      {"kind": "click", "mm": [-31.5, 12.0, 80.2], "positive": false},
+      {"kind": "box", "first": [100, 70, 40], "last": [140, 110, 52]},
+      {"kind": "scribble", "along": [[118, 80, 45], [124, 92, 45]]},
+      {"kind": "scribble", "voxels": [[118, 80, 45], [119, 80, 45]], "positive": false},
+      {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
+      {"kind": "prior", "mask": "before.nii.gz"}]}
+
+Indices are zero-based voxels (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the list.
+A prior's path is relative to the file's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import PromptError
+from .prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from .volume import Grid, Index3, Mask
+
+VERSION = 1
+Three = tuple[float, float, float]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClickEntry(_Entry):
+    """A voxel, or a place in RAS millimetres."""
+
+    kind: Literal["click"]
+    index: Three | None = None
+    mm: Three | None = None
+    positive: bool = True
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> ClickEntry:
+        if (self.index is None) == (self.mm is None):
+            raise ValueError("a click has either index or mm")
+        return self
+
+    def prompt(self, grid: Grid, _: Path) -> Prompt:
+        """The click on a grid."""
+        if self.mm is not None:
+            return Click.at_mm(grid, self.mm, self.positive)
+        assert self.index is not None
+        return Click(_whole(self.index), self.positive)
+
+
+class BoxEntry(_Entry):
+    """Two opposite corners, both in the box."""
+
+    kind: Literal["box"]
+    first: Three
+    last: Three
+
+    def prompt(self, _: Grid, __: Path) -> Prompt:
+        """The box."""
+        return Box(_whole(self.first), _whole(self.last))
+
+
+class ScribbleEntry(_Entry):
+    """Voxels, or corners of a stroke that runs straight from one to the next."""
+
+    kind: Literal["scribble"]
+    along: tuple[Three, ...] | None = None
+    voxels: tuple[Three, ...] | None = None
+    positive: bool = True
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> ScribbleEntry:
+        if (self.along is None) == (self.voxels is None):
+            raise ValueError("a scribble has either along or voxels")
+        return self
+
+    def prompt(self, _: Grid, __: Path) -> Prompt:
+        """The stroke."""
+        if self.along is not None:
+            return Scribble.along(self.along, self.positive)
+        return Scribble(np.array(self.voxels), self.positive)
+
+
+class LassoEntry(_Entry):
+    """An outline on one slice across an array axis."""
+
+    kind: Literal["lasso"]
+    axis: int
+    slice: int
+    outline: tuple[tuple[float, float], ...]
+    positive: bool = True
+
+    def prompt(self, _: Grid, __: Path) -> Prompt:
+        """What the outline encloses."""
+        return Lasso(self.axis, self.slice, np.array(self.outline), self.positive)
+
+
+class PriorEntry(_Entry):
+    """A mask's file, on the scan's grid."""
+
+    kind: Literal["prior"]
+    mask: str
+
+    def prompt(self, _: Grid, folder: Path) -> Prompt:
+        """The mask to be refined."""
+        return read_prior(folder / self.mask)
+
+
+Entry = Annotated[ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | PriorEntry, Field(discriminator="kind")]
+
+
+class PromptFile(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: Literal[1]
+    prompts: tuple[Entry, ...]
+
+
+def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
+    """The prompts of a file, for a scan's grid, in their order.
+
+    Raises:
+        PromptError: no such file, not this schema (the message names the field), or a prompt that is none.
+        ScanError: a prior that cannot be read.
+    """
+    path = Path(path)
+    try:
+        content = PromptFile.model_validate_json(path.read_text())
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error.strerror}); give a JSON file of prompts") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PromptError(f"{path}: not a file of prompts, version {VERSION}: {where}: {first['msg']}") from error
+    return [entry.prompt(grid, path.parent) for entry in content.prompts]
+
+
+def _whole(index: Three) -> Index3:
+    """Whole numbers, or a refusal: 3.5 is not rounded to some voxel."""
+    if any(value != round(value) for value in index):
+        raise PromptError(f"a voxel is named by whole numbers, not {index}; give a click's place as mm")
+    x, y, z = (int(value) for value in index)
+    return x, y, z
+
+
+def read_prior(path: str | Path) -> Prior:
+    """A mask's file as a prior: every value above 0.
+
+    Raises:
+        ScanError: it cannot be read.
+        PromptError: it is empty.
+    """
+    from .formats import read
+
+    volume = read(path)
+    return Prior(Mask(volume.array > 0, (0, 0, 0), volume.grid))
+
+
+def record(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as an entry of such a file.
+
+    Raises:
+        PromptError: a prior, whose mask is a file of its own.
+    """
+    if isinstance(prompt, Click):
+        return {"kind": "click", "index": list(prompt.index), "positive": prompt.positive}
+    if isinstance(prompt, Box):
+        return {"kind": "box", "first": list(prompt.first), "last": list(prompt.last)}
+    if isinstance(prompt, Scribble):
+        return {"kind": "scribble", "voxels": prompt.places.tolist(), "positive": prompt.positive}
+    if isinstance(prompt, Lasso):
+        outline = prompt.outline.tolist()
+        entry = {"kind": "lasso", "axis": prompt.axis, "slice": prompt.slice_index, "outline": outline}
+        return {**entry, "positive": prompt.positive}
+    raise PromptError("a prior's mask is a file of its own; save it, and name that file")

@@ -1,0 +1,86 @@
+"""The simulated user on training crops: the prompts of inference, repeated by their numbers."""
+
+import pytest
+import torch
+
+from palpate.cohort.augmentation import Augmentation, Prompts
+from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.errors import SettingsError
+from palpate.phantom import make_phantom
+from palpate.training.interaction import Interaction
+from palpate.training.loop import Trainer
+from palpate.training.preset import starting_from_nothing
+from palpate.training.recipe import Recipe
+from palpate.training.settings import starting_bundle
+from small import PREPROCESSING, prompted_bundle, small_bundle
+
+KINDS = {"click": 0.5, "box": 0.2, "scribble": 0.1, "lasso": 0.1, "prior": 0.1}
+PROMPTS = Prompts(lesion=(1, 1), anywhere=0, as_inference=True, rounds=4, kinds=KINDS)
+
+
+def sampler(prompts: Prompts = PROMPTS) -> CropSampler:
+    made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
+    scans = [Labelled(m.volume, m.lesion.full()) for m in made]
+    return CropSampler([scans], None, PREPROCESSING, Augmentation(), prompts, seed=3)
+
+
+def test_rounds_and_kinds_are_counted() -> None:
+    turns = [PROMPTS.turns(0, number) for number in range(400)]
+    assert set(turns) == {1, 2, 3, 4}
+    assert 0.33 < turns.count(1) / 400 < 0.47
+    kinds = [PROMPTS.kind(0, number) for number in range(400)]
+    assert set(kinds) == set(KINDS)
+    assert 0.4 < kinds.count("click") / 400 < 0.6
+    assert {Prompts().turns(0, n) for n in range(20)} == {1}
+
+
+def test_logits_repeat_and_are_learned_from() -> None:
+    network = prompted_bundle().network.train()
+    example = sampler().batch(0, 6, 1)
+    interaction = Interaction(PROMPTS, PREPROCESSING, 0)
+    for number in range(6):
+        features = network.encode(example.image[number : number + 1])
+        first = example.clicks[number, 0]
+        one, two = (interaction.logits(network, features, example.truth[number], first, number) for _ in range(2))
+        assert torch.equal(one, two)
+        assert one.requires_grad
+        assert one.shape == (1, 2, 32, 32, 32)
+
+
+def test_a_crop_without_lesion_gets_a_click_that_says_so() -> None:
+    network = prompted_bundle().network
+    interaction = Interaction(PROMPTS, PREPROCESSING, 0)
+    nothing = torch.zeros(32, 32, 32, dtype=torch.int64)
+    prompt = interaction._first(nothing.bool().numpy(), torch.zeros(3), 5)
+    assert not prompt.positive
+    features = network.encode(torch.randn(1, 1, 32, 32, 32))
+    assert interaction.logits(network, features, nothing, torch.zeros(3), 5).isfinite().all()
+
+
+def test_training_moves_all_that_prompts_go_through() -> None:
+    bundle = prompted_bundle()
+    before = {name: value.clone() for name, value in bundle.network.state_dict().items()}
+    recipe = Recipe(steps=6, batch=2, precision="float32", learning_rate=1e-3)
+    trainer = Trainer(bundle.network, sampler(), recipe, tell=print)
+    list(trainer.steps())
+    for name, value in bundle.network.state_dict().items():
+        if name.startswith(("dense.", "prompt.labels")):
+            assert not torch.equal(value, before[name]), name
+
+
+def test_corrections_need_a_network_that_knows_them() -> None:
+    for prompts in (PROMPTS, Prompts(rounds=2), Prompts(kinds={"box": 1.0})):
+        with pytest.raises(SettingsError, match="need a network with dense prompts: set dense to 16"):
+            Trainer(small_bundle().network, sampler(prompts), Recipe(steps=1), tell=print)
+
+
+def test_a_preset_asks_for_them() -> None:
+    preset = starting_from_nothing("x", (), PREPROCESSING, None).model_copy(update={"dense": 8})
+    dense = starting_bundle(preset).network.dense
+    assert dense is not None
+    assert dense.conv1.out_channels == 8
+
+
+def test_kinds_that_are_none() -> None:
+    with pytest.raises(ValueError, match="kinds: shares of click, box, slice box"):
+        Prompts(kinds={"point": 1.0})
