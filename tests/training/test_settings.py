@@ -82,6 +82,16 @@ def test_a_start_from_a_model_takes_the_presets_preprocessing(tmp_path: Path) ->
     assert bundle.network.config.adapter == "lora"
 
 
+def test_a_start_is_found_again_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = prepare(small_cohort(tmp_path, 3), tmp_path / "prepared", workers=1)
+    small_bundle().save(tmp_path / "base.safetensors")
+    monkeypatch.chdir(tmp_path)
+    preset = PRESET.model_copy(update={"init": "base.safetensors"})
+    settings, _ = begin([Path("prepared")], preset, Path("run"))
+    assert settings.preset.init == str((tmp_path / "base.safetensors").resolve())
+    assert settings.prepared == (str(cohort.folder.resolve()),)
+
+
 def test_settings_come_back(tmp_path: Path) -> None:
     cohort = prepare(small_cohort(tmp_path, 3), tmp_path / "prepared", workers=1)
     split = Split(train=("scan_0",), validation=("scan_1",), test=("scan_2",))

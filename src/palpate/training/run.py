@@ -326,7 +326,7 @@ class Run:
         measured = {VALIDATION_FIGURE: self.best} if self.best else {}
         provenance = Provenance(
             name=preset.name,
-            origin=f"palpate {settings.palpate} train: {preset.init}, tuning {preset.tuning}, {len(trained)} scans of "
+            origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, tuning {preset.tuning}, {len(trained)} scans of "
             f"{len({scan.patient for scan in trained})} patients",
             licence=self.start.licence if preset.init != "none" else "",
             data=tuple(
@@ -334,7 +334,7 @@ class Run:
             ),
             figures=measured | (figures or {}),
             recipe={
-                "preset": preset.model_dump(mode="json", exclude={"split"}),
+                "preset": preset.model_dump(mode="json", exclude={"split"}) | {"init": Path(preset.init).name},
                 "shares": settings.shares,
                 "split (SHA-256)": settings.split.sha256,
                 "steps": self.trainer.total,
@@ -354,7 +354,7 @@ class Run:
         bundle.save(
             path,
             adapter_only=adapter_only,
-            base_name=self.settings.preset.init if adapter_only else None,
+            base_name=Path(self.settings.preset.init).name if adapter_only else None,
             dtype=getattr(torch, self.settings.preset.recipe.stored),
         )
 

@@ -147,6 +147,8 @@ def begin(
     cohorts = [PreparedCohort.open(folder) for folder in prepared]
     if shares is not None and (len(shares) != len(cohorts) or min(shares) <= 0):
         raise SettingsError(f"shares: one above 0 for each of the {len(cohorts)} cohorts, not {list(shares)}")
+    if Path(preset.init).is_file():  # so that it is found again from wherever the training is gone on with
+        preset = preset.model_copy(update={"init": str(Path(preset.init).resolve())})
     bundle = starting_bundle(preset)
     settings = Settings(
         prepared=tuple(str(cohort.folder.resolve()) for cohort in cohorts),
