@@ -326,8 +326,8 @@ class Run:
         measured = {VALIDATION_FIGURE: self.best} if self.best else {}
         provenance = Provenance(
             name=preset.name,
-            origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, tuning {preset.tuning}, {len(trained)} scans of "
-            f"{len({scan.patient for scan in trained})} patients",
+            origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, tuning {preset.tuning}, "
+            f"{len(trained)} scans of {len({scan.patient for scan in trained})} patients",
             licence=self.start.licence if preset.init != "none" else "",
             data=tuple(
                 f"{Path(p).name}: content {h}" for p, h in zip(settings.prepared, settings.cohorts_sha256, strict=True)
