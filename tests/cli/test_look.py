@@ -1,6 +1,8 @@
 """`palpate look` as a user runs it."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = small_cohort(folder, 5)
     rows = [f"{s.image.name},{s.label.name},{s.patient}" for s in made.scans]
     (folder / "cohort.csv").write_text("\n".join(["image,label,patient", *rows]))
+    return folder
+
+
+def written(folder: Path, count: int) -> Path:
+    """A cohort that a CSV lists, without patients."""
+    folder.mkdir()
+    rows = [f"{s.image.name},{s.label.name}" for s in small_cohort(folder, count).scans]
+    (folder / "cohort.csv").write_text("\n".join(["image,label", *rows]))
     return folder
 
 
@@ -66,7 +76,7 @@ def test_faults_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
     (tmp_path / "cohort.csv").write_text("\n".join(["image,label", *rows]))
     done = run(tmp_path)
     assert done.exit_code == 1
-    assert "1 faults spoil training" in done.stdout
+    assert "faults that spoil training: 1; to be known: 0" in done.stdout
     assert "SPOILS  unreadable" in done.stdout
     assert "scan_1.nii.gz" in done.stdout
     assert json.loads(run(tmp_path, "--json").stdout)["faults"][0]["kind"] == "unreadable"
@@ -74,7 +84,45 @@ def test_faults_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
 
 def test_the_next_step_repeats_the_patient_rule(cohort: Path, tmp_path: Path) -> None:
     done = run(cohort, "--patient", r"^scan_(\d)", "--preset", tmp_path / "p.yaml")
-    assert r"--patient '^scan_(\d)'" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
+    prepare, _train = (shlex.split(one) for one in re.findall(r"`([^`]*)`", line))
+    assert prepare[-1] == r"--patient=^scan_(\d)"
+
+
+def test_the_next_step_is_one_that_a_shell_takes(tmp_path: Path) -> None:
+    folder = written(tmp_path / "my scans", 3)
+    done = run(folder, "--preset", tmp_path / "p.yaml")
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
+    prepare, train = (shlex.split(one) for one in re.findall(r"`([^`]*)`", line))
+    assert prepare == ["palpate", "prepare", str(folder), "-o", "prepared/my scans"]
+    assert train[2] == "prepared/my scans"
+
+
+def test_a_preset_that_cannot_be_proposed_costs_no_report(tmp_path: Path) -> None:
+    made = written(tmp_path / "few", 2)
+    done = run(made, "--preset", tmp_path / "p.yaml")
+    assert done.exit_code == 1
+    assert "SPOILS  too few patients: 2 patients cannot be split" in done.stdout
+    assert "p.yaml: not written" in done.stdout
+    assert not (tmp_path / "p.yaml").exists()
+    assert json.loads(run(made, "--preset", tmp_path / "p.yaml", "--json").stdout)["preset"] is None
+
+
+def test_a_common_fault_does_not_flood_the_terminal(tmp_path: Path) -> None:
+    folder = written(tmp_path / "gone", 16)
+    for number in range(13):
+        (folder / f"scan_{number}.nii.gz").write_bytes(b"nothing")
+    done = run(folder)
+    assert done.stdout.count("SPOILS  unreadable") == 12
+    assert "... unreadable: 13 in all" in done.stdout
+    assert len(json.loads(run(folder, "--json").stdout)["faults"]) == 13
+
+
+def test_numbers_that_are_proposed_are_told(cohort: Path) -> None:
+    record = json.loads(run(cohort, "--json").stdout)["proposal"]
+    rule = record["preprocessing"]["normalisation"]
+    assert f"clip at {rule['low']:.3g} and {rule['high']:.3g}" in record["reasons"]["intensities"]
+    assert f"mean {rule['mean']:.3g}, deviation {rule['std']:.3g}" in run(cohort).stdout
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from palpate.cohort import LabelledScan
-from palpate.cohort.examination import Examination, examine
+from palpate.cohort.examination import LOOKED_AT, Examination, _strewn, examine
 
 
 def scan(folder: Path, image: np.ndarray, label: np.ndarray, affine: np.ndarray | None = None) -> LabelledScan:
@@ -109,3 +109,48 @@ def test_faults_name_their_file(tmp_path: Path) -> None:
     kind, message = fault(examine(made))
     assert kind == "label with fractions"
     assert str(made.label) in message
+
+
+def test_a_copy_saved_as_another_type_is_a_copy(tmp_path: Path) -> None:
+    image, label = blocks()
+    keys = []
+    for number, dtype in enumerate(("int16", "float32", ">i2")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        keys.append(examine(scan(folder, image.astype(dtype), label)).sha256)
+    assert keys[0] == keys[1] == keys[2]
+
+
+def test_an_unusable_affine_is_no_difference_of_grids(tmp_path: Path) -> None:
+    made = scan(tmp_path, *blocks())
+    plain = tmp_path / "image.nii"
+    nib.save(nib.load(made.image), plain)
+    content = bytearray(plain.read_bytes())
+    content[280:328] = bytes(48)  # srow_x, srow_y, srow_z
+    content[252:256] = b"\0\0\1\0"  # qform_code 0, sform_code 1
+    plain.write_bytes(content)
+    kind, message = fault(examine(LabelledScan("name", plain, made.label, "patient")))
+    assert kind == "unreadable"
+    assert str(plain) in message
+
+
+def test_a_header_that_contradicts_itself_is_a_doubt(tmp_path: Path) -> None:
+    """Nothing is printed, for a worker's warnings would reach nobody; here pytest would raise them."""
+    made = scan(tmp_path, *blocks())
+    image = nib.load(made.image)
+    moved = image.affine.copy()
+    moved[0, 3] += 30
+    image.set_sform(image.affine, code=2)
+    image.set_qform(moved, code=1)
+    nib.save(image, made.image)
+    (doubt,) = examine(made).doubts
+    assert str(made.image) in doubt
+    assert "the sform was believed" in doubt
+
+
+def test_statistics_see_every_slice() -> None:
+    """A step of 3 would see one slice of three of an edge of 45."""
+    array = np.broadcast_to(np.arange(45) % 3, (150, 90, 45)).copy()
+    seen = _strewn(array, np.zeros(array.shape, bool))
+    assert seen.size <= LOOKED_AT
+    assert seen.mean() == pytest.approx(1, abs=0.01)

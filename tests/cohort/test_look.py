@@ -88,6 +88,21 @@ def test_the_worst_come_first_and_workers_change_nothing(planted: Cohort) -> Non
     assert look(planted, workers=2) == found
 
 
+def test_a_header_that_contradicts_itself_is_told_by_any_process(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4)
+    image = nib.load(cohort.scans[2].image)
+    moved = image.affine.copy()
+    moved[0, 3] += 30
+    image.set_sform(image.affine, code=2)
+    image.set_qform(moved, code=1)
+    nib.save(image, cohort.scans[2].image)
+    for workers in (1, 2):
+        found = look(cohort, workers=workers)
+        (fault,) = of_kind(found, "header contradicts itself")
+        assert "scan_2.nii.gz" in fault.message
+        assert not found.spoilt
+
+
 def test_copies_in_two_parts(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 5)
     shutil.copy(cohort.scans[0].image, cohort.scans[1].image)
@@ -96,6 +111,7 @@ def test_copies_in_two_parts(tmp_path: Path) -> None:
     found = look(cohort, split=split, workers=1)
     (fault,) = of_kind(found, "copies in two parts")
     assert "scan_0.nii.gz and " in fault.message
+    assert fault.scans == ("scan_0", "scan_1")
     assert found.spoilt
 
 
@@ -125,7 +141,10 @@ def test_names_that_tell_of_patients(tmp_path: Path) -> None:
     names = ("anna_1", "anna_2", "ben_1", "carl_1")
     alone = tuple(dataclasses.replace(s, name=n, patient=n) for s, n in zip(scans, names, strict=True))
     (fault,) = of_kind(look(Cohort(tmp_path, "", alone), workers=1), "patients untold")
-    assert "anna_..." in fault.message
+    assert "anna..." in fault.message
+    dashed = tuple(dataclasses.replace(s, name=s.name.replace("_", "-"), patient=s.name) for s in alone)
+    (fault,) = of_kind(look(Cohort(tmp_path, "", dashed), workers=1), "patients untold")
+    assert "anna..." in fault.message
     assert "--patient" in fault.message
     told = tuple(dataclasses.replace(s, patient=s.name.split("_")[0]) for s in alone)
     assert not of_kind(look(Cohort(tmp_path, "", told), workers=1), "patients untold")

@@ -29,7 +29,7 @@ def test_the_page_is_whole_and_says_it_all(cohort: Cohort, tmp_path: Path) -> No
     assert "Not ready: something here would spoil training" in text
     assert "scan_3.nii.gz" in text
     assert text.count("data:image/png") == 3, "a picture of each scan that can be read"
-    assert text.count("data:image/svg+xml") == 4
+    assert text.count("data:image/svg+xml") == 5
     assert "What is proposed" in text
     for title in re.findall(r'<img [^>]*alt="([^"]*)"', text):
         assert title

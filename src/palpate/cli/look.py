@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..cohort.look import Look
 
 SPOILT = 1  # exit code of a cohort that was looked at and would spoil a training
-TOLD = 12  # faults on the terminal; the page has all of them
+TOLD = {"spoils": 12, "warns": 3}  # faults of a kind on the terminal; the page and --json have all of them
 CROPS = {"vit_b": 128, "tiny": 64}
 
 
@@ -73,10 +73,15 @@ def look(
                 from ..cohort.page import write_page
 
                 write_page(seen, page)
-        if preset is not None:
-            _write_preset(seen, preset, cohort, network)
-        again = "".join(f" --{name} '{value}'" for name, value in (("patient", patient), ("channel", channel)) if value)
-        console.result(_record(seen, page, preset), _sentences(seen, cohort, page, preset, again))
+        # Without a proposal there is nothing to write; the faults say why, and must be told all the same.
+        written = preset if seen.proposal else None
+        if written is not None:
+            _write_preset(seen, written, cohort, network)
+        again = [f"--{name}={value}" for name, value in (("patient", patient), ("channel", channel)) if value]
+        lines = _sentences(seen, cohort, page, written, again)
+        if preset is not None and written is None:
+            lines.append(f"{preset}: not written, since nothing can be proposed")
+        console.result(_record(seen, page, written), lines)
     if seen.spoilt:
         raise typer.Exit(SPOILT)
 
@@ -96,11 +101,10 @@ def _split(name: str | None) -> Split | None:
 def _write_preset(seen: Look, path: Path, cohort: Path, network: str) -> None:
     from ..training.preset import adapting, starting_from_nothing
 
-    if seen.proposal is None:
-        raise SettingsError(f"no preset was written: {seen.faults[0].message}")
+    proposal = seen.proposal
+    assert proposal is not None, "asked before"
     make = starting_from_nothing if network == "tiny" else adapting
     name = cohort.stem if cohort.is_file() else cohort.resolve().name
-    proposal = seen.proposal
     made = make(name, proposal.lesion, proposal.preprocessing, proposal.split)
     about = f"{len(seen.usable)} scans of {len({one.patient for one in seen.usable})} patients; {seen.cohort.layout}"
     made.model_copy(update={"about": about}).write(path)
@@ -127,7 +131,7 @@ def _record(seen: Look, page: Path | None, preset: Path | None) -> dict[str, Any
     }
 
 
-def _sentences(seen: Look, cohort: Path, page: Path | None, preset: Path | None, again: str) -> list[str]:
+def _sentences(seen: Look, cohort: Path, page: Path | None, preset: Path | None, again: list[str]) -> list[str]:
     """The report; `again`: options that `prepare` must be given too."""
     from ..cohort.page import summary
 
@@ -158,30 +162,37 @@ def _sentences(seen: Look, cohort: Path, page: Path | None, preset: Path | None,
     lines += ["", *(f"{path}: written" for path in (page, preset) if path is not None)]
     if page is None:
         lines.append("pictures and distributions: --page look.html")
-    if preset is None:
+    if preset is not None:
+        lines.append(_next(cohort, preset, again))
+    elif seen.proposal is not None:
         lines.append("settings for a training: --preset mine.yaml")
-    else:
-        name = cohort.stem if cohort.is_file() else cohort.resolve().name
-        lines.append(
-            f"next: `palpate prepare {cohort} -o prepared/{name}{again}`, then "
-            f"`palpate train prepared/{name} --preset {preset} --out runs/{name}`"
-        )
     return lines
+
+
+def _next(cohort: Path, preset: Path, again: list[str]) -> str:
+    """What to type next; quoted as a shell wants it."""
+    import shlex
+
+    name = cohort.stem if cohort.is_file() else cohort.resolve().name
+    prepare = ["palpate", "prepare", str(cohort), "-o", f"prepared/{name}", *again]
+    train = ["palpate", "train", f"prepared/{name}", "--preset", str(preset), "--out", f"runs/{name}"]
+    return f"next: `{shlex.join(prepare)}`, then `{shlex.join(train)}`"
 
 
 def _faults(seen: Look, page: Path | None) -> list[str]:
     if not seen.faults:
         return ["nothing wrong was found"]
     spoiling = sum(fault.severity == "spoils" for fault in seen.faults)
-    lines = [f"{spoiling} faults spoil training, {len(seen.faults) - spoiling} are to be known:"]
+    lines = [f"faults that spoil training: {spoiling}; to be known: {len(seen.faults) - spoiling}"]
     told: dict[str, int] = {}
     for fault in seen.faults:
         told[fault.kind] = told.get(fault.kind, 0) + 1
-        # Some of each kind, all of what spoils: a common warning must not hide a rare fault.
-        if fault.severity == "spoils" or told[fault.kind] <= 3:
+        # Some of each kind: a common fault must not hide a rare one.
+        if told[fault.kind] <= TOLD[fault.severity]:
             lines.append(f"  {'SPOILS' if fault.severity == 'spoils' else 'warns'}  {fault.kind}: {fault.message}")
+    severities = {fault.kind: fault.severity for fault in seen.faults}
     for kind, count in told.items():
-        if count > 3 and any(fault.kind == kind and fault.severity == "warns" for fault in seen.faults):
+        if count > TOLD[severities[kind]]:
             lines.append(f"  ... {kind}: {count} in all{'' if page else ' (--page lists them)'}")
     return lines
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import warnings
+from array import array as compact
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ..errors import GeometryError, ScanError
+from ..errors import GeometryError, PalpateWarning, ScanError
+from ..formats import read
 from ..simulation import counted_rng
 from ..volume import Grid, Index3, Mask, Volume
 from .cache import canonical_label
@@ -55,7 +61,7 @@ class Examination:
         spacing: edges of a voxel, mm.
         orientation: where the array's axes point, as three letters.
         dtype: how the file stores voxels.
-        sha256: of shape and voxels: equal in copies, whatever their files are called.
+        sha256: of shape and voxels: equal in copies, whatever their files are called and however they store numbers.
         labels: voxels of each label value above 0.
         lesions: connected pieces of lesion, the largest first.
         faces: sides of the scan that the lesion touches.
@@ -63,6 +69,7 @@ class Examination:
         outside: of all else.
         sample: a few of the lesion's intensities, drawn by the scan's name.
         outside_sample: the same of all else.
+        doubts: what a header contradicts itself in, in sentences that name the file.
     """
 
     name: str
@@ -82,8 +89,10 @@ class Examination:
     faces: tuple[str, ...] = ()
     inside: Statistics | None = None
     outside: Statistics | None = None
-    sample: tuple[float, ...] = ()
-    outside_sample: tuple[float, ...] = ()
+    # Eight bytes a number: tuples of ten thousand scans would take four times that.
+    sample: compact[float] = field(default_factory=lambda: compact("d"))
+    outside_sample: compact[float] = field(default_factory=lambda: compact("d"))
+    doubts: tuple[str, ...] = ()
 
     @property
     def lesion_ml(self) -> float:
@@ -106,17 +115,43 @@ def examine(scan: LabelledScan, lesion: tuple[int, ...] = (), samples: int = 100
         "patient": scan.patient,
         "part": scan.part,
     }
-    try:
-        volume, label = scan.load()
-    except GeometryError as error:
-        return Examination(**known, fault=str(error), kind="grids differ")
-    except ScanError as error:
-        return Examination(**known, fault=str(error), kind="unreadable")
+    with _doubts() as doubts:
+        try:
+            volume, label = scan.load()
+        except GeometryError as error:
+            return Examination(**known, fault=str(error), kind=_kind(scan))
+        except ScanError as error:
+            return Examination(**known, fault=str(error), kind="unreadable")
+    known["doubts"] = tuple(doubts)
     try:
         values = canonical_label(label.array, scan.label)
     except ScanError as error:
         return Examination(**known, fault=str(error), kind="label with fractions")
     return Examination(**known, **_measured(scan.name, volume, values, lesion, samples))
+
+
+@contextmanager
+def _doubts() -> Iterator[list[str]]:
+    """Palpate's warnings as a list, filled when the block ends: other processes' warnings would reach no report."""
+    doubts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PalpateWarning)
+        yield doubts
+    for one in caught:
+        if issubclass(one.category, PalpateWarning):
+            doubts.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _kind(scan: LabelledScan) -> str:
+    """Of a fault in geometry: a file that has none of its own, or two that do not fit."""
+    try:
+        read(scan.image)
+        read(scan.label)
+    except ScanError:
+        return "unreadable"
+    return "grids differ"
 
 
 def _measured(
@@ -146,8 +181,10 @@ def _measured(
 
 
 def _strewn(array: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """Every so many voxels outside the lesion, at a step that no edge of a scan is a multiple of."""
-    step = max(1, array.size // LOOKED_AT) | 1
+    """Every so many voxels outside the lesion; the step shares no factor with an edge, or it would see few slices."""
+    step = max(1, array.size // LOOKED_AT)
+    while any(math.gcd(step, edge) > 1 for edge in array.shape):
+        step += 1
     return array.reshape(-1)[::step][~mask.reshape(-1)[::step]]
 
 
@@ -157,16 +194,18 @@ def _statistics(values: npt.NDArray[Any]) -> Statistics:
     return Statistics(float(wide.mean()), float(wide.std()), tuple(float(value) for value in percentiles))
 
 
-def _drawn(values: npt.NDArray[Any], count: int, name: str) -> tuple[float, ...]:
+def _drawn(values: npt.NDArray[Any], count: int, name: str) -> compact[float]:
     if not values.size:
-        return ()
+        return compact("d")
     rng = counted_rng(0, f"examined sample of {name}")
-    return tuple(float(v) for v in values[rng.integers(values.size, size=min(count, values.size))])
+    return compact("d", values[rng.integers(values.size, size=min(count, values.size))].astype(np.float64).tobytes())
 
 
 def _hash(array: npt.NDArray[Any]) -> str:
-    digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest = hashlib.sha256(str(array.shape).encode())
+    # As one type, so that a copy that another program saved as floats is known; + 0 since -0 and 0 are one number.
+    with np.errstate(over="ignore"):
+        digest.update((np.ascontiguousarray(array, "<f4") + np.float32(0)).data)
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from .scans import Cohort
 from .split import Part, Split, propose_split
 
 Severity = Literal["spoils", "warns"]
-SAMPLES = 2_000_000  # intensities that are kept of a whole cohort
+SAMPLES = 2_000_000  # intensities that are kept of a whole cohort, of lesions and as many of all else
 COMPARABLE = 2.0  # lesions' medians may differ by this many times what a lesion's own voxels do
 FILLED = 0.75  # of a crop's edge, by a lesion larger than 95 % of all
 
@@ -34,12 +35,14 @@ class Fault:
         severity: whether it spoils training, or is to be known.
         name: the scan's, or the patient's.
         message: what was found, in which file, and what to do.
+        scans: names of the scans to look at; empty: `name` alone.
     """
 
     kind: str
     severity: Severity
     name: str
     message: str
+    scans: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,14 @@ class Look:
         examinations: of every scan, by name.
         faults: worst first.
         proposal: None where too few scans can be trained on.
+        lesion: label values that were taken for lesion; none: all above 0.
     """
 
     cohort: Cohort
     examinations: tuple[Examination, ...]
     faults: tuple[Fault, ...]
     proposal: Proposal | None
+    lesion: tuple[int, ...] = ()
 
     @property
     def usable(self) -> list[Examination]:
@@ -117,7 +122,7 @@ def look(
     ranks = {kind: rank for rank, kind in enumerate(RANKS)}
     # The sort is stable: within a kind, by name.
     faults.sort(key=lambda fault: (fault.severity != "spoils", ranks[fault.kind], fault.name))
-    return Look(cohort, ordered, tuple(faults), proposal)
+    return Look(cohort, ordered, tuple(faults), proposal, lesion)
 
 
 RANKS = (
@@ -133,6 +138,7 @@ RANKS = (
     "too few patients",
     "no lesion",
     "cut by the border",
+    "header contradicts itself",
     "copies",
     "in no part",
     "patients untold",
@@ -145,6 +151,8 @@ def _faults(
     for sentence in cohort.incomplete:
         yield Fault("incomplete", "spoils", sentence.partition(":")[0], f"{sentence}; add it, or take its half away")
     for one in examinations:
+        for doubt in one.doubts:
+            yield Fault("header contradicts itself", "warns", one.name, f"{doubt}; check its picture on the page")
         if one.fault is not None:
             yield Fault(one.kind, "spoils", one.name, one.fault)
         elif not one.labels:
@@ -172,28 +180,29 @@ def _copies(readable: Sequence[Examination], parts: dict[str, Part | None]) -> I
         if len(copies) < 2:
             continue
         files = " and ".join(copy.image for copy in copies)
+        names = tuple(copy.name for copy in copies)
         if len({parts[copy.name] for copy in copies} - {None}) > 1:
             message = f"{files}: the same voxels in several parts of the split; keep one of them"
-            yield Fault("copies in two parts", "spoils", copies[0].name, message)
+            yield Fault("copies in two parts", "spoils", names[0], message, names)
         elif len({copy.patient for copy in copies}) > 1:
             message = f"{files}: the same voxels under several patients, so that a split may part them; keep one"
-            yield Fault("copies of two patients", "spoils", copies[0].name, message)
+            yield Fault("copies of two patients", "spoils", names[0], message, names)
         else:
-            yield Fault("copies", "warns", copies[0].name, f"{files}: the same voxels; keep one of them")
+            yield Fault("copies", "warns", names[0], f"{files}: the same voxels; keep one of them", names)
 
 
 def _parts(readable: Sequence[Examination], parts: dict[str, Part | None], split: Split | None) -> Iterator[Fault]:
     """Patients on both sides of a split, and a split that knows nobody here."""
-    by_patient: dict[str, dict[Part, str]] = defaultdict(dict)
+    by_patient: dict[str, dict[Part, Examination]] = defaultdict(dict)
     for one in readable:
         part = parts[one.name]
         if part is not None:
-            by_patient[one.patient].setdefault(part, one.image)
+            by_patient[one.patient].setdefault(part, one)
     for patient, found in by_patient.items():
         if len(found) > 1:
-            where = ", ".join(f"{part} ({image})" for part, image in found.items())
+            where = ", ".join(f"{part} ({one.image})" for part, one in found.items())
             message = f"patient {patient} has scans in {where}; put all of a patient's scans in one part"
-            yield Fault("patient in two parts", "spoils", patient, message)
+            yield Fault("patient in two parts", "spoils", patient, message, tuple(one.name for one in found.values()))
     if split is not None and readable and not by_patient:
         message = f"no scan of this cohort ({readable[0].name}, ...) is in the split; is it another cohort's?"
         yield Fault("split of another cohort", "spoils", readable[0].name, message)
@@ -208,13 +217,14 @@ def _untold(readable: Sequence[Examination]) -> Iterator[Fault]:
     """Names that look as if patients had several scans, where each scan counts as a patient of its own."""
     if len({one.patient for one in readable}) < len(readable):
         return
-    heads = Counter(one.name.rpartition("_")[0] for one in readable if "_" in one.name)
+    found = (re.match(r"(.+)[_-]", one.name) for one in readable)
+    heads = Counter(match[1] for match in found if match)
     # "hippocampus_001": one head for all of them is the cohort's name, not a patient's.
     shared = [head for head, count in heads.items() if count > 1]
     if len(heads) > 1 and shared:
         message = (
-            f"{len(shared)} beginnings of names are shared by several scans ({shared[0]}_...): if these are patients, "
-            "say so (--patient '^(.+)_'), or one person may both train and test"
+            f"{len(shared)} beginnings of names are shared by several scans ({shared[0]}...): if these are patients, "
+            "say so (--patient '^(.+)[_-]'), or one person may both train and test"
         )
         yield Fault("patients untold", "warns", shared[0], message)
 
@@ -257,10 +267,16 @@ def _normalisation(usable: Sequence[Examination]) -> tuple[ClipZScore | CropPerc
     clip_low, clip_high = (float(value) for value in np.percentile(pooled, (0.5, 99.5)))
     clipped = pooled.clip(clip_low, clip_high)
     if between > COMPARABLE * within or clip_low >= clip_high or clipped.std() == 0:
-        return CropPercentiles(), f"percentiles of each crop: {compared}, so numbers mean another thing in each scan"
+        return (
+            CropPercentiles(),
+            f"clip at each crop's own 0.5 and 99.5 percentiles: {compared}, so numbers mean another thing in each scan",
+        )
     rounded = [round(value, 4) for value in (clip_low, clip_high, float(clipped.mean()), float(clipped.std()))]
     fixed = ClipZScore(low=rounded[0], high=rounded[1], mean=rounded[2], std=rounded[3])
-    return fixed, f"clip to the lesions' 0.5 and 99.5 percentiles, their mean and deviation: {compared}"
+    told = "clip at {} and {} (the lesions' 0.5 and 99.5 percentiles), mean {}, deviation {}".format(
+        *map(_short, rounded)
+    )
+    return fixed, f"{told}: {compared}"
 
 
 def _spacing(usable: Sequence[Examination], crop: Index3) -> tuple[float, str]:
@@ -284,4 +300,4 @@ def _readable(spacing: float) -> float:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1e4 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"

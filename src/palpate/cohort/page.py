@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic import check_writable, replacing
-from ..errors import ScanError, SettingsError
+from ..errors import PalpateWarning, ScanError, SettingsError
 from ..formats import read
 from ..frame import CropPercentiles
 from ..pictures import lesion_picture
@@ -107,7 +108,7 @@ def _round(value: Any) -> float:  # noqa: ANN401 - a number of whatever type
 
 
 def _content(found: Look) -> dict[str, Any]:
-    faulty = {fault.name for fault in found.faults}
+    faulty = _kinds(found)
     shown = [one for one in found.examinations if one.name in faulty or len(found.examinations) <= LISTED]
     listed = {one.name for one in (*found.examinations[:LISTED], *shown)}
     rows = [one for one in found.examinations if one.name in listed]
@@ -132,6 +133,11 @@ def _ml(volume: float) -> str:
     return f"{volume:.3g}" if volume < 1000 else f"{volume:,.0f}"
 
 
+def _kinds(found: Look) -> dict[str, str]:
+    """Names of scans with a fault, and what their worst is."""
+    return {name: fault.kind for fault in reversed(found.faults) for name in (fault.scans or (fault.name,))}
+
+
 def _first_of_each(found: Look) -> tuple[list[Fault], list[Fault]]:
     """The first faults of each kind, so that a common one hides no rare one, and all others."""
     told: Counter[str] = Counter()
@@ -150,6 +156,7 @@ def _charts(found: Look) -> list[tuple[str, str]]:
         return []
     lesions = np.array([lesion.ml for one in usable for lesion in one.lesions])
     longest = np.array([max(lesion.extent_mm) for one in usable for lesion in one.lesions])
+    counts = np.array([len(one.lesions) for one in usable])
     axes = np.array([sorted(one.spacing) for one in usable])
     volumes = np.geomspace(max(lesions.min() * 0.9, 1e-4), lesions.max() * 1.1 + 1e-4, 40)
     edges = np.linspace(0, longest.max() * 1.05, 40)
@@ -157,10 +164,8 @@ def _charts(found: Look) -> list[tuple[str, str]]:
     return [
         _intensities(found),
         ("Volume of a lesion, mL", _histogram([(lesions, LESION, None)], volumes, logarithmic=True)),
-        (
-            "Longest edge of a lesion, mm",
-            _histogram([(longest, LESION, None)], edges),
-        ),
+        ("Lesions a scan", _histogram([(counts, LESION, None)], np.arange(counts.max() + 1) + 0.5, whole=True)),
+        ("Longest edge of a lesion, mm", _histogram([(longest, LESION, None)], edges)),
         ("Spacing of a scan's finest and coarsest axis, mm", _histogram(both, np.linspace(0, axes.max() * 1.1, 40))),
     ]
 
@@ -180,10 +185,17 @@ def _intensities(found: Look) -> tuple[str, str]:
     return f"Intensities, {unit}", _histogram([(inside, LESION, "lesion"), (outside, REST, "rest")], bins)
 
 
-def _histogram(series: Sequence[tuple[Any, str, str | None]], bins: Any, *, logarithmic: bool = False) -> str:  # noqa: ANN401
+def _histogram(
+    series: Sequence[tuple[Any, str, str | None]],
+    bins: Any,  # noqa: ANN401 - numpy's edges
+    *,
+    logarithmic: bool = False,
+    whole: bool = False,
+) -> str:
     """Shares of each series in each bin, as an SVG that suits a light and a dark page."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(4.6, 2.5), layout="constrained")
     figure.patch.set_alpha(0)
@@ -196,6 +208,8 @@ def _histogram(series: Sequence[tuple[Any, str, str | None]], bins: Any, *, loga
             axes.hist(values, bins, weights=weights, color=colour, alpha=0.55, label=label)
     if logarithmic:
         axes.set_xscale("log")
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half lesions
     axes.set_ylabel("% of all", color=MUTED, fontsize=8)
     axes.tick_params(colors=MUTED, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -207,7 +221,7 @@ def _histogram(series: Sequence[tuple[Any, str, str | None]], bins: Any, *, loga
 
 def _thumbnails(found: Look) -> list[tuple[str, str, str]]:
     """Name, a few words and a picture of some scans: faulty ones that can be read, then small to large lesions."""
-    faulty = {fault.name: fault.kind for fault in found.faults}
+    faulty = _kinds(found)
     usable = sorted(found.usable, key=lambda one: one.lesion_ml)
     first = [one for one in usable if one.name in faulty][: THUMBNAILS // 3]
     rest = [one for one in usable if one not in first]
@@ -222,10 +236,11 @@ def _thumbnails(found: Look) -> list[tuple[str, str, str]]:
 
 
 def _picture(one: Examination, found: Look) -> str | None:
-    lesion = found.proposal.lesion if found.proposal else ()
     try:
-        volume, label = read(one.image), read(one.label)
-        mask = Mask(lesion_of(label.array, lesion), (0, 0, 0), volume.grid)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PalpateWarning)  # it stands among the faults
+            volume, label = read(one.image), read(one.label)
+        mask = Mask(lesion_of(label.array, found.lesion), (0, 0, 0), volume.grid)
         figure = lesion_picture(volume, mask)
     except ScanError:  # it could be read before: it is being changed; the page does without its picture
         return None
