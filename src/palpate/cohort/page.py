@@ -164,7 +164,7 @@ def _charts(found: Look) -> list[tuple[str, str]]:
     return [
         _intensities(found),
         ("Volume of a lesion, mL", _histogram([(lesions, LESION, None)], volumes, logarithmic=True)),
-        ("Lesions a scan", _histogram([(counts, LESION, None)], np.arange(counts.max() + 1) + 0.5, whole=True)),
+        ("Lesions a scan", _histogram([(counts, LESION, None)], np.arange(max(int(counts.max()), 5) + 1) + 0.5, whole=True)),
         ("Longest edge of a lesion, mm", _histogram([(longest, LESION, None)], edges)),
         ("Spacing of a scan's finest and coarsest axis, mm", _histogram(both, np.linspace(0, axes.max() * 1.1, 40))),
     ]
