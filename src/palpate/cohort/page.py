@@ -157,6 +157,7 @@ def _charts(found: Look) -> list[tuple[str, str]]:
     lesions = np.array([lesion.ml for one in usable for lesion in one.lesions])
     longest = np.array([max(lesion.extent_mm) for one in usable for lesion in one.lesions])
     counts = np.array([len(one.lesions) for one in usable])
+    whole = np.arange(max(int(counts.max()), 5) + 1) + 0.5
     axes = np.array([sorted(one.spacing) for one in usable])
     volumes = np.geomspace(max(lesions.min() * 0.9, 1e-4), lesions.max() * 1.1 + 1e-4, 40)
     edges = np.linspace(0, longest.max() * 1.05, 40)
@@ -164,7 +165,7 @@ def _charts(found: Look) -> list[tuple[str, str]]:
     return [
         _intensities(found),
         ("Volume of a lesion, mL", _histogram([(lesions, LESION, None)], volumes, logarithmic=True)),
-        ("Lesions a scan", _histogram([(counts, LESION, None)], np.arange(max(int(counts.max()), 5) + 1) + 0.5, whole=True)),
+        ("Lesions a scan", _histogram([(counts, LESION, None)], whole, whole=True)),
         ("Longest edge of a lesion, mm", _histogram([(longest, LESION, None)], edges)),
         ("Spacing of a scan's finest and coarsest axis, mm", _histogram(both, np.linspace(0, axes.max() * 1.1, 40))),
     ]
