@@ -135,6 +135,17 @@ def test_prompts_in_one_call_or_several_or_after_an_undo(scan: Volume) -> None:
     assert np.array_equal(undone.predict(PROMPTS).probability.array, whole.probability.array)
 
 
+def test_what_is_no_longer_kept_is_taken_in_anew(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fresh(scan).predict(PROMPTS).probability.array
+    third = fresh(scan).predict(PROMPTS[:3]).probability.array
+    monkeypatch.setattr("palpate.predictor.KEPT", 2)
+    predictor = fresh(scan)
+    assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
+    assert sum(prediction is not None for _, prediction in predictor._steps) == 2
+    assert np.array_equal(predictor.predict(PROMPTS[:3]).probability.array, third)
+    assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
+
+
 def test_a_prior_is_where_it_starts_from(scan: Volume) -> None:
     lesion = np.zeros(scan.shape, bool)
     lesion[22:27, 22:27, 14:19] = True

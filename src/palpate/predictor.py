@@ -18,6 +18,7 @@ from .prompts import Click, Prior, Prompt, check_inside
 from .volume import Mask, Patch, Probability, Volume
 
 Precision = Literal["float32", "bfloat16", "float16"]
+KEPT = 32  # last predictions of a list that undoing finds again; going back further takes the prompts in anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Predictor:
         self._volume: Volume | None = None
         self._frame: Frame | None = None
         self._features: Features | None = None
-        self._steps: list[tuple[Prompt, Prediction]] = []
+        self._steps: list[tuple[Prompt, Prediction | None]] = []
 
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
@@ -90,11 +91,25 @@ class Predictor:
         check_inside(prompts, self._volume.grid)
         if self.network.dense is None:
             return self._at_once(prompts, self._volume)
-        known = max((n for n in range(len(prompts) + 1) if _same(self._steps[:n], prompts[:n])), default=0)
-        del self._steps[known:]
-        for count in range(known + 1, len(prompts) + 1):
+        del self._steps[self._known(prompts) :]
+        for count in range(len(self._steps) + 1, len(prompts) + 1):
             self._steps.append((prompts[count - 1], self._step(prompts[:count], self._volume)))
-        return self._steps[-1][1]
+            if count > KEPT:
+                self._steps[count - KEPT - 1] = (prompts[count - KEPT - 1], None)
+        prediction = self._steps[-1][1]
+        assert prediction is not None
+        return prediction
+
+    def _known(self, prompts: tuple[Prompt, ...]) -> int:
+        """How many of the prompts, from the first, were taken in already and have their prediction still."""
+        same = 0
+        for (before, _), prompt in zip(self._steps, prompts, strict=False):
+            if before is not prompt and before != prompt:
+                break
+            same += 1
+        while same and self._steps[same - 1][1] is None:
+            same -= 1
+        return same
 
     def _at_once(self, prompts: tuple[Prompt, ...], volume: Volume) -> Prediction:
         if not all(isinstance(prompt, Click) and prompt.positive for prompt in prompts):
@@ -112,7 +127,8 @@ class Predictor:
         """Take in the last of the prompts, after all the others."""
         frame = Frame.following(volume.grid, prompts, self.bundle.preprocessing)
         features = self._encoded(frame, volume)
-        prior: Patch | None = self._steps[-1][1].probability if self._steps else None
+        before = self._steps[-1][1] if self._steps else None
+        prior: Patch | None = before.probability if before is not None else None
         if isinstance(prompts[-1], Prior):
             prior = prompts[-1].mask
         maps = frame.maps(prompts, prior, self.device)
@@ -155,11 +171,6 @@ class Predictor:
         wanted = getattr(torch, self.precision)
         reduced = self.precision != "float32"
         return torch.autocast(self.device.type, dtype=wanted if reduced else torch.bfloat16, enabled=reduced)
-
-
-def _same(steps: Sequence[tuple[Prompt, Prediction]], prompts: Sequence[Prompt]) -> bool:
-    """Whether these prompts were taken in already, in this order."""
-    return len(steps) == len(prompts) and all(a is b or a == b for (a, _), b in zip(steps, prompts, strict=True))
 
 
 def _device(name: str) -> torch.device:
