@@ -181,6 +181,45 @@ def test_a_listing_with_names_patients_and_parts(source: Cohort, tmp_path: Path)
         find_cohort(path)
 
 
+def test_a_listing_of_another_encoding_is_named(source: Cohort, tmp_path: Path) -> None:
+    scan = source.scans[0]
+    rows = [f"{scan.image},{scan.label},p,n{number}" for number in range(600)]  # beyond what one read takes in
+    path = tmp_path / "mine.csv"
+    for many in (rows[:1], rows):
+        text = "\n".join(["image,label,patient,name", *many, f"{scan.image},{scan.label},Müller,z"])
+        path.write_bytes(text.encode("latin-1"))
+        for origin in (path, tmp_path):
+            with pytest.raises(FormatError, match=r"mine\.csv: not UTF-8"):
+                find_cohort(origin)
+        path.write_text(text, encoding="utf-8")
+        assert find_cohort(tmp_path).scans[-1].patient == "Müller"
+
+
+def test_lines_are_counted_as_an_editor_does(source: Cohort, tmp_path: Path) -> None:
+    scan = source.scans[0]
+    path = tmp_path / "mine.csv"
+    path.write_text(f"image,label,split\n{scan.image},{scan.label},train\n\n\n{scan.image},{scan.label},oops\n")
+    with pytest.raises(CohortError, match=r"mine\.csv line 5: split 'oops'"):
+        find_cohort(path)
+
+
+def test_two_files_of_one_name_are_not_chosen_between(source: Cohort, tmp_path: Path) -> None:
+    for batch in ("x", "y"):
+        lits(source, tmp_path / "lits" / batch)
+    with pytest.raises(CohortError, match=r"x/batch 1/volume-0\.nii and .*y/batch 1/volume-0\.nii are both 0"):
+        find_cohort(tmp_path / "lits")
+    folders(source, tmp_path / "pairs")
+    nib.save(nib.load(source.scans[0].image), tmp_path / "pairs" / "Images" / "scan_0.nii")
+    with pytest.raises(CohortError, match=r"scan_0\.nii and .*scan_0\.nii\.gz are both scan_0"):
+        find_cohort(tmp_path / "pairs")
+
+
+def test_a_pattern_that_finds_nothing_but_air(source: Cohort, tmp_path: Path) -> None:
+    folders(source, tmp_path)
+    with pytest.raises(CohortError, match=r"'\^\(x\)\?' finds an empty text in the scan's name 'scan_0'"):
+        find_cohort(tmp_path, patient="^(x)?")
+
+
 def test_folders_that_are_no_cohort(source: Cohort, tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="no such folder or file"):
         find_cohort(tmp_path / "gone")

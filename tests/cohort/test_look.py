@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import re
 import shutil
 import tracemalloc
 from collections.abc import Iterator
@@ -148,6 +149,47 @@ def test_names_that_tell_of_patients(tmp_path: Path) -> None:
     assert "--patient" in fault.message
     told = tuple(dataclasses.replace(s, patient=s.name.split("_")[0]) for s in alone)
     assert not of_kind(look(Cohort(tmp_path, "", told), workers=1), "patients untold")
+
+
+def test_a_hint_at_patients_never_takes_one_person_for_two(tmp_path: Path) -> None:
+    """STS_001's scans have two and three words after the patient's; what is hinted at joins them all."""
+    scans = small_cohort(tmp_path, 5).scans
+    names = ("STS_001_CT", "STS_001_MR_T1", "STS_001_PET", "STS_002_CT", "STS_002_MR_T1")
+    alone = tuple(dataclasses.replace(s, name=n, patient=n) for s, n in zip(scans, names, strict=True))
+    (fault,) = of_kind(look(Cohort(tmp_path, "", alone), workers=1), "patients untold")
+    assert "2 beginnings of names" in fault.message
+    assert "STS_001_CT, STS_001_MR_T1, STS_001_PET" in fault.message
+    hinted = re.search(r"--patient '(.*?)'\)", fault.message)
+    assert hinted
+    assert [re.search(hinted[1], name)[1] for name in names] == ["STS_001"] * 3 + ["STS_002"] * 2  # type: ignore[index]
+
+
+def test_a_parted_patient_is_found_though_a_scan_is_unreadable(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4)
+    first, second, *rest = cohort.scans
+    second.image.write_bytes(b"nothing")
+    scans = (
+        dataclasses.replace(first, part="train"),
+        dataclasses.replace(second, patient=first.patient, part="test"),
+        *(dataclasses.replace(scan, part="validation") for scan in rest),
+    )
+    found = look(Cohort(tmp_path, "", scans), workers=1)
+    (fault,) = of_kind(found, "patient in two parts")
+    assert "scan_0.nii.gz" in fault.message
+    assert "scan_1.nii.gz" in fault.message
+    assert [one.name for one in of_kind(found, "unreadable")] == ["scan_1"]
+
+
+def test_a_split_that_was_given_is_proposed(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4)
+    given = Split(train=("scan_0", "scan_3"), validation=("scan_1",), test=("patient_2",))
+    proposal = look(cohort, split=given, workers=1).proposal
+    assert proposal is not None
+    assert proposal.split == given
+    assert proposal.reasons["split"] == "the one that was given"
+    strange = look(cohort, split=Split(train=("a",)), workers=1).proposal
+    assert strange is not None
+    assert "by a hash" in strange.reasons["split"]
 
 
 def test_too_few_patients_are_no_cohort(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def look(
     ] = "vit_b",
     page: Annotated[Path | None, typer.Option(help="Also write the report as a page, with pictures (.html).")] = None,
     preset: Annotated[Path | None, typer.Option(help="Write what is proposed as a preset (.yaml) for `train`.")] = None,
-    split_from: Annotated[str | None, typer.Option(help="Check the cohort against a preset's split.")] = None,
+    split_from: Annotated[
+        str | None, typer.Option(help="Check the cohort against a preset's split, and keep it.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
     machine: JsonOption = False,
 ) -> None:

@@ -11,7 +11,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -88,7 +88,10 @@ def _patient(pattern: str, name: str) -> str:
         raise CohortError(f"patient pattern {pattern!r} is no regular expression: {error}") from error
     if match is None:
         raise CohortError(f"patient pattern {pattern!r} finds nothing in the scan's name {name!r}")
-    return next((group for group in match.groups() if group is not None), match.group())
+    found = next((group for group in match.groups() if group is not None), match.group())
+    if not found:
+        raise CohortError(f"patient pattern {pattern!r} finds an empty text in the scan's name {name!r}")
+    return found
 
 
 def _folder(folder: Path, channel: int) -> _Found:
@@ -114,7 +117,7 @@ def _listed(folder: Path, channel: int) -> _Found | None:
     if not path.is_file():
         return None
     try:
-        listing = json.loads(path.read_text())
+        listing = json.loads(path.read_text(encoding="utf-8"))
         if "channel_names" in listing:
             return _nnunet(folder, listing, channel)
         return _decathlon(folder, listing)
@@ -162,8 +165,10 @@ def _kits(folder: Path) -> _Found | None:
 
 def _lits(folder: Path) -> _Found | None:
     files = [path for depth in ("*", "*/*", "*/*/*") for path in sorted(folder.glob(depth))]
-    volumes = {number: path for path in files if (number := _number(path, "volume"))}
-    labels = {number: path for path in files if (number := _number(path, "segmentation"))}
+    volumes, labels = (
+        _each_once(folder, ((number, path) for path in files if (number := _number(path, word))))
+        for word in ("volume", "segmentation")
+    )
     if not volumes or not labels:
         return None
     found = _Found("LiTS")
@@ -171,6 +176,15 @@ def _lits(folder: Path) -> _Found | None:
     for number in sorted(volumes.keys() | labels.keys(), key=int):
         image = volumes.get(number, folder / f"volume-{number}.nii")
         found.pair(f"volume-{number}", image, labels.get(number, folder / f"segmentation-{number}.nii"))
+    return found
+
+
+def _each_once(folder: Path, named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Files by name; two of one name are an error, since either may be the one that is meant."""
+    found: dict[str, Path] = {}
+    for name, path in named:
+        if found.setdefault(name, path) != path:
+            raise CohortError(f"{folder}: {found[name]} and {path} are both {name}; rename or remove one of them")
     return found
 
 
@@ -187,7 +201,10 @@ def _pairs(folder: Path) -> _Found | None:
     if images is None or labels is None:
         return None
     found = _Found(f"folders {images.name} and {labels.name}")
-    by_stem = [{_stem(path): path for path in _files(place) if _is_scan(path)} for place in (images, labels)]
+    by_stem = [
+        _each_once(place, ((_stem(path), path) for path in _files(place) if _is_scan(path)))
+        for place in (images, labels)
+    ]
     for name in sorted(by_stem[0].keys() | by_stem[1].keys()):
         found.pair(name, by_stem[0].get(name, images / name), by_stem[1].get(name, labels / name))
     return found
@@ -205,9 +222,10 @@ def _only_csv(folder: Path) -> _Found | None:
 
 def _columns(path: Path) -> list[str]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        # Names further down may be of any encoding; `_rows` complains of them, once it is known whose listing this is.
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             return [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, csv.Error):
         return []
 
 
@@ -218,9 +236,9 @@ def _csv(path: Path) -> _Found:
         raise CohortError(f"{path}: a listing has the columns image,label[,patient][,name][,split], this one {columns}")
     found = _Found("CSV")
     rows = list(_rows(path, columns))
-    stems = [_stem(Path(row["image"])) for row in rows]
+    stems = [_stem(Path(row["image"])) for _, row in rows]
     shared = {stem for stem, count in Counter(stems).items() if count > 1}
-    for number, (row, stem) in enumerate(zip(rows, stems, strict=True), 2):  # line 1 is the header
+    for (number, row), stem in zip(rows, stems, strict=True):
         if not row["image"] or not row["label"]:
             found.incomplete.append(f"{path.name} line {number}: has no image or no label")
             continue
@@ -233,11 +251,24 @@ def _csv(path: Path) -> _Found:
     return found
 
 
-def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for cells in list(csv.reader(file))[1:]:
-            if any(cell.strip() for cell in cells):
-                yield dict(zip(columns, [cell.strip() for cell in cells] + [""] * len(columns), strict=False))
+def _rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row that is not empty, and the line it ends on.
+
+    Raises:
+        FormatError: not UTF-8, or no CSV.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            next(reader, None)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    row = dict(zip(columns, [cell.strip() for cell in cells] + [""] * len(columns), strict=False))
+                    yield reader.line_num, row
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 ({error.reason}); save it again as UTF-8") from error
+    except csv.Error as error:
+        raise FormatError(f"{path}: not a CSV ({error})") from error
 
 
 def _flat(path: Path, stem: str) -> str:

@@ -105,7 +105,7 @@ def look(
     Args:
         cohort: what `find_cohort` found.
         lesion: label values that are lesion; none: all above 0.
-        split: one to be checked against the cohort.
+        split: one to be checked against the cohort, and to be proposed if it is this cohort's.
         crop: voxels of the model's crop, for which a spacing is proposed.
         workers: processes.
         progress: called with scans done and the last one's name.
@@ -117,7 +117,7 @@ def look(
         if progress is not None:
             progress(len(examinations), one.name)
     ordered = tuple(sorted(examinations, key=lambda one: one.name))
-    proposal, impossible = _propose(ordered, lesion, crop)
+    proposal, impossible = _propose(ordered, lesion, crop, split)
     faults = [*_faults(cohort, ordered, lesion, split), *impossible]
     ranks = {kind: rank for rank, kind in enumerate(RANKS)}
     # The sort is stable: within a kind, by name.
@@ -165,9 +165,10 @@ def _faults(
             message = f"{one.label}: the lesion touches the scan's border ({', '.join(one.faces)}) and may be cut by it"
             yield Fault("cut by the border", "warns", one.name, message)
     readable = [one for one in examinations if one.fault is None]
-    parts = {one.name: split.part_of(one.name, one.patient) if split else one.part for one in readable}
+    # Whose a scan is, and in which part, is known of the unreadable too: mending one must not reveal a parted patient.
+    parts = {one.name: split.part_of(one.name, one.patient) if split else one.part for one in examinations}
     yield from _copies(readable, parts)
-    yield from _parts(readable, parts, split)
+    yield from _parts(examinations, parts, split)
     yield from _untold(readable)
 
 
@@ -191,10 +192,10 @@ def _copies(readable: Sequence[Examination], parts: dict[str, Part | None]) -> I
             yield Fault("copies", "warns", names[0], f"{files}: the same voxels; keep one of them", names)
 
 
-def _parts(readable: Sequence[Examination], parts: dict[str, Part | None], split: Split | None) -> Iterator[Fault]:
+def _parts(examinations: Sequence[Examination], parts: dict[str, Part | None], split: Split | None) -> Iterator[Fault]:
     """Patients on both sides of a split, and a split that knows nobody here."""
     by_patient: dict[str, dict[Part, Examination]] = defaultdict(dict)
-    for one in readable:
+    for one in examinations:
         part = parts[one.name]
         if part is not None:
             by_patient[one.patient].setdefault(part, one)
@@ -203,12 +204,12 @@ def _parts(readable: Sequence[Examination], parts: dict[str, Part | None], split
             where = ", ".join(f"{part} ({one.image})" for part, one in found.items())
             message = f"patient {patient} has scans in {where}; put all of a patient's scans in one part"
             yield Fault("patient in two parts", "spoils", patient, message, tuple(one.name for one in found.values()))
-    if split is not None and readable and not by_patient:
-        message = f"no scan of this cohort ({readable[0].name}, ...) is in the split; is it another cohort's?"
-        yield Fault("split of another cohort", "spoils", readable[0].name, message)
+    if split is not None and examinations and not by_patient:
+        message = f"no scan of this cohort ({examinations[0].name}, ...) is in the split; is it another cohort's?"
+        yield Fault("split of another cohort", "spoils", examinations[0].name, message)
     elif by_patient:
-        for one in readable:
-            if parts[one.name] is None:
+        for one in examinations:
+            if one.fault is None and parts[one.name] is None:
                 message = f"{one.image}: in no part of the split, and so left out"
                 yield Fault("in no part", "warns", one.name, message)
 
@@ -217,24 +218,33 @@ def _untold(readable: Sequence[Examination]) -> Iterator[Fault]:
     """Names that look as if patients had several scans, where each scan counts as a patient of its own."""
     if len({one.patient for one in readable}) < len(readable):
         return
-    found = (re.match(r"(.+)[_-]", one.name) for one in readable)
-    heads = Counter(match[1] for match in found if match)
-    # "hippocampus_001": one head for all of them is the cohort's name, not a patient's.
-    shared = [head for head, count in heads.items() if count > 1]
-    if len(heads) > 1 and shared:
+    # The shortest beginnings that tell scans apart at all: STS_001 rather than STS_001_MR of STS_001_MR_T1, for too
+    # few patients cost a little data, and one person taken for two spoils the figures.
+    longest = max((len(re.findall(r"[_-]", one.name)) for one in readable), default=0)
+    for words in range(1, longest + 1):
+        pattern = "^([^_-]+" + (f"(?:[_-][^_-]+){{{words - 1}}}" if words > 1 else "") + ")[_-]"
+        found = (re.match(pattern, one.name) for one in readable)
+        heads = Counter(match[1] for match in found if match)
+        shared = [head for head, count in heads.items() if count > 1]
+        # "hippocampus_001": one head for all of them is the cohort's name, not a patient's.
+        if len(heads) < 2 or not shared:
+            continue
+        several = [one.name for one in readable if re.match(f"{re.escape(shared[0])}[_-]", one.name)]
         message = (
-            f"{len(shared)} beginnings of names are shared by several scans ({shared[0]}...): if these are patients, "
-            "say so (--patient '^(.+)[_-]'), or one person may both train and test"
+            f"{len(shared)} beginnings of names are shared by scans ({shared[0]}... by {', '.join(several[:3])}): "
+            f"if these are patients, say so (--patient '{pattern.removesuffix('[_-]')}'), "
+            "or one person may both train and test"
         )
         yield Fault("patients untold", "warns", shared[0], message)
+        return
 
 
 def _propose(
-    examinations: Sequence[Examination], lesion: tuple[int, ...], crop: Index3
+    examinations: Sequence[Examination], lesion: tuple[int, ...], crop: Index3, given: Split | None
 ) -> tuple[Proposal | None, list[Fault]]:
     usable = [one for one in examinations if one.fault is None and one.lesions]
     try:
-        split, why = _split(usable)
+        split, why = _split(usable, given)
     except CohortError as error:
         return None, [Fault("too few patients", "spoils", "", str(error))]
     normalisation, intensities = _normalisation(usable)
@@ -245,7 +255,9 @@ def _propose(
     return Proposal(lesion, preprocessing, split, reasons), []
 
 
-def _split(usable: Sequence[Examination]) -> tuple[Split, str]:
+def _split(usable: Sequence[Examination], given: Split | None) -> tuple[Split, str]:
+    if given is not None and any(given.part_of(one.name, one.patient) for one in usable):
+        return given, "the one that was given"
     if any(one.part for one in usable):
         parts = {p: tuple(one.name for one in usable if one.part == p) for p in ("train", "validation", "test")}
         return Split(**parts), "as the layout says"
