@@ -166,3 +166,18 @@ def test_a_place_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write in .*file"):
         prepare(small_cohort(tmp_path, 1), tmp_path / "file", workers=1)
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    """A cohort's own folder, whose scans lie in "scans": nothing in it is touched."""
+    cohort = small_cohort(tmp_path, 2)
+    (tmp_path / "scans" / "patient").mkdir(parents=True)
+    (tmp_path / "scans" / "patient" / "slice.dcm").write_text("precious")
+    with pytest.raises(OutputError, match="holds other files; name a new folder"):
+        prepare(cohort, tmp_path, workers=1)
+    folder = tmp_path / "prepared"
+    prepare(cohort, folder, workers=1)
+    (folder / "scans" / "mine").mkdir()
+    prepare(cohort, folder, workers=1)
+    assert (folder / "scans" / "mine").is_dir(), "only what preparing made is tidied away"
+    assert (tmp_path / "scans" / "patient" / "slice.dcm").read_text() == "precious"

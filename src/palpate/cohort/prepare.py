@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -37,6 +38,7 @@ def prepare(
         OutputError: the folder cannot be written; what was finished is kept.
     """
     folder = Path(folder)
+    _check_ours(folder)
     with _writable(folder):
         (folder / "scans").mkdir(parents=True, exist_ok=True)
         for rest in (folder / "scans").glob(".part-*"):  # of a run that was killed
@@ -59,6 +61,22 @@ def prepare(
     return _conclude(cohort, folder, entries, left_out)
 
 
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder that holds something else: what is prepared is kept tidy, and that must not touch a user's scans.
+
+    Raises:
+        OutputError: a folder with content that no preparation made.
+    """
+    ours = any((folder / name).is_file() for name in ("cohort.json", "journal.jsonl"))
+    if not ours and folder.is_dir() and any(folder.iterdir()) and not _only_begun(folder):
+        raise OutputError(f"{folder}: holds other files; name a new folder for the prepared scans")
+
+
+def _only_begun(folder: Path) -> bool:
+    """Whether a preparation made its empty folder here, and was killed before its first scan."""
+    return [path.name for path in folder.iterdir()] == ["scans"] and not any((folder / "scans").iterdir())
+
+
 def _conclude(cohort: Cohort, folder: Path, entries: list[Entry], left_out: list[LeftOut]) -> PreparedCohort:
     if not entries:
         raise CohortError(
@@ -78,7 +96,7 @@ def _conclude(cohort: Cohort, folder: Path, entries: list[Entry], left_out: list
         staged.write_text(index.model_dump_json(indent=1))
     kept = {entry.key for entry in index.scans}
     for old in (folder / "scans").iterdir():  # a changed scan has a new key; nobody reads the old one any more
-        if old.name not in kept:
+        if old.name not in kept and re.fullmatch(r"[0-9a-f]{40}", old.name):  # never what is not ours
             shutil.rmtree(old, ignore_errors=True)
     (folder / "journal.jsonl").unlink(missing_ok=True)
     return PreparedCohort(folder, index)
