@@ -34,10 +34,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from palpate.cohort.layouts import find_cohort
 
 from palpate.bundle import Bundle, load
 from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
+from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
 from palpate.evaluation import Figure, one_click
 from palpate.frame import CropPercentiles, Preprocessing

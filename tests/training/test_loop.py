@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,24 @@ def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
     assert "1 crops at a time" in told[1]
     assert "recomputed" in told[2]
     assert_same_gradients(gradients(made), gradients(plain))
+
+
+def test_what_there_was_no_room_for_is_let_go(crops: CropSampler) -> None:
+    """The error that says so would keep the tensors of its frames, and the next try would fail too."""
+    made, seen = trainer(crops), list[weakref.ref[torch.Tensor]]()
+    whole = made.network.forward
+
+    def forward(crop: torch.Tensor, clicks: torch.Tensor, *_: object) -> torch.Tensor:
+        if not seen:
+            large = torch.zeros(1000)
+            seen.append(weakref.ref(large))
+            raise RuntimeError("can't allocate memory")
+        assert seen[0]() is None
+        return whole(crop, clicks)
+
+    made.network.forward = forward  # type: ignore[assignment, method-assign]
+    made.gradients(crops.batch(0, 2, 1))
+    assert made.micro_batch == 1
 
 
 def test_not_enough_memory_for_one_crop(crops: CropSampler) -> None:

@@ -116,6 +116,11 @@ def test_changes_on_the_command_line() -> None:
         Changes(batch=0).applied(preset)
     with pytest.raises(SettingsError, match=r"tuning: Input should be 'spatial'"):
         Changes(tuning="all").applied(preset)
+    with pytest.raises(
+        SettingsError, match=r"--network tiny is for a start from nothing; the size here is sam_vit_b's"
+    ):
+        Changes(network="tiny").applied(preset)
+    assert Changes(network="vit_l", init="none", tuning="full").applied(preset).network == "vit_l"
     own = starting_from_nothing("mine", (), PREPROCESSING, None)
     with pytest.raises(SettingsError, match=r"preset mine has no folds"):
         Changes(fold=1).applied(own)

@@ -11,7 +11,7 @@ from palpate.bundle import Bundle, frozen_sha256, load, retuned
 from palpate.cohort import Split
 from palpate.cohort.cache import PreparedCohort
 from palpate.cohort.prepare import prepare
-from palpate.errors import CohortError
+from palpate.errors import CohortError, SettingsError
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.run import Report, Run
 from palpate.training.settings import Settings
@@ -132,6 +132,49 @@ def test_a_cohort_that_changed(cohort: PreparedCohort, tmp_path: Path) -> None:
     changed = made.settings.model_copy(update={"cohorts_sha256": ("0" * 64,)})
     with pytest.raises(CohortError, match="changed since the training in"):
         Run(changed, small_bundle(), tmp_path / "run")
+
+
+def test_another_number_of_processes(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    changed = made.settings.model_copy(update={"processes": 4})
+    with pytest.raises(SettingsError, match=r"was begun with 4 processes.*go on with as many, not with 1"):
+        Run(changed, small_bundle(), tmp_path / "run")
+
+
+def test_a_part_without_any_lesion(cohort: PreparedCohort, tmp_path: Path) -> None:
+    settings = run(cohort, tmp_path / "run").settings
+    nothing = settings.model_copy(update={"preset": PRESET.model_copy(update={"lesion": (7,)})})
+    with pytest.raises(CohortError, match=r"no scan under train of the split has any lesion \(labels \[7\]\)"):
+        Run(nothing, small_bundle(), tmp_path / "run")
+    unseen = settings.model_copy(update={"split": Split(train=("scan_0",), validation=("scan_9",))})
+    with pytest.raises(CohortError, match="no scan under validation of the split has any lesion"):
+        Run(unseen, small_bundle(), tmp_path / "run")
+
+
+def test_a_look_that_cannot_be_logged_loses_no_model(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made, told = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)), list[str]()
+    made.tell = told.append
+    looks = cohort.folder / "test_looks.jsonl"
+    before = looks.read_bytes() if looks.exists() else None
+    looks.unlink(missing_ok=True)
+    looks.mkdir()
+    try:
+        outcome = made.train()
+    finally:
+        looks.rmdir()
+        if before is not None:
+            looks.write_bytes(before)
+    assert "could not be written" in told[0]
+    assert outcome.test in load(tmp_path / "run" / "best.safetensors").provenance.figures.values()
+
+
+def test_a_model_of_another_network_is_not_taken(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    state = dict(made.trainer.network.state_dict())
+    made.trainer.take(state)
+    for wrong in ({"unknown": state["encoder.depth_embed"]}, {}):
+        with pytest.raises(SettingsError, match="the stored model is of another network"):
+            made.trainer.take({**wrong})
 
 
 def test_reports_are_plain(cohort: PreparedCohort, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from palpate.cohort.split import Part
 from palpate.errors import CohortError, SettingsError
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.settings import Settings, begin, cohort_scans, resolve_split, starting_bundle
-from small import PREPROCESSING, small_bundle, small_cohort
+from small import PREPROCESSING, prompted_bundle, small_bundle, small_cohort
 
 PRESET = starting_from_nothing("mine", (), PREPROCESSING, None)
 
@@ -107,6 +107,29 @@ def test_settings_come_back(tmp_path: Path) -> None:
     for shares in ([1.0, 1.0], [0.0]):
         with pytest.raises(SettingsError, match="shares: one above 0 for each of the 1 cohorts"):
             begin([cohort.folder], PRESET, tmp_path / "new", shares=shares)
+
+
+def test_a_folder_of_other_things_is_no_run(tmp_path: Path) -> None:
+    cohort = prepare(small_cohort(tmp_path, 3), tmp_path / "prepared", workers=1)
+    (tmp_path / "mine" / "state-old").mkdir(parents=True)
+    with pytest.raises(SettingsError, match="mine: holds other files; name a new folder for the run"):
+        begin([cohort.folder], PRESET, tmp_path / "mine")
+    assert (tmp_path / "mine" / "state-old").is_dir()
+
+
+def test_names_of_several_cohorts_must_differ() -> None:
+    with pytest.raises(CohortError, match="scan a is in several cohorts; names must differ"):
+        resolve_split([listed(("a", "a", None)), listed(("a", "b", None))], PRESET)
+
+
+def test_dense_prompts_of_another_width(tmp_path: Path) -> None:
+    prompted_bundle().save(tmp_path / "base.safetensors")
+    preset = PRESET.model_copy(update={"init": str(tmp_path / "base.safetensors")})
+    for dense in (0, 4):
+        network = starting_bundle(preset.model_copy(update={"dense": dense})).network
+        assert network.config.dense_width == 4
+    with pytest.raises(SettingsError, match=r"has dense prompts of width 4; set dense to that, or to 0, not 16"):
+        starting_bundle(preset.model_copy(update={"dense": 16}))
 
 
 def test_scans_without_the_lesion_are_left_out(tmp_path: Path) -> None:

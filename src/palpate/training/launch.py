@@ -54,6 +54,10 @@ class Changes:
             changed = Preset.model_validate(preset.model_dump() | own)
         except ValidationError as error:
             raise SettingsError(explained(error)) from error
+        if self.network is not None and changed.init != "none":
+            raise SettingsError(
+                f"--network {self.network} is for a start from nothing; the size here is {changed.init}'s"
+            )
         return changed.with_recipe(**wanted)
 
 
@@ -73,7 +77,11 @@ def new(
         SettingsError, CohortError, ModelError, OutputError: see `settings.begin`.
     """
     folder = Path("rehearsal") if out is None else out
-    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), folder, shares)
+    processes = accelerator.num_processes
+    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), folder, shares, processes)
+    dropped = bundle.provenance.notice.partition("Retuned as ")[2]
+    if dropped:
+        tell(f"{settings.preset.init}, retuned as {dropped}")
     run = Run(settings, bundle, folder, accelerator, workers, tell)
     accelerator.wait_for_everyone()  # every process has seen that the folder is new before one makes it
     if out is not None and run.main:

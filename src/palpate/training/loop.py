@@ -23,6 +23,7 @@ from .losses import dice_cross_entropy
 from .recipe import Recipe
 
 State = dict[str, Tensor]
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, beside its count of steps
 
 
 class Crops(Dataset[Example]):
@@ -121,7 +122,8 @@ class Trainer:
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                failure = error
+                # Its traceback would hold on to the very tensors that there was no room for.
+                failure = error.with_traceback(None)
             if not self.anywhere(failure is not None):
                 return self._share(loss)
             self._spare_memory(failure)
@@ -237,6 +239,16 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
 
+    def take(self, tensors: State) -> None:
+        """Put a model's stored tensors into the network that is kept: all that was tuned, and nothing unknown.
+
+        Raises:
+            SettingsError: tensors of another network.
+        """
+        found = self.kept.load_state_dict(tensors, strict=False)  # an adapter leaves out what is frozen
+        if found.unexpected_keys or set(found.missing_keys) & self.tuned.keys():
+            raise SettingsError("the stored model is of another network; is it this training's?")
+
     def restore(self, files: dict[str, State], numbers: dict[str, Any]) -> None:
         """Go on from what `tensors` and `numbers` gave.
 
@@ -253,8 +265,8 @@ class Trainer:
             # There are no moments before the first step that was taken.
             for name, parameter in self.tuned.items() if files["optimiser"] else ():
                 self.optimiser.state[parameter] = {
-                    what: _like(parameter, files["optimiser"][f"{name}:{what}"])
-                    for what in ("step", "exp_avg", "exp_avg_sq")
+                    "step": files["optimiser"][f"{name}:step"].clone(),  # counted on the CPU
+                    **{what: _like(parameter, files["optimiser"][f"{name}:{what}"]) for what in MOMENTS},
                 }
         except (KeyError, RuntimeError) as error:
             raise SettingsError(f"the saved state is of another network: {error}") from error
@@ -266,8 +278,8 @@ class Trainer:
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A moment as the optimiser made it: on its parameter's device, in its memory order; the count stays as it is."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and value.ndim else value.clone()
+    """A moment as the optimiser made it: on its parameter's device, in its memory order."""
+    return torch.empty_like(parameter).copy_(value)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

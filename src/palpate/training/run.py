@@ -32,7 +32,7 @@ from ..bundle import Bundle, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
-from ..errors import CohortError
+from ..errors import CohortError, SettingsError
 from ..evaluation import Figure, one_click
 from ..predictor import Predictor
 from .loop import Trainer
@@ -103,8 +103,8 @@ class Run:
         tell: called with sentences for the user.
 
     Raises:
-        CohortError: a prepared cohort that changed since the run was begun.
-        SettingsError: a state of another network.
+        CohortError: a prepared cohort that changed since the run was begun, or one with nothing to learn from.
+        SettingsError: a state of another network, or another number of processes than it was begun with.
     """
 
     def __init__(
@@ -123,8 +123,17 @@ class Run:
             raise CohortError(f"{settings.prepared}: changed since the training in {folder} was begun; begin a new one")
         self.cohorts = cohort_scans(prepared, preset)
         self.start = bundle.provenance
+        training = [self._training(cohort) for cohort in self.cohorts]
+        for scans, path in zip(training, settings.prepared, strict=True):
+            if not scans:
+                labels = list(preset.lesion) or "above 0"
+                raise CohortError(f"{path}: no scan under train of the split has any lesion (labels {labels})")
+        if not self.part("validation"):
+            raise CohortError(
+                "no scan under validation of the split has any lesion; it is needed to choose the best model"
+            )
         sampler = CropSampler(
-            [cohort for cohort in map(self._training, self.cohorts) if cohort],
+            training,
             settings.shares,
             preset.preprocessing,
             preset.augmentation,
@@ -133,6 +142,11 @@ class Run:
             device="cpu" if workers or accelerator is None else accelerator.device,
         )
         self.trainer = Trainer(bundle.network, sampler, preset.recipe, accelerator, workers, tell)
+        if self.trainer.accelerator.num_processes != settings.processes:
+            raise SettingsError(
+                f"the training in {folder} was begun with {settings.processes} processes, and its crops are counted by "
+                f"that; go on with as many, not with {self.trainer.accelerator.num_processes}"
+            )
         self.best: dict[str, Any] | None = None
         self.since_best = 0
         self.seconds_before = 0.0
@@ -298,7 +312,7 @@ class Run:
         if outcome.model is None:
             return outcome
         self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
-        self.trainer.kept.load_state_dict(load_file(path), strict=False)  # an adapter holds what was tuned
+        self.trainer.take(load_file(path))
         figures: dict[str, Any] = {}
         if test and self.part("test"):
             outcome.test = self.measure("test", TEST_SEEDS).record()
@@ -314,9 +328,12 @@ class Run:
         count = 0
         for folder in self.settings.prepared:
             path = Path(folder) / "test_looks.jsonl"
-            with path.open("a") as log:
-                log.write(json.dumps(look) + "\n")
-            count = max(count, len(path.read_text().splitlines()))
+            try:
+                with path.open("a") as log:
+                    log.write(json.dumps(look) + "\n")
+                count = max(count, len(path.read_text().splitlines()))
+            except OSError as error:  # the model's own file has the figure; the count is what suffers
+                self.tell(f"this look at the test patients could not be written to {path}: {error.strerror or error}")
         return count
 
     def model(self, figures: dict[str, Any] | None = None) -> Bundle:

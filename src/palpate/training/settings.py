@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -33,6 +34,7 @@ class Settings(BaseModel):
         split: who trains, validates, tests.
         cohorts_sha256: content of each prepared cohort.
         base_sha256: the frozen tensors of the model that was started from.
+        processes: how many train together: with the batch, they decide which crops make a step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class Settings(BaseModel):
     split: Split
     cohorts_sha256: tuple[str, ...]
     base_sha256: str
+    processes: int = 1
 
     def write(self, run: Path) -> None:
         """Write `run/settings.json`."""
@@ -79,9 +82,14 @@ def resolve_split(prepared: Sequence[PreparedCohort], preset: Preset) -> Split:
     """The preset's split, else the layout's own, else one by a hash of each patient.
 
     Raises:
-        CohortError: too few patients, a part without a scan, or a patient in two parts.
+        CohortError: too few patients, a part without a scan, a patient in two parts, or a name in two cohorts.
     """
     entries = [entry for cohort in prepared for entry in cohort.index.scans]
+    twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
+    if twice:
+        raise CohortError(
+            f"scan {twice[0]} is in several cohorts; names must differ, since splits and clicks go by them"
+        )
     if preset.split is not None:
         split = preset.split if isinstance(preset.split, Split) else preset.split.resolve()
     elif any(entry.part for entry in entries):
@@ -112,7 +120,7 @@ def starting_bundle(preset: Preset) -> Bundle:
 
     Raises:
         ModelError: it is missing or damaged.
-        SettingsError: a tuning choice that leaves random weights frozen.
+        SettingsError: a tuning choice that leaves random weights frozen, or another width of dense prompts.
     """
     if preset.init == "none":
         if preset.tuning != "full":
@@ -126,24 +134,36 @@ def starting_bundle(preset: Preset) -> Bundle:
     else:
         bundle = load(preset.init)
     bundle = retuned(bundle, preset.tuning, preset.recipe.seed)
-    if preset.dense and bundle.network.dense is None:
+    known = bundle.network.config.dense_width
+    if preset.dense and known not in (0, preset.dense):
+        raise SettingsError(
+            f"{preset.init}: has dense prompts of width {known}; set dense to that, or to 0, not {preset.dense}"
+        )
+    if preset.dense and not known:
         bundle = with_dense_prompts(bundle, preset.dense, preset.recipe.seed)
     return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
 
 
 def begin(
-    prepared: Sequence[Path], preset: Preset, run: Path, shares: Sequence[float] | None = None
+    prepared: Sequence[Path],
+    preset: Preset,
+    run: Path,
+    shares: Sequence[float] | None = None,
+    processes: int = 1,
 ) -> tuple[Settings, Bundle]:
     """The settings of a new run in the folder `run`, and the model that it starts from; nothing is written yet.
 
     Raises:
-        SettingsError: a run lies there already.
+        SettingsError: a run or anything else lies there already.
         CohortError, ModelError: see the parts.
     """
     if (run / "settings.json").exists():
         raise SettingsError(
             f"{run}: a training was begun here; go on with `palpate train --resume {run}`, or name another folder"
         )
+    # What atomic writing left when it was killed is no run yet.
+    if run.exists() and (not run.is_dir() or any(not path.name.startswith(".palpate-") for path in run.iterdir())):
+        raise SettingsError(f"{run}: holds other files; name a new folder for the run")
     cohorts = [PreparedCohort.open(folder) for folder in prepared]
     if shares is not None and (len(shares) != len(cohorts) or min(shares) <= 0):
         raise SettingsError(f"shares: one above 0 for each of the {len(cohorts)} cohorts, not {list(shares)}")
@@ -157,5 +177,6 @@ def begin(
         split=resolve_split(cohorts, preset),
         cohorts_sha256=tuple(cohort.sha256 for cohort in cohorts),
         base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
+        processes=processes,
     )
     return settings, bundle
