@@ -200,18 +200,20 @@ def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
-def with_dense_prompts(bundle: Bundle, width: int, seed: int = 0) -> Bundle:
-    """The same model with dense prompts (`model.dense`): it computes what it did, and can be trained to do more.
+def extended(bundle: Bundle, dense: int = 0, quality: int = 0, seed: int = 0) -> Bundle:
+    """The same model with parts that the paper lacks: its masks stay what they were, and can be trained to be more.
 
     Args:
-        bundle: a model without them.
-        width: channels of their encoder.
-        seed: what its first layers are drawn from; its last ones are zero.
+        bundle: the model; a part that it has already stays as it is.
+        dense: channels of the encoder of prompts as maps (`model.dense`); 0: not added.
+        quality: hidden width of the head that predicts a mask's quality (`model.quality`); 0: not added.
+        seed: what their first layers are drawn from; their last ones are zero.
     """
-    config = bundle.network.config.model_copy(update={"dense_width": width})
+    old = bundle.network.config
+    wanted = {"dense_width": old.dense_width or dense, "quality_width": old.quality_width or quality}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(config)
+        network = Network(old.model_copy(update=wanted))
     network.load_state_dict(network.state_dict() | bundle.network.state_dict(), strict=True)
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)
 

@@ -40,12 +40,19 @@ class Augmentation(BaseModel):
     gain: float = Field(0.2, ge=0, description="largest relative change of contrast after normalisation")
     offset: float = Field(0.2, ge=0, description="largest change of brightness after it, in standard deviations")
     noise: float = Field(0.1, ge=0, description="largest deviation of noise added after it")
+    resize_share: float = Field(
+        0.0, ge=0, le=1, description="how often a crop is made wider or narrower to suit the lesion, as zooming does"
+    )
+    resize: Range = Field((0.5, 8.0), description="narrowest and widest such field, times the model's own")
+    occupied: Range = Field(
+        (0.15, 1.3), description="smallest and largest diameter of the lesion in such a crop, as a share of its edge"
+    )
     hide: float = Field(0.0, ge=0, le=1, description="how often all but a box around the crop's middle is hidden")
     fill: float = Field(0.0, ge=0, le=1, description="how often what lies outside a scan is filled from another scan")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        for name in ("zoom", "zoom_in_plane"):
+        for name in ("zoom", "zoom_in_plane", "resize", "occupied"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name}: smallest and largest magnification, above zero, in order; not {low}, {high}")
@@ -71,6 +78,19 @@ class Augmentation(BaseModel):
             matrix[:3, :3] = matrix[:3, :3] @ np.rint(_turn(np.array([0, 0, quarters * np.pi / 2])))
         matrix[:3, 3] = rng.uniform(-1, 1, 3) * self.shift * np.array(crop)
         return matrix
+
+    def field(self, diameter: float, rng: np.random.Generator) -> float:
+        """How many times as wide as the model's own a crop is: 1, or what suits a lesion of a diameter.
+
+        Args:
+            diameter: of a ball of the lesion's volume, as a share of the model's own crop's edge.
+            rng: of this crop.
+        """
+        drawn, place = rng.random(2)
+        if drawn >= self.resize_share:
+            return 1.0
+        low, high = np.clip([diameter / self.occupied[1], diameter / self.occupied[0]], *self.resize)
+        return float(np.exp(np.log(low) + place * (np.log(high) - np.log(low))))
 
     def disturb(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """A normalised crop with another contrast and brightness, and noise."""
@@ -104,6 +124,10 @@ class Prompts(BaseModel):
     )
     kinds: dict[str, float] = Field(
         {"click": 1.0}, description="how often the simulated user begins with each kind of prompt"
+    )
+
+    heed: float = Field(
+        0.0, ge=0, description="weight of the loss at the voxels that were named, beside the whole crop's"
     )
 
     @model_validator(mode="after")

@@ -150,7 +150,9 @@ class CropSampler:
         rng = counted_rng(self.seed, "training crop", index)
         scan, settings = self.scan(index), self.augmentation
         planned = self._frame(scan, rng)
-        frame = planned.moved(settings.motion(self.preprocessing.crop, rng))
+        motion = settings.motion(self.preprocessing.crop, rng)
+        motion[:3, :3] *= settings.field(self._diameter(scan), rng)
+        frame = planned.moved(motion)
         (values, share), inside = frame.extract_all((scan.image, scan.lesion), self.device)
         if rng.random() < settings.hide:
             inside = inside & self._box(rng).to(inside.device)
@@ -178,6 +180,11 @@ class CropSampler:
             x, y, z = (int(rng.integers(n)) for n in scan.grid.shape)
             centre = (x, y, z)
         return Frame.centred(scan.grid, centre, self.preprocessing)
+
+    def _diameter(self, scan: ContouredScan) -> float:
+        """Of a ball of the lesion's volume, as a share of the crop's edge."""
+        volume = 1000 * scan.lesion_voxels * scan.grid.voxel_ml
+        return float(np.cbrt(6 * volume / np.pi) / np.mean(self.preprocessing.field_mm))
 
     def _clicks(self, truth: Tensor, middle: FloatArray, count: int, rng: np.random.Generator) -> Tensor:
         """`[count + anywhere, 3]` float32; on a crop without lesion all are drawn anywhere."""

@@ -13,6 +13,7 @@ from .decoder import MaskDecoder, Prepared
 from .dense import DensePrompts
 from .encoder import ImageEncoder
 from .prompt import PromptEncoder
+from .quality import QualityHead
 from .tuning import is_frozen, is_unused
 
 
@@ -48,6 +49,7 @@ class Network(nn.Module):
         self.prompt = PromptEncoder(config)
         self.decoder = MaskDecoder(config)
         self.dense = DensePrompts(config) if config.dense_width else None
+        self.quality = QualityHead(config) if config.quality_width else None
 
     def encode(self, crop: Tensor) -> Features:
         """All that can be computed of a normalised crop `[B, 1, D, H, W]` before any click.
@@ -87,6 +89,20 @@ class Network(nn.Module):
         deepest = features.deepest if seen is None else features.deepest + seen.deep
         logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), seen)
         return logits.permute(0, 1, 4, 2, 3)
+
+    def judge(self, features: Features, probability: Tensor) -> Tensor:
+        """Logits `[B]` of the intersection over union expected of the mask of a probability `[B, D, H, W]`.
+
+        Gradients end here: the mask does not learn to look good.
+
+        Raises:
+            ValueError: a network that predicts no quality.
+        """
+        if self.quality is None:
+            raise ValueError("this network predicts no quality (quality_width is 0)")
+        partial, deepest = features.prepared.partial.detach(), features.deepest.detach()
+        logits: Tensor = self.quality(partial, deepest, probability.detach().permute(0, 2, 3, 1))
+        return logits
 
     def forward(self, crop: Tensor, clicks: Tensor, labels: Tensor | None = None, maps: Tensor | None = None) -> Tensor:
         """`encode`, then `decode`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,18 @@ from ..model.network import Features
 from ..prompts import Click, Prompt
 from ..simulation import SimulatedUser, counted_rng
 from ..volume import Grid, Index3
+
+
+class Answer(NamedTuple):
+    """A crop's answer to the prompts of its last round.
+
+    Attributes:
+        logits: `[1, 2, D, H, W]`.
+        named: int64 `[N, 3]`, the voxels (d, h, w) that clicks, strokes and lassos named.
+    """
+
+    logits: Tensor
+    named: Tensor
 
 
 class Interaction:
@@ -29,8 +43,8 @@ class Interaction:
         grid = Grid(preprocessing.crop, np.diag([*preprocessing.spacing, 1.0]))
         self.frame = Frame(grid, preprocessing.crop, np.eye(4))
 
-    def logits(self, network: Network, features: Features, truth: Tensor, first: Tensor, number: int) -> Tensor:
-        """Logits `[1, 2, D, H, W]` after the last round; only that one is learned from.
+    def answer(self, network: Network, features: Features, truth: Tensor, first: Tensor, number: int) -> Answer:
+        """What the network makes of the last round's prompts; only that one is learned from.
 
         Args:
             network: with dense prompts.
@@ -52,7 +66,10 @@ class Interaction:
                 break
             prompts.append(click)
             prior = seen
-        return self._decoded(network, features, prompts, prior)
+        logits = self._decoded(network, features, prompts, prior)
+        points, labels = self.frame.tokens(prompts)
+        named = points[labels < 2].round().long().clamp(min=0).minimum(torch.tensor(lesion.shape) - 1)
+        return Answer(logits, named.to(logits.device))
 
     def _first(self, lesion: np.ndarray, first: Tensor, number: int) -> Prompt:
         kind = self.prompts.kind(self.seed, number)

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..cohort.sampling import CropSampler, Example
 from ..errors import DeviceError, SettingsError
-from ..model import Network
+from ..model import Features, Network
 from .interaction import Interaction
-from .losses import dice_cross_entropy
+from .losses import dice_cross_entropy, heeding, quality_loss
 from .recipe import Recipe
 
 State = dict[str, Tensor]
@@ -136,24 +136,33 @@ class Trainer:
             piece = Example(*(part[start : start + self.micro_batch].to(self.device) for part in example))
             precision = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float16
             with torch.autocast(self.device.type, dtype=precision, enabled=self.recipe.precision != "float32"):
-                logits = self._logits(piece)
-            loss = dice_cross_entropy(logits, piece.truth) * (len(piece.image) / size)
+                loss = self._loss(piece) * (len(piece.image) / size)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
-    def _logits(self, piece: Example) -> Tensor:
-        if self.network.dense is None:
-            logits: Tensor = self.network(piece.image, piece.clicks)
-            return logits
+    def _loss(self, piece: Example) -> Tensor:
         features = self.network.encode(piece.image)
+        if self.network.dense is None:
+            logits = self.network.decode(features, piece.clicks)
+            return dice_cross_entropy(logits, piece.truth) + self._judged(features, logits, piece.truth)
         samples = zip(piece.truth, piece.clicks[:, 0], piece.number.tolist(), strict=True)
-        return torch.cat(
-            [
-                self.interaction.logits(self.network, features.one(i), truth, first, number)
-                for i, (truth, first, number) in enumerate(samples)
-            ]
-        )
+        answers = [
+            self.interaction.answer(self.network, features.one(i), truth, first, number)
+            for i, (truth, first, number) in enumerate(samples)
+        ]
+        logits = torch.cat([logits for logits, _ in answers])
+        loss = dice_cross_entropy(logits, piece.truth) + self._judged(features, logits, piece.truth)
+        for (alone, named), truth in zip(answers, piece.truth, strict=True):
+            loss = loss + self.sampler.prompts.heed / len(answers) * heeding(alone, truth, named)
+        return loss
+
+    def _judged(self, features: Features, logits: Tensor, truth: Tensor) -> Tensor:
+        """What the quality head, where there is one, has to learn from masks as they are."""
+        if self.network.quality is None:
+            return logits.new_zeros(())
+        quality = self.network.judge(features, logits.detach().float().softmax(dim=1)[:, 1])
+        return quality_loss(quality, logits, truth)
 
     def _share(self, loss: Tensor) -> float:
         """Average gradients and loss over all processes, in one exchange."""

@@ -41,6 +41,9 @@ class Preset(BaseModel):
         ge=0,
         description="channels of the encoder of prompts as maps, for corrections and boxes; 0: none, as the paper",
     )
+    quality: int = Field(
+        0, ge=0, description="hidden width of the head that predicts a mask's quality; 0: none, as the paper"
+    )
     preprocessing: Preprocessing
     augmentation: Augmentation
     prompts: Prompts

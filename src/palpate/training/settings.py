@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
 from ..atomic import replacing
-from ..bundle import Bundle, Provenance, frozen_sha256, load, retuned, with_dense_prompts
+from ..bundle import Bundle, Provenance, extended, frozen_sha256, load, retuned
 from ..cohort import Part, Split, propose_split
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..errors import CohortError, SettingsError
@@ -120,7 +120,7 @@ def starting_bundle(preset: Preset) -> Bundle:
 
     Raises:
         ModelError: it is missing or damaged.
-        SettingsError: a tuning choice that leaves random weights frozen, or another width of dense prompts.
+        SettingsError: a tuning choice that leaves random weights frozen, or another width of dense prompts or quality.
     """
     if preset.init == "none":
         if preset.tuning != "full":
@@ -134,13 +134,16 @@ def starting_bundle(preset: Preset) -> Bundle:
     else:
         bundle = load(preset.init)
     bundle = retuned(bundle, preset.tuning, preset.recipe.seed)
-    known = bundle.network.config.dense_width
-    if preset.dense and known not in (0, preset.dense):
-        raise SettingsError(
-            f"{preset.init}: has dense prompts of width {known}; set dense to that, or to 0, not {preset.dense}"
-        )
-    if preset.dense and not known:
-        bundle = with_dense_prompts(bundle, preset.dense, preset.recipe.seed)
+    config = bundle.network.config
+    for what, wanted, known in (
+        ("dense", preset.dense, config.dense_width),
+        ("quality", preset.quality, config.quality_width),
+    ):
+        if wanted and known not in (0, wanted):
+            raise SettingsError(
+                f"{preset.init}: has {what} of width {known}; set {what} to that, or to 0, not {wanted}"
+            )
+    bundle = extended(bundle, preset.dense, preset.quality, preset.recipe.seed)
     return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
 
 
