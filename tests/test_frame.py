@@ -137,7 +137,7 @@ def test_probabilities_come_back_to_their_voxels() -> None:
     probability = torch.zeros(16, 16, 16)
     d, h, w = np.rint(frame.crop_index(np.array([5, 14, 26]))).astype(int)
     probability[d, h, w] = 1
-    back = frame.spread(probability, volume)
+    back = frame.spread(probability, volume.source)
     assert np.argwhere(back.full() > 0.5).tolist() == [[5, 14, 26]]
     assert back.full()[5, 14, 26] == pytest.approx(1, abs=1e-4)
 
@@ -151,7 +151,7 @@ def test_a_ball_survives_there_and_back(grid: Grid) -> None:
     axes = torch.meshgrid(*[torch.arange(24.0) - 12] * 3, indexing="ij")
     distance = 2 * torch.stack(axes).square().sum(0).sqrt()
     soft = torch.sigmoid(14 - distance)
-    mask = frame.spread(soft, Volume(np.zeros(grid.shape, np.uint8), grid.affine)).threshold()
+    mask = frame.spread(soft, None).threshold()
     index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
     offsets = (frame.crop_index(index.reshape(-1, 3)) - 12) * 2
     true = (np.linalg.norm(offsets, axis=1) < 14).reshape(grid.shape)
@@ -210,7 +210,7 @@ def test_scans_of_one_slice_and_crops_beyond_them() -> None:
     values, inside = frame.extract(volume.array)
     assert inside.any(dim=(1, 2)).sum() == 5, "the slice is 5 mm thick"
     assert values[inside].eq(1).all()
-    assert frame.spread(torch.ones(16, 16, 16), volume).full().sum() > 0
+    assert frame.spread(torch.ones(16, 16, 16), volume.source).full().sum() > 0
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 1), (1, 30, 30), (33, 1, 20), (61, 62, 63)])

@@ -141,7 +141,7 @@ def test_what_is_no_longer_kept_is_taken_in_anew(scan: Volume, monkeypatch: pyte
     monkeypatch.setattr("palpate.predictor.KEPT", 2)
     predictor = fresh(scan)
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
-    assert sum(prediction is not None for _, prediction in predictor._steps) == 2
+    assert sum(step.answer is not None for step in predictor._steps) == 2
     assert np.array_equal(predictor.predict(PROMPTS[:3]).probability.array, third)
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .errors import PromptError
 from .prompts import Box, Prior, Prompt
-from .volume import FloatArray, Grid, Index3, Probability, Volume
+from .volume import FloatArray, Grid, Index3, Probability, Source
 
 # D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.
 CROP_AXES = ((2, +1), (1, -1), (0, -1))
@@ -91,6 +91,10 @@ class Preprocessing(BaseModel):
     crop: Index3 = Field(description="voxels of a crop along D, H, W")
     spacing: tuple[float, float, float] = Field(description="edge of a crop's voxel along D, H, W, mm")
     normalisation: Normalisation
+    zoom: tuple[float, float] = Field(
+        (1.0, 1.0),
+        description="finest and coarsest spacing that lesions are looked at with, times the one above; 1, 1: no other",
+    )
     margin: float = Field(
         0.125, ge=0, lt=0.5, description="share of the crop's edge, at each side, where a click asks for a new crop"
     )
@@ -99,7 +103,14 @@ class Preprocessing(BaseModel):
     def _positive(self) -> Self:
         if min(self.crop) < 1 or min(self.spacing) <= 0:
             raise ValueError(f"crop {self.crop} and spacing {self.spacing} must be positive")
+        if not 0 < self.zoom[0] <= 1 <= self.zoom[1]:
+            raise ValueError(f"zoom: a finest spacing up to 1 and a coarsest from 1, not {self.zoom}")
         return self
+
+    def zoomed(self, scale: float) -> Preprocessing:
+        """The same with a spacing `scale` times as coarse, and so a field as many times as wide."""
+        d, h, w = (edge * scale for edge in self.spacing)
+        return self if scale == 1 else self.model_copy(update={"spacing": (d, h, w)})
 
     @property
     def field_mm(self) -> tuple[float, float, float]:
@@ -187,6 +198,12 @@ class Frame:
         middle = [n // 2 for n in self.size]
         to_middle[:3, 3], from_middle[:3, 3] = middle, np.negative(middle)
         return Frame(self.grid, self.size, self.to_scan @ to_middle @ motion @ from_middle)
+
+    def part(self, first: Index3, size: Index3) -> Frame:
+        """The box of this crop that begins at its voxel `first`."""
+        shift = np.eye(4)
+        shift[:3, 3] = first
+        return Frame(self.grid, size, self.to_scan @ shift)
 
     @cached_property
     def from_scan(self) -> FloatArray:
@@ -281,7 +298,7 @@ class Frame:
         nx, ny, nz = (stop - start).tolist()
         return (x, y, z), (nx, ny, nz)
 
-    def spread(self, probability: Tensor, source: Volume) -> Probability:
+    def spread(self, probability: Tensor, source: Source | None) -> Probability:
         """A crop's probability `[D, H, W]` on the scan's own grid; zero outside the crop.
 
         The very resampling of `extract`, run the other way; threshold after it, not before.
@@ -290,7 +307,7 @@ class Frame:
         offset = np.eye(4)
         offset[:3, 3] = start
         values, inside = _resample((probability,), self.size, self.from_scan @ offset, shape, probability.device)
-        return Probability((values[0] * inside).cpu().numpy(), start, self.grid, source.source)
+        return Probability((values[0] * inside).cpu().numpy(), start, self.grid, source)
 
 
 def drawn(

@@ -10,14 +10,17 @@ from typing import Literal, get_args
 
 import torch
 
+from . import zoom
 from .bundle import Bundle, load
 from .errors import DeviceError, PromptError
 from .frame import Frame
 from .model import Features
 from .prompts import Click, Prior, Prompt, check_inside
 from .volume import Mask, Patch, Probability, Volume
+from .zoom import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
+KEPT_BYTES = 2**29  # of crops' features: three of vit_b's, some fifty of tiny's
 KEPT = 32  # last predictions of a list that undoing finds again; going back further takes the prompts in anew
 
 
@@ -28,12 +31,38 @@ class Prediction:
     Attributes:
         mask: the lesion, on the scan's grid.
         probability: the model's probability, on the scan's grid, before the threshold of 0.5.
-        frame: the crop that was looked at.
+        view: the crop that all of the lesion was looked at in, and how wide it is.
+        quality: the intersection over union with the truth that the model expects of the mask, 0 to 1; None: it
+            expects nothing.
+        crops: how many crops were looked at for the last prompt.
     """
 
     mask: Mask
     probability: Probability
-    frame: Frame
+    view: View
+    quality: float | None
+    crops: int
+
+    @property
+    def frame(self) -> Frame:
+        """The crop that all of the lesion was looked at in."""
+        return self.view.frame
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """A prediction, and what was seen in its view before closer looks, `[D, H, W]`; None: there were none."""
+
+    prediction: Prediction
+    seen: torch.Tensor | None
+
+
+@dataclass
+class _Step:
+    """A prompt that was taken in, and the answer after it; None: no longer kept."""
+
+    prompt: Prompt
+    answer: _Answer | None
 
 
 class Predictor:
@@ -43,6 +72,9 @@ class Predictor:
         model: a bundle in memory, a bundled model's name, or a file.
         device: "cpu", "cuda", "cuda:1", ... or "auto": a CUDA device where there is one.
         precision: arithmetic of the network; the weights stay in float32.
+        zoom: look wider where a mask reaches its crop's border, and closer at small lesions and along the edges of
+            large ones, as far as the model was trained for (`Preprocessing.zoom`); False: one crop at its own spacing.
+        budget: most crops of a refinement along a large lesion's edge, a prompt; 0: none.
 
     Attributes:
         progress: called with the share of the crop's encoding that is done, 0 to 1; None: nobody is told.
@@ -55,23 +87,31 @@ class Predictor:
     progress: Callable[[float], None] | None = None
 
     def __init__(
-        self, model: Bundle | str | Path = "palpate-tiny", device: str = "auto", precision: Precision = "float32"
+        self,
+        model: Bundle | str | Path = "palpate-tiny",
+        device: str = "auto",
+        precision: Precision = "float32",
+        zoom: bool = True,
+        budget: int = 32,
     ):
         self.device = _device(device)
         if precision not in get_args(Precision):
             raise DeviceError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
+        if budget < 0:
+            raise PromptError(f"a budget of {budget} crops; give 0 or more")
         self.precision: Precision = precision
+        self.zoom, self.budget = zoom, budget
         self.bundle = model if isinstance(model, Bundle) else load(model)
         self.network = self.bundle.network.to(self.device)
         self._volume: Volume | None = None
-        self._frame: Frame | None = None
-        self._features: Features | None = None
-        self._steps: list[tuple[Prompt, Prediction | None]] = []
+        self._features: dict[bytes, Features] = {}  # by place, the one last asked for last
+        self._feature_bytes = 0  # of one crop's
+        self._steps: list[_Step] = []
 
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
         self._volume = volume
-        self._frame = self._features = None
+        self._features = {}
         self._steps = []
 
     def predict(self, prompts: Sequence[Prompt]) -> Prediction:
@@ -93,21 +133,21 @@ class Predictor:
             return self._at_once(prompts, self._volume)
         del self._steps[self._known(prompts) :]
         for count in range(len(self._steps) + 1, len(prompts) + 1):
-            self._steps.append((prompts[count - 1], self._step(prompts[:count], self._volume)))
+            self._steps.append(_Step(prompts[count - 1], self._taken_in(prompts[:count], self._volume)))
             if count > KEPT:
-                self._steps[count - KEPT - 1] = (prompts[count - KEPT - 1], None)
-        prediction = self._steps[-1][1]
-        assert prediction is not None
-        return prediction
+                self._steps[count - KEPT - 1].answer = None
+        answer = self._steps[-1].answer
+        assert answer is not None
+        return answer.prediction
 
     def _known(self, prompts: tuple[Prompt, ...]) -> int:
         """How many of the prompts, from the first, were taken in already and have their prediction still."""
         same = 0
-        for (before, _), prompt in zip(self._steps, prompts, strict=False):
-            if before is not prompt and before != prompt:
+        for step, prompt in zip(self._steps, prompts, strict=False):
+            if step.prompt is not prompt and step.prompt != prompt:
                 break
             same += 1
-        while same and self._steps[same - 1][1] is None:
+        while same and self._steps[same - 1].answer is None:
             same -= 1
         return same
 
@@ -117,40 +157,105 @@ class Predictor:
                 f"{self.bundle.provenance.name} knows positive clicks only, as the paper's network does; "
                 "train a model with dense prompts (docs/prompts.md) for anything else"
             )
-        frame = Frame.following(volume.grid, prompts, self.bundle.preprocessing)
-        features = self._encoded(frame, volume)
-        with torch.inference_mode(), self._arithmetic():
-            logits = self.network.decode(features, frame.tokens(prompts)[0].to(self.device))
-        return self._prediction(logits, frame, volume)
+        settings, (_, widest) = self.bundle.preprocessing, self._range
+        if widest > 1:
+            first = zoom.planned(volume.grid, prompts, settings, None, widest)
+        else:
+            first = View(Frame.following(volume.grid, prompts, settings), 1.0)
+        view, seen, crops = self._settled(first, prompts, True, lambda v: self._seen(v, prompts))
+        return self._prediction(view, seen, zoom.spread(view, seen, volume.source), crops)
 
-    def _step(self, prompts: tuple[Prompt, ...], volume: Volume) -> Prediction:
-        """Take in the last of the prompts, after all the others."""
-        frame = Frame.following(volume.grid, prompts, self.bundle.preprocessing)
-        features = self._encoded(frame, volume)
-        before = self._steps[-1][1] if self._steps else None
-        prior: Patch | None = before.probability if before is not None else None
-        if isinstance(prompts[-1], Prior):
-            prior = prompts[-1].mask
-        maps = frame.maps(prompts, prior, self.device)
-        points, labels = (part.to(self.device) for part in frame.tokens(prompts))
-        with torch.inference_mode(), self._arithmetic():
-            logits = self.network.decode(features, points, labels, maps)
-        return self._prediction(logits, frame, volume)
+    def _taken_in(self, prompts: tuple[Prompt, ...], volume: Volume) -> _Answer:
+        """The answer to the last of the prompts, after all the others."""
+        before = self._steps[-1].answer if self._steps else None
+        known: Patch | None = before.prediction.probability if before is not None else None
+        prior = prompts[-1].mask if isinstance(prompts[-1], Prior) else known
+        kept = before.prediction.view if before is not None else None
+        first = zoom.planned(volume.grid, prompts, self.bundle.preprocessing, kept, self._range[1])
+        view, seen, crops = self._settled(first, prompts, first is not kept, lambda v: self._seen(v, prompts, prior))
+        far = zoom.spread(view, seen, volume.source)
+        if view.scale <= 1:
+            return _Answer(self._prediction(view, seen, far, crops), None)
+        probability, more = self._refined(view, seen, far, prompts, before)
+        final = view.frame.extract(probability, self.device)[0]
+        return _Answer(self._prediction(view, final, probability, crops + more), seen)
 
-    def _prediction(self, logits: torch.Tensor, frame: Frame, volume: Volume) -> Prediction:
-        probability = frame.spread(logits[0].float().softmax(dim=0)[1], volume)
-        return Prediction(probability.threshold(), probability, frame)
+    def _settled(
+        self, view: View, prompts: Sequence[Prompt], anew: bool, look: Callable[[View], torch.Tensor]
+    ) -> tuple[View, torch.Tensor, int]:
+        """The view in which the mask ends before the crop does, what is seen in it, and how many were tried."""
+        settings, (closest, widest) = self.bundle.preprocessing, self._range
+        seen, crops = look(view), 1
+        while view.scale < widest and zoom.reaches_border(seen, view.frame):
+            view = zoom.wider(view, seen, prompts, settings, widest)
+            seen, crops = look(view), crops + 1
+        near = zoom.closer(view, seen, prompts, settings, closest) if anew and view.scale <= 1 else None
+        if near is not None:
+            again = look(near)
+            crops += 1
+            if not zoom.reaches_border(again, near.frame):
+                view, seen = near, again
+        return view, seen, crops
+
+    def _refined(
+        self, view: View, seen: torch.Tensor, far: Probability, prompts: tuple[Prompt, ...], before: _Answer | None
+    ) -> tuple[Probability, int]:
+        """A look from afar, put together with what was known and closer looks along the edge; how many these were.
+
+        Where the last prompt changed nothing of the look from afar, what was known stays.
+        """
+        base, known = far, None
+        if before is not None:
+            known = before.seen if before.prediction.view is view else None
+            if known is None:
+                known = view.frame.extract(before.prediction.probability, self.device)[0]
+            mosaic = zoom.Mosaic(before.prediction.probability)
+            mosaic.add(view.frame, seen, zoom.changed(seen, known))
+            base = mosaic.merged()
+        worth, anchor = zoom.doubtful(seen, known), prompts[0].places[0]
+        tiles = zoom.tiles(view, worth, prompts[-1], anchor, self.bundle.preprocessing, self.budget)
+        mosaic = zoom.Mosaic(base)
+        for tile in tiles:
+            inside = [prompt for prompt in prompts if tile.frame.holds(prompt, 0.0)]
+            mosaic.add(tile.frame, self._seen(tile, inside, base), zoom.weight(tile.frame.size).to(self.device))
+        return mosaic.merged(), len(tiles)
+
+    def _seen(self, view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        """The lesion's probability `[D, H, W]` in a crop."""
+        assert self._volume is not None
+        features = self._encoded(view.frame, self._volume)
+        points, labels = (part.to(self.device) for part in view.frame.tokens(prompts))
+        dense = self.network.dense is not None
+        maps = view.frame.maps(prompts, prior, self.device) if dense else None
+        with torch.inference_mode(), self._arithmetic():
+            logits = self.network.decode(features, points, labels if dense else None, maps)
+        return logits[0].float().softmax(dim=0)[1]
+
+    def _prediction(self, view: View, seen: torch.Tensor, probability: Probability, crops: int) -> Prediction:
+        quality: float | None = None
+        if self.network.quality is not None:
+            assert self._volume is not None
+            features = self._encoded(view.frame, self._volume)
+            with torch.inference_mode():
+                quality = float(self.network.judge(features, seen[None]).sigmoid())
+        return Prediction(probability.threshold(), probability, view, quality, crops)
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        return self.bundle.preprocessing.zoom if self.zoom else (1.0, 1.0)
 
     def _encoded(self, frame: Frame, volume: Volume) -> Features:
-        kept = self._frame
-        if self._features is not None and kept is not None and (kept.to_scan == frame.to_scan).all():
-            return self._features
-        image = frame.image(volume.array, self.bundle.preprocessing.normalisation, self.device)
-        self._features = None  # free the old crop's before the new one's are made
-        with torch.inference_mode(), self._arithmetic(), self._told():
-            self._features = self.network.encode(image)
-        self._frame = frame
-        return self._features
+        key = frame.to_scan.tobytes()
+        found = self._features.pop(key, None)
+        if found is None:
+            image = frame.image(volume.array, self.bundle.preprocessing.normalisation, self.device)
+            while self._features and (len(self._features) + 1) * self._feature_bytes > KEPT_BYTES:
+                del self._features[next(iter(self._features))]  # the one not asked for the longest
+            with torch.inference_mode(), self._arithmetic(), self._told():
+                found = self.network.encode(image)
+            self._feature_bytes = _size(found)
+        self._features[key] = found
+        return found
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -171,6 +276,12 @@ class Predictor:
         wanted = getattr(torch, self.precision)
         reduced = self.precision != "float32"
         return torch.autocast(self.device.type, dtype=wanted if reduced else torch.bfloat16, enabled=reduced)
+
+
+def _size(features: Features) -> int:
+    """Bytes of a crop's features."""
+    partial, levels, _ = features.prepared
+    return sum(part.numel() * part.element_size() for part in (features.deepest, partial, *levels))
 
 
 def _device(name: str) -> torch.device:

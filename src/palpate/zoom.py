@@ -1,0 +1,249 @@
+"""Lesions of any size: when to look wider or closer, and where to look again in detail (not in the paper).
+
+A crop sees one field. A mask that reaches its border may go on outside, so the field doubles until it does not, or the
+scan ends; a lesion that fills little of it is looked at again from nearer. What was drawn from afar is then refined by
+overlapping crops along its edge, each with the mask so far as its prior.
+
+Everything here is arithmetic on places and probabilities: the `Predictor` asks the network.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import PromptError
+from .frame import Frame, Preprocessing
+from .prompts import Box, Prior, Prompt
+from .volume import Grid, Index3, Probability, Source
+
+STEP = 2.0  # how much wider the next field is
+TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on outside; less is a speck
+SMALL = 0.22  # longest edge of a lesion, as a share of the crop's, below which it is looked at from nearer
+NEGLIGIBLE = 1e-3  # probability that a patch from afar may leave out
+STRIDE = 0.625  # distance of two neighbouring crops of a refinement, as a share of their edge: they overlap by 3/8
+RAMP = 0.1875  # share of a crop's edge over which its word gains weight: half of that overlap
+DOUBT = 0.25  # change of a probability that is worth another look
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop, and how wide it is.
+
+    Attributes:
+        frame: where it lies.
+        scale: its voxels' edge, times the model's own.
+    """
+
+    frame: Frame
+    scale: float
+
+
+def planned(
+    grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing, before: View | None, widest: float
+) -> View:
+    """The view for the last of the prompts: the one before while that holds it, else the closest that holds all.
+
+    Raises:
+        PromptError: prompts too far apart for the widest field.
+    """
+    if before is not None and before.frame.holds(prompts[-1], preprocessing.margin):
+        return before
+    scale = 1.0 if before is None else before.scale
+    while True:
+        try:
+            return View(Frame.around(grid, prompts, preprocessing.zoomed(scale)), scale)
+        except PromptError:
+            if scale >= widest:
+                raise
+        scale = min(scale * STEP, widest)
+
+
+def reaches_border(probability: Tensor, frame: Frame) -> bool:
+    """Whether a mask, of a crop's probability `[D, H, W]`, covers some of a face beyond which the scan goes on."""
+    mask = (probability > 0.5).cpu().numpy()
+    for axis in range(3):
+        for place, beyond in ((0, -1), (frame.size[axis] - 1, frame.size[axis])):
+            ranges = [np.arange(n) for n in frame.size]
+            ranges[axis] = np.array([beyond])
+            neighbours = frame.scan_index(np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)).squeeze(axis)
+            goes_on = ((neighbours > -0.5) & (neighbours < np.array(frame.grid.shape) - 0.5)).all(axis=-1)
+            face = mask.take(place, axis=axis)
+            if np.count_nonzero(face & goes_on) > max(2, TOUCHING * face.size):
+                return True
+    return False
+
+
+def wider(
+    view: View, probability: Tensor, prompts: Sequence[Prompt], preprocessing: Preprocessing, widest: float
+) -> View:
+    """A field twice as wide, around the mask so far and all prompts."""
+    scale = min(view.scale * STEP, widest)
+    return _around(view, probability, prompts, preprocessing, scale)
+
+
+def closer(
+    view: View, probability: Tensor, prompts: Sequence[Prompt], preprocessing: Preprocessing, closest: float
+) -> View | None:
+    """A narrower field for a lesion that fills little of this one; None where it does not, or prompts would not fit."""
+    places = torch.nonzero(probability > 0.5)
+    if not len(places) or view.scale <= closest:
+        return None
+    extent = (places.amax(dim=0) - places.amin(dim=0) + 1).cpu().numpy() / np.array(view.frame.size)
+    if float(extent.max()) >= SMALL:
+        return None
+    near = _around(view, probability, prompts, preprocessing, max(closest, view.scale / STEP))
+    return near if all(near.frame.holds(prompt, 0.0) for prompt in prompts) else None
+
+
+def _around(
+    view: View, probability: Tensor, prompts: Sequence[Prompt], preprocessing: Preprocessing, scale: float
+) -> View:
+    grid, zoomed = view.frame.grid, preprocessing.zoomed(scale)
+    places = [prompt.places.astype(np.float64) for prompt in prompts]
+    mask = torch.nonzero(probability > 0.5)
+    if len(mask):
+        corners = torch.stack([mask.amin(dim=0), mask.amax(dim=0)]).cpu().numpy()
+        places.append(view.frame.scan_index(corners))
+    both = np.concatenate(places)
+    centre = np.floor((both.min(axis=0) + both.max(axis=0)) / 2)
+    frame = Frame.centred(grid, np.clip(centre, 0, np.array(grid.shape) - 1), zoomed)
+    if not all(frame.holds(prompt, 0.0) for prompt in prompts):
+        frame = Frame.around(grid, prompts, zoomed)
+    return View(frame, scale)
+
+
+def finest(grid: Grid, preprocessing: Preprocessing) -> float:
+    """The scale at which a refinement looks: the model's own, or the scan's voxels where these are coarser."""
+    return max(1.0, float(np.median(grid.spacing) / np.mean(preprocessing.spacing)))
+
+
+def tiles(
+    view: View,
+    doubtful: npt.NDArray[np.bool_],
+    prompt: Prompt,
+    anchor: npt.ArrayLike,
+    preprocessing: Preprocessing,
+    budget: int,
+) -> list[View]:
+    """Overlapping crops, closer than `view`, over what is doubtful and around a prompt; as close as a budget lets.
+
+    They lie on a lattice through `anchor`, so that the next prompt finds the same crops, and what was encoded of them.
+
+    Args:
+        view: what was drawn from afar.
+        doubtful: `[D, H, W]` of the view's crop.
+        prompt: the last one.
+        anchor: `[3]`, scan index of the lattice's origin.
+        preprocessing: the model's.
+        budget: most crops.
+    """
+    grid = view.frame.grid
+    places = view.frame.scan_index(np.argwhere(doubtful))
+    scale = finest(grid, preprocessing)
+    while scale < view.scale / 1.2:
+        zoomed = preprocessing.zoomed(scale)
+        unit = Frame.centred(grid, anchor, zoomed)
+        middle, stride = np.array(unit.size) // 2, STRIDE * np.array(unit.size)
+        cells = Counter(map(tuple, np.rint((unit.crop_index(places) - middle) / stride).astype(int).tolist()))
+        # A speck of doubt is not worth a crop; a prompt always is.
+        least = 0.002 * np.prod(unit.size) * (scale / view.scale) ** 3 * STRIDE**3
+        wanted = {cell for cell, count in cells.items() if count > least}
+        if not isinstance(prompt, (Box, Prior)):
+            named = unit.crop_index(prompt.places)
+            wanted |= set(map(tuple, np.rint((named - middle) / stride).astype(int).tolist()))
+        if len(wanted) <= budget:
+            return [
+                View(Frame.centred(grid, np.rint(unit.scan_index(middle + np.array(cell) * stride)), zoomed), scale)
+                for cell in sorted(wanted)
+            ]
+        scale *= STEP
+    return []
+
+
+def doubtful(probability: Tensor, before: Tensor | None) -> npt.NDArray[np.bool_]:
+    """Where a crop's probability `[D, H, W]` is worth a closer look: along the mask's edge, where it changed.
+
+    Args:
+        probability: what was drawn from afar.
+        before: what was known before in the same crop; None: nothing was, and all of the edge is new.
+    """
+    mask = (probability > 0.5).float()[None, None]
+    edge = F.max_pool3d(mask, 3, 1, 1) + F.max_pool3d(1 - mask, 3, 1, 1) > 1.5
+    unsure = (probability > 0.1) & (probability < 0.9)
+    worth = edge[0, 0] | unsure
+    if before is not None:
+        worth &= changed(probability, before) > 0
+    return worth.cpu().numpy()
+
+
+def spread(view: View, probability: Tensor, source: Source | None) -> Probability:
+    """A view's probability `[D, H, W]` on the scan's grid; from afar, only where it is not negligible.
+
+    A wide field covers much of a scan, and so would its patch.
+    """
+    if view.scale <= 1:
+        return view.frame.spread(probability, source)
+    places = torch.nonzero(probability > NEGLIGIBLE).cpu().numpy()
+    low = np.maximum(places.min(axis=0) - 1, 0) if len(places) else np.zeros(3, int)
+    high = np.minimum(places.max(axis=0) + 2, view.frame.size) if len(places) else np.ones(3, int)
+    (d, h, w), (nd, nh, nw) = low.tolist(), (high - low).tolist()
+    return view.frame.part((d, h, w), (nd, nh, nw)).spread(probability[d : d + nd, h : h + nh, w : w + nw], source)
+
+
+@dataclass
+class Mosaic:
+    """A probability put together on the scan's grid: a first look, then others that outweigh it.
+
+    Attributes:
+        base: the first look.
+        looks: each other one, with its weight, 0 to 1, in the same box.
+    """
+
+    base: Probability
+    looks: list[tuple[Probability, Probability]] = field(default_factory=list)
+
+    def add(self, frame: Frame, probability: Tensor, weight: Tensor) -> None:
+        """Another look: a crop's probability `[D, H, W]` and how much it counts."""
+        source = self.base.source
+        self.looks.append((frame.spread(probability, source), frame.spread(weight, source)))
+
+    def merged(self) -> Probability:
+        """All of it, in the smallest box that holds every part."""
+        parts = [self.base, *(look for look, _ in self.looks)]
+        start = np.min([part.start for part in parts], axis=0)
+        stop = np.max([np.add(part.start, part.array.shape) for part in parts], axis=0)
+        total = np.zeros(stop - start, np.float32)
+        weights = np.zeros_like(total)
+        for look, weight in self.looks:
+            x, y, z = (slice(a, a + n) for a, n in zip(np.subtract(look.start, start), look.array.shape, strict=True))
+            total[x, y, z] += look.array * weight.array
+            weights[x, y, z] += weight.array
+        box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        base = self.base[box[0], box[1], box[2]]
+        merged = total / np.maximum(weights, 1) + (1 - np.minimum(weights, 1)) * base
+        return Probability(merged, (box[0].start, box[1].start, box[2].start), self.base.grid, self.base.source)
+
+
+def changed(seen: Tensor, known: Tensor) -> Tensor:
+    """Where a look from afar disagrees with what was known, 0 to 1 with soft edges; both `[D, H, W]`."""
+    differs = ((seen - known).abs() > DOUBT).float()[None, None]
+    near = F.max_pool3d(differs, 3, 1, 1)
+    return F.avg_pool3d(near, 3, 1, 1, count_include_pad=False)[0, 0]
+
+
+def weight(size: Index3) -> Tensor:
+    """What a closer look counts, `[D, H, W]`: 1 inside, falling to nearly nothing towards each face."""
+    ramps = []
+    for n in size:
+        distance = torch.minimum(torch.arange(n) + 0.5, n - torch.arange(n) - 0.5)
+        ramps.append((distance / (RAMP * n)).clamp(max=1.0))
+    d, h, w = ramps
+    return d[:, None, None] * h[None, :, None] * w[None, None, :]

@@ -1,0 +1,199 @@
+"""Lesions of any size: a network that knows the truth, so that only the looking is tested."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from palpate import zoom
+from palpate.bundle import Bundle
+from palpate.errors import PromptError
+from palpate.evaluation.metrics import dice
+from palpate.frame import Frame
+from palpate.phantom import oblique_affine
+from palpate.predictor import Predictor
+from palpate.prompts import Box, Click, Prompt
+from palpate.volume import Grid, Patch, Probability, Volume
+from palpate.zoom import View
+from small import PREPROCESSING, prompted_bundle, small_bundle
+
+RANGE = PREPROCESSING.model_copy(update={"zoom": (0.5, 8.0)})  # crops of 32³ at 2 mm: 64 mm
+SHAPE, SPACING = (120, 110, 60), (2.0, 2.0, 4.0)
+
+
+def scan(oblique: bool = False) -> Volume:
+    affine = oblique_affine(SHAPE, SPACING, orientation="LPI", angles_deg=(9, -5, 8)) if oblique else None
+    return Volume(np.zeros(SHAPE, np.int16), np.diag([*SPACING, 1.0]) if affine is None else affine)
+
+
+def ball(centre: tuple[int, int, int], radius_mm: float, stretch: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
+    index = np.indices(SHAPE).T - np.array(centre)
+    inside: np.ndarray = ((index * SPACING / np.array(stretch)) ** 2).sum(axis=-1) <= radius_mm**2
+    return inside.T
+
+
+def knowing(
+    truth: np.ndarray, bundle: Bundle | None = None, blur: bool = True, **options: bool | int
+) -> tuple[Predictor, list[View]]:
+    """A predictor whose network draws the truth of whatever crop it sees, coarsely; and the list of what it saw."""
+    bundle = bundle or prompted_bundle()
+    predictor = Predictor(Bundle(bundle.network, RANGE, bundle.provenance), "cpu", **options)  # type: ignore[arg-type]
+    seen: list[View] = []
+
+    def look(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        seen.append(view)
+        share = view.frame.extract(truth)[0]
+        if not blur:
+            return share
+        # As a network does, it draws no finer than a few of its crop's voxels.
+        return torch.nn.functional.avg_pool3d(share[None, None], 5, 1, 2, count_include_pad=False)[0, 0]
+
+    predictor._seen = look  # type: ignore[assignment, method-assign]
+    return predictor, seen
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("bundle", [prompted_bundle, small_bundle])
+def test_the_field_widens_until_the_lesion_ends(oblique: bool, bundle: Callable[[], Bundle]) -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, seen = knowing(truth, bundle())
+    predictor.set_volume(scan(oblique))
+    prediction = predictor.predict([Click((60, 50, 20))])
+    assert [view.scale for view in seen[:3]] == [1, 2, 4]
+    assert prediction.view.scale == 4
+    assert not zoom.reaches_border(prediction.view.frame.extract(truth)[0], prediction.frame)
+    assert dice(prediction.mask.full(), truth) > (0.97 if bundle is prompted_bundle else 0.9)
+
+
+def test_one_crop_where_zoom_is_off_or_the_model_was_not_trained_for_it() -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, seen = knowing(truth, zoom=False)
+    predictor.set_volume(scan())
+    assert predictor.predict([Click((60, 50, 30))]).mask.extent_mm == (64, 64, 64)
+    assert [view.scale for view in seen] == [1]
+    plain = Predictor(small_bundle(), "cpu")
+    assert plain.zoom
+    assert plain._range == (1.0, 1.0)
+
+
+def test_a_closer_look_draws_finer() -> None:
+    truth = ball((60, 50, 30), 70, (1, 0.6, 0.5))
+    answers = {}
+    for budget in (0, 1, 200):
+        predictor, seen = knowing(truth, budget=budget)
+        predictor.set_volume(scan())
+        prediction = predictor.predict([Click((60, 50, 30))])
+        answers[budget] = dice(prediction.mask.full(), truth)
+        assert prediction.crops == len(seen)
+        assert len(seen) - 3 <= budget, "three crops find the lesion"
+    assert answers[200] > answers[0] + 0.02
+    assert answers[0] == answers[1], "one crop cannot follow the edge at any finer spacing"
+
+
+def test_the_scans_end_is_no_border() -> None:
+    truth = np.zeros(SHAPE, bool)
+    truth[:20] = True  # reaches three pairs of the scan's faces, and is 40 mm thick
+    predictor, seen = knowing(truth)
+    predictor.set_volume(scan())
+    prediction = predictor.predict([Click((5, 50, 30))])
+    assert prediction.view.scale == 4, "240 mm of scan fit into 256 mm"
+    small = Frame.centred(scan().grid, (10, 50, 30), RANGE.zoomed(8))
+    assert not zoom.reaches_border(torch.ones(32, 32, 32), small)
+    assert max(view.scale for view in seen) == 4
+
+
+def test_specks_at_the_border_widen_nothing() -> None:
+    frame = Frame.centred(scan().grid, (60, 50, 30), RANGE)
+    probability = torch.zeros(32, 32, 32)
+    probability[0, :2, 0] = 1
+    assert not zoom.reaches_border(probability, frame)
+    probability[0, :3, 0] = 1
+    assert zoom.reaches_border(probability, frame)
+
+
+def test_small_lesions_are_seen_from_nearer() -> None:
+    truth = ball((60, 50, 30), 6)
+    predictor, seen = knowing(truth, blur=False)
+    predictor.set_volume(scan())
+    prediction = predictor.predict([Click((60, 50, 30))])
+    assert [view.scale for view in seen] == [1, 0.5]
+    assert prediction.view.scale == 0.5
+    predictor.predict([Click((60, 50, 30)), Click((61, 50, 30), positive=False)])
+    assert [view.scale for view in seen] == [1, 0.5, 0.5], "a correction stays where it is"
+    predictor.predict([Click((60, 50, 30)), Click((90, 50, 30))])
+    assert seen[-1].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
+
+
+def test_a_box_larger_than_a_crop_is_seen_whole() -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, seen = knowing(truth)
+    predictor.set_volume(scan())
+    prediction = predictor.predict([Box((25, 15, 12), (95, 85, 48))])
+    assert seen[0].scale == 4
+    assert dice(prediction.mask.full(), truth) > 0.97
+    far, _ = knowing(truth, zoom=False)
+    far.set_volume(scan())
+    with pytest.raises(PromptError, match="the prompts span 140 x 140 x 144 mm, more than this model's crop holds"):
+        far.predict([Box((25, 15, 12), (95, 85, 48))])
+
+
+def test_a_further_prompt_leaves_what_it_does_not_touch() -> None:
+    """After a correction at one end, only crops near it are looked at again, and far voxels stay to the bit."""
+    truth = ball((60, 50, 30), 70)
+    predictor, seen = knowing(truth, budget=200)
+    predictor.set_volume(scan())
+    first = predictor.predict([Click((60, 50, 30))])
+    count = len(seen)
+    truth[88:93, 50:55, 28:32] = False  # what the user sees is wrong
+    second = predictor.predict([Click((60, 50, 30)), Click((90, 52, 30), positive=False)])
+    assert len(seen) - count < count / 2
+    before, after = first.probability.full(), second.probability.full()
+    assert not np.array_equal(before[80:], after[80:])
+    assert np.array_equal(before[:50], after[:50])
+
+
+def test_the_same_list_gives_the_same_mask_however_it_came() -> None:
+    truth = ball((60, 50, 30), 60, (1, 0.6, 0.5))
+    prompts: list[Prompt] = [Click((60, 50, 30)), Click((100, 50, 30), positive=False), Box((30, 30, 20), (90, 70, 40))]
+    at_once, _ = knowing(truth)
+    at_once.set_volume(scan())
+    whole = at_once.predict(prompts)
+    several, _ = knowing(truth)
+    several.set_volume(scan())
+    for number in (1, 3, 2, 1, 2, 3):
+        answer = several.predict(prompts[:number])
+    assert answer.probability.start == whole.probability.start
+    assert np.array_equal(answer.probability.array, whole.probability.array)
+
+
+def test_mosaic_by_hand() -> None:
+    """A base of 0.2, and a look of 0.8 that weighs 0.25 and 1; outside both, nothing."""
+    grid = Grid((10, 4, 4), np.eye(4))
+    base = Probability(np.full((4, 4, 4), 0.2, np.float32), (0, 0, 0), grid)
+    mosaic = zoom.Mosaic(base)
+    look = Probability(np.full((4, 4, 4), 0.8, np.float32), (2, 0, 0), grid)
+    weights = np.full((4, 4, 4), 0.25, np.float32)
+    weights[2:] = 1
+    mosaic.looks.append((look, Probability(weights, (2, 0, 0), grid)))
+    merged = mosaic.merged()
+    line = merged.full()[:, 0, 0]
+    assert np.allclose(line, [0.2, 0.2, 0.35, 0.35, 0.8, 0.8, 0, 0, 0, 0])
+    mosaic.looks.append((Probability(look.array * 0, (2, 0, 0), grid), Probability(weights, (2, 0, 0), grid)))
+    assert np.allclose(mosaic.merged().full()[4, 0, 0], 0.4), "two looks that weigh as much: their mean"
+
+
+def test_a_far_views_patch_leaves_out_what_is_nothing() -> None:
+    view = View(Frame.centred(scan().grid, (60, 50, 30), RANGE.zoomed(4)), 4)
+    probability = torch.zeros(32, 32, 32)
+    probability[14:18, 15:17, 15:18] = 0.9
+    patch = zoom.spread(view, probability, None)
+    whole = view.frame.spread(probability, None)
+    assert patch.array.size < whole.array.size / 100
+    assert np.allclose(patch.full(), whole.full(), atol=1e-6)
+    assert not zoom.spread(view, probability * 0, None).array.any()
+
+
+def test_budget_is_a_number_of_crops() -> None:
+    with pytest.raises(PromptError, match="a budget of -1 crops; give 0 or more"):
+        Predictor(small_bundle(), "cpu", budget=-1)
