@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from palpate.bundle import Bundle, Provenance
+from palpate.bundle import Bundle, Provenance, extended
 from palpate.cohort import Cohort, LabelledScan
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.model import Network, NetworkConfig
@@ -63,4 +63,12 @@ def prompted_bundle(seed: int = 0) -> Bundle:
     assert network.prompt.labels is not None
     for layer in (network.dense.middle, network.dense.deep, network.dense.fine2, network.prompt.labels):
         torch.nn.init.normal_(layer.weight, std=0.5)
+    return bundle
+
+
+def judging_bundle(seed: int = 0) -> Bundle:
+    """The same with a head that expects a quality."""
+    bundle = extended(prompted_bundle(seed), quality=8, seed=seed)
+    assert bundle.network.quality is not None
+    torch.nn.init.normal_(bundle.network.quality.out.weight, std=0.5)
     return bundle

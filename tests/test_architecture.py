@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "zoom": BASE | {"frame"},
     "predictor": BASE | {"frame", "zoom", "model", "bundle"},
     "cohort": BASE | {"formats", "frame", "simulation", "pictures"},
-    "evaluation": BASE | {"predictor", "cohort", "simulation", "pictures"},
+    "evaluation": BASE | {"bundle", "predictor", "cohort", "simulation", "pictures"},
     "training": BASE | {"frame", "predictor", "cohort", "model", "bundle", "simulation", "evaluation"},
     "cli": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
     "__init__": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from . import zoom
@@ -35,6 +37,7 @@ class Prediction:
         quality: the intersection over union with the truth that the model expects of the mask, 0 to 1; None: it
             expects nothing.
         crops: how many crops were looked at for the last prompt.
+        temperature: what the probability's logit is divided by before it says how sure it is (`Confidence`).
     """
 
     mask: Mask
@@ -42,6 +45,16 @@ class Prediction:
     view: View
     quality: float | None
     crops: int
+    temperature: float = 1.0
+
+    @cached_property
+    def uncertainty(self) -> Probability:
+        """How unsure each voxel is, on the scan's grid: entropy of its calibrated probability, bits (0 sure, 1 not)."""
+        from scipy.special import entr, expit, logit
+
+        calibrated = expit(logit(self.probability.array.clip(1e-6, 1 - 1e-6)) / self.temperature)
+        bits = ((entr(calibrated) + entr(1 - calibrated)) / np.log(2)).astype(np.float32)
+        return replace(self.probability, array=bits)
 
     @property
     def frame(self) -> Frame:
@@ -237,8 +250,11 @@ class Predictor:
             assert self._volume is not None
             features = self._encoded(view.frame, self._volume)
             with torch.inference_mode():
-                quality = float(self.network.judge(features, seen[None]).sigmoid())
-        return Prediction(probability.threshold(), probability, view, quality, crops)
+                logit = self.network.judge(features, seen[None])
+            read = self.bundle.confidence
+            quality = float((read.quality_slope * logit + read.quality_offset).sigmoid())
+        temperature = self.bundle.confidence.temperature
+        return Prediction(probability.threshold(), probability, view, quality, crops, temperature)
 
     @property
     def _range(self) -> tuple[float, float]:

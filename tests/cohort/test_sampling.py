@@ -12,6 +12,7 @@ from palpate.cohort.prepare import prepare
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.frame import CropPercentiles, Frame, Preprocessing
 from palpate.phantom import make_phantom
+from palpate.simulation import counted_rng
 from palpate.volume import Volume
 from small import PREPROCESSING, small_cohort
 
@@ -207,3 +208,33 @@ def test_percentiles_ignore_a_shift() -> None:
     shifted = STILL.model_copy(update={"intensity_shift": 5.0, "intensity_shift_share": 1.0})
     a, b = (CropSampler([[scan]], None, preprocessing, s, ONE).example(0, 1).image for s in (STILL, shifted))
     assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_fields_suit_the_lesion() -> None:
+    """A lesion of a tenth of the crop fills 15 to 130 % of a resized one, or as much as the range allows."""
+    resizing = Augmentation(resize_share=1.0, resize=(0.5, 8.0), occupied=(0.15, 1.3))
+    for diameter, low, high in (
+        (0.1, 0.5, 0.1 / 0.15),
+        (1.0, 1 / 1.3, 1 / 0.15),
+        (3.0, 3 / 1.3, 8.0),
+        (20.0, 8.0, 8.0),
+    ):
+        fields = [resizing.field(diameter, counted_rng(0, "field", number)) for number in range(400)]
+        assert min(fields) >= low - 1e-9
+        assert max(fields) <= high + 1e-9
+        assert np.ptp(np.log(fields)) >= 0.95 * np.log(high / low)
+    half = Augmentation(resize_share=0.5)
+    same = [half.field(1.0, counted_rng(0, "field", number)) == 1 for number in range(400)]
+    assert 0.4 < np.mean(same) < 0.6
+
+
+def test_a_resized_crop_shows_the_lesion_at_another_size() -> None:
+    made = make_phantom(shape=(64, 64, 40), spacing=(3, 3, 4), lesion_diameter_mm=40)
+    scan = Labelled(made.volume, made.lesion.full())
+    plain = CropSampler([[scan]], None, PREPROCESSING, STILL, ONE, seed=1)
+    wide = STILL.model_copy(update={"resize_share": 1.0, "resize": (2.0, 2.0)})
+    resized = CropSampler([[scan]], None, PREPROCESSING, wide, ONE, seed=1)
+    assert plain._diameter(scan) == pytest.approx((6 * 1000 * made.lesion.volume_ml / np.pi) ** (1 / 3) / 64)
+    near, far = plain.example(0, 1), resized.example(0, 1)
+    ratio = float(near.truth.sum() / far.truth.sum())
+    assert 4 < ratio < 9, "half the size along each axis, but for what the narrow crop cuts off"

@@ -1,13 +1,20 @@
 """Metrics by hand, and the one-click protocol."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from palpate.evaluation import Figure, bootstrap_interval, dice, one_click
+from palpate.evaluation import Figure, bootstrap_interval, corrected, dice, iou, one_click
+from palpate.evaluation.protocol import _near
+from palpate.frame import Frame
 from palpate.phantom import make_phantom
-from palpate.predictor import Predictor
-from palpate.simulation import counted_rng, random_clicks
-from small import small_bundle
+from palpate.predictor import Prediction, Predictor
+from palpate.prompts import Click, Prompt
+from palpate.simulation import Habits, counted_rng, random_clicks
+from palpate.volume import Mask, Probability, Volume
+from palpate.zoom import View
+from small import prompted_bundle, small_bundle
 
 
 def test_dice_by_hand() -> None:
@@ -47,3 +54,61 @@ def test_a_figure_by_hand() -> None:
     assert figure.interval == bootstrap_interval([0.5, 0.95])
     assert (figure.scans, figure.patients) == (3, 2)
     assert figure.record() == {"dice": 0.65, "interval": [0.5, 0.95], "scans": 3, "patients": 2}
+
+
+def test_iou_by_hand() -> None:
+    a = np.array([1, 1, 0, 0], dtype=bool)
+    b = np.array([1, 0, 1, 1], dtype=bool)
+    assert iou(a, b) == pytest.approx(1 / 4)
+    assert iou(a & ~a, b & ~b) == 1
+
+
+class Obeying(Predictor):
+    """Draws a fixed mask, and the truth where it was clicked: a ball of a radius around each click."""
+
+    def __init__(self, start: np.ndarray, reach: int):
+        super().__init__(prompted_bundle(), "cpu")
+        self.start, self.reach = start, reach
+
+    def predict(self, prompts: Sequence[Prompt]) -> Prediction:
+        assert self._volume is not None
+        mask = self.start.copy()
+        for prompt in prompts[1:]:
+            far = np.linalg.norm(np.indices(mask.shape).T - prompt.places[0], axis=-1).T
+            mask[far <= self.reach] = prompt.positive
+        grid = self._volume.grid
+        view = View(Frame.centred(grid, (0, 0, 0), self.bundle.preprocessing), 1)
+        drawn = Mask(mask, (0, 0, 0), grid)
+        return Prediction(drawn, Probability(mask.astype(np.float32), (0, 0, 0), grid), view, 0.7, 1)
+
+
+def test_corrections_are_told_one_by_one() -> None:
+    volume = Volume(np.zeros((20, 20, 20), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
+    truth[4:12, 4:12, 4:12] = True
+    start[8:16, 4:12, 4:12] = True
+    steady = Habits(jitter_mm=0, slips=0)
+    (obeyed,) = corrected(Obeying(start, 3), [("a", volume, truth)], 5, habits=steady)
+    assert len(obeyed.prompts) == len(obeyed.dice) == len(obeyed.iou) == len(obeyed.quality) == 5
+    assert obeyed.dice[0] == pytest.approx(0.5)
+    assert obeyed.iou[0] == pytest.approx(1 / 3)
+    assert len(obeyed.heeded) == 4
+    assert all(step.followed for step in obeyed.heeded)
+    assert {step.positive for step in obeyed.heeded} == {True, False}
+    assert all(step.near_after > step.near_before for step in obeyed.heeded)
+    (ignored,) = corrected(Obeying(start, -1), [("a", volume, truth)], 3, habits=steady)
+    assert not any(step.followed for step in ignored.heeded)
+    assert all(step.near_after == step.near_before for step in ignored.heeded)
+    (perfect,) = corrected(Obeying(truth, 1), [("a", volume, truth)], 4)
+    assert perfect.dice == (1, 1, 1, 1)
+    assert len(perfect.prompts) == 1
+    assert perfect.heeded == ()
+
+
+def test_near_is_ten_millimetres() -> None:
+    """On voxels of 2 x 2 x 5 mm, a ball of 10 mm around a corner voxel, counted by brute force."""
+    volume = Volume(np.zeros((12, 12, 6), np.int16), np.diag([2.0, 2.0, 5.0, 1.0]))
+    near = np.zeros(volume.shape, bool)
+    near[_near(Click((1, 2, 0)), volume)] = True
+    far = np.linalg.norm((np.indices(volume.shape).T - (1, 2, 0)) * (2, 2, 5), axis=-1).T
+    assert np.array_equal(near, far <= 10)

@@ -14,7 +14,7 @@ from palpate.bundle import retuned
 from palpate.cohort.augmentation import Augmentation, Prompts
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.errors import DeviceError, SettingsError
-from palpate.model import TUNINGS, Network
+from palpate.model import TUNINGS, Features, Network
 from palpate.phantom import make_phantom
 from palpate.training.loop import Trainer
 from palpate.training.recipe import Recipe
@@ -131,15 +131,15 @@ def assert_same_gradients(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]
 
 def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[], None]:
     """Let forward passes of more than `most` crops fail as if memory had run out."""
-    whole = made.network.forward
+    whole = made.network.encode
 
-    def forward(crop: torch.Tensor, clicks: torch.Tensor, *_: object) -> torch.Tensor:
+    def encode(crop: torch.Tensor) -> Features:
         if len(crop) > most or (checkpointed and not made.network.encoder.checkpointing):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
-        return whole(crop, clicks)
+        return whole(crop)
 
-    made.network.forward = forward  # type: ignore[assignment, method-assign]
-    return lambda: setattr(made.network, "forward", whole)
+    made.network.encode = encode  # type: ignore[assignment, method-assign]
+    return lambda: setattr(made.network, "encode", whole)
 
 
 def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
@@ -161,17 +161,17 @@ def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
 def test_what_there_was_no_room_for_is_let_go(crops: CropSampler) -> None:
     """The error that says so would keep the tensors of its frames, and the next try would fail too."""
     made, seen = trainer(crops), list[weakref.ref[torch.Tensor]]()
-    whole = made.network.forward
+    whole = made.network.encode
 
-    def forward(crop: torch.Tensor, clicks: torch.Tensor, *_: object) -> torch.Tensor:
+    def encode(crop: torch.Tensor) -> Features:
         if not seen:
             large = torch.zeros(1000)
             seen.append(weakref.ref(large))
             raise RuntimeError("can't allocate memory")
         assert seen[0]() is None
-        return whole(crop, clicks)
+        return whole(crop)
 
-    made.network.forward = forward  # type: ignore[assignment, method-assign]
+    made.network.encode = encode  # type: ignore[assignment, method-assign]
     made.gradients(crops.batch(0, 2, 1))
     assert made.micro_batch == 1
 
@@ -185,7 +185,7 @@ def test_not_enough_memory_for_one_crop(crops: CropSampler) -> None:
 
 def test_other_failures_are_not_hidden(crops: CropSampler) -> None:
     made = trainer(crops)
-    made.network.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))  # type: ignore[method-assign]
+    made.network.encode = lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="something else"):
         list(made.steps())
 

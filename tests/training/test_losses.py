@@ -1,10 +1,12 @@
 """The loss, by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from palpate.training.losses import dice_cross_entropy
+from palpate.training.losses import dice_cross_entropy, heeding, quality_loss
 
 
 def test_loss_by_hand() -> None:
@@ -15,3 +17,29 @@ def test_loss_by_hand() -> None:
     dice = 1 - 2 * 0.75 / (1.5 + 1)
     entropy = -(np.log(0.75) + np.log(0.25)) / 2
     assert dice_cross_entropy(logits, truth).item() == pytest.approx(0.5 * dice + 0.5 * entropy, abs=1e-5)
+
+
+def test_named_voxels_by_hand() -> None:
+    """Of two named voxels one has a logit of 2 for what it is, the other of 0."""
+    logits = torch.zeros(1, 2, 4, 4, 4)
+    logits[0, 1, 1, 2, 3] = 2
+    truth = torch.zeros(4, 4, 4, dtype=torch.long)
+    truth[1, 2, 3] = 1
+    named = torch.tensor([[1, 2, 3], [0, 0, 0]])
+    assert heeding(logits, truth, named).item() == pytest.approx((math.log1p(math.exp(-2)) + math.log(2)) / 2)
+    assert heeding(logits, truth, named[:0]).item() == 0
+
+
+def test_quality_by_hand() -> None:
+    """Masks that share 1 of 3 voxels with their truth; that miss all; and nothing where nothing is."""
+    logits = torch.zeros(3, 2, 1, 1, 4)
+    logits[:, 0] = 1
+    logits[0, 1, 0, 0, :2] = 2
+    truth = torch.zeros(3, 1, 1, 4, dtype=torch.long)
+    truth[0, 0, 0, 1:3] = 1
+    truth[1, 0, 0, 0] = 1
+    quality = torch.zeros(3)
+    assert quality_loss(quality, logits, truth).item() == pytest.approx(math.log(2))
+    best = torch.tensor([math.log((1 / 3) / (2 / 3)), -20.0, 20.0])
+    entropy = -(math.log(1 / 3) / 3 + 2 * math.log(2 / 3) / 3)
+    assert quality_loss(best, logits, truth).item() == pytest.approx(entropy / 3, abs=1e-4)

@@ -128,7 +128,7 @@ def test_dense_prompts_of_another_width(tmp_path: Path) -> None:
     for dense in (0, 4):
         network = starting_bundle(preset.model_copy(update={"dense": dense})).network
         assert network.config.dense_width == 4
-    with pytest.raises(SettingsError, match=r"has dense prompts of width 4; set dense to that, or to 0, not 16"):
+    with pytest.raises(SettingsError, match=r"has dense of width 4; set dense to that, or to 0, not 16"):
         starting_bundle(preset.model_copy(update={"dense": 16}))
 
 

@@ -1,6 +1,20 @@
 """Honest figures: metrics and the protocols that produce them."""
 
-from .metrics import dice
-from .protocol import Corrected, Figure, OneClick, bootstrap_interval, corrected, one_click
+from .calibration import Reliability, calibrated, sampled
+from .metrics import dice, iou
+from .protocol import Corrected, Figure, Heeded, OneClick, bootstrap_interval, corrected, one_click
 
-__all__ = ["Corrected", "Figure", "OneClick", "bootstrap_interval", "corrected", "dice", "one_click"]
+__all__ = [
+    "Corrected",
+    "Figure",
+    "Heeded",
+    "OneClick",
+    "Reliability",
+    "bootstrap_interval",
+    "calibrated",
+    "corrected",
+    "dice",
+    "iou",
+    "one_click",
+    "sampled",
+]

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..predictor import Predictor
+from ..predictor import Prediction, Predictor
 from ..prompts import Click, Prompt
 from ..simulation import Habits, SimulatedUser, counted_rng, random_clicks
 from ..volume import Volume
-from .metrics import dice
+from .metrics import dice, iou
 
 
 class OneClick(NamedTuple):
@@ -46,6 +46,22 @@ def one_click(
         yield OneClick(name, click, dice(predictor.predict([click]).mask.full(), truth))
 
 
+class Heeded(NamedTuple):
+    """What a correcting click did.
+
+    Attributes:
+        positive: whether it said lesion.
+        followed: whether its voxel, which had been wrong, came out as was said.
+        near_before: Dice within 10 mm of the click, before it.
+        near_after: the same, after it.
+    """
+
+    positive: bool
+    followed: bool
+    near_before: float
+    near_after: float
+
+
 class Corrected(NamedTuple):
     """A scan's answers to one prompt, to two, and so on.
 
@@ -53,11 +69,17 @@ class Corrected(NamedTuple):
         name: the scan.
         prompts: in their order; fewer than asked where nothing was left to correct.
         dice: after each of as many prompts as were asked, the last one's repeated where nothing was left.
+        heeded: of each correcting click that named a wrong voxel rightly, what it did.
+        quality: what the model expected of the mask after each prompt given; empty where it expects nothing.
+        iou: what the mask after each prompt given was.
     """
 
     name: str
     prompts: tuple[Prompt, ...]
     dice: tuple[float, ...]
+    heeded: tuple[Heeded, ...]
+    quality: tuple[float, ...]
+    iou: tuple[float, ...]
 
 
 def corrected(
@@ -79,19 +101,58 @@ def corrected(
         habits: how the user points.
     """
     for name, volume, truth in scans:
-        user = SimulatedUser(truth, volume.grid, seed, name, habits)
-        predictor.set_volume(volume)
-        prompts: list[Prompt] = [user.first(kind)]
-        values: list[float] = []
-        while True:
-            mask = predictor.predict(prompts).mask.full()
-            values.append(dice(mask, truth))
-            following = user.correction(mask, prompts) if len(values) < count else None
-            if following is None:
-                break
-            prompts.append(following)
-        values += values[-1:] * (count - len(values))
-        yield Corrected(name, tuple(prompts), tuple(values))
+        heeded: list[Heeded] = []
+        answers: list[tuple[float, float, float | None]] = []
+        before: npt.NDArray[np.bool_] | None = None
+        prompts: tuple[Prompt, ...] = ()
+        for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed, habits):
+            mask, last = prediction.mask.full(), prompts[-1]
+            answers.append((dice(mask, truth), iou(mask, truth), prediction.quality))
+            if before is not None and isinstance(last, Click):
+                was, said = bool(before[last.index]), last.positive
+                if was != said and bool(truth[last.index]) == said:
+                    near = _near(last, volume)
+                    values = [dice(m[near], truth[near]) for m in (before, mask)]
+                    heeded.append(Heeded(said, bool(mask[last.index]) == said, values[0], values[1]))
+            before = mask
+        reached = [value for value, _, _ in answers]
+        reached += reached[-1:] * (count - len(reached))
+        qualities = tuple(quality for _, _, quality in answers if quality is not None)
+        ratios = tuple(ratio for _, ratio, _ in answers)
+        yield Corrected(name, prompts, tuple(reached), tuple(heeded), qualities, ratios)
+
+
+def answered(
+    predictor: Predictor,
+    name: str,
+    volume: Volume,
+    truth: npt.NDArray[np.bool_],
+    count: int,
+    kind: str = "click",
+    seed: int = 0,
+    habits: Habits | None = None,
+) -> Iterator[tuple[tuple[Prompt, ...], Prediction]]:
+    """A simulated user at work on one scan: the prompts so far and the answer to them, `count` times at most."""
+    user = SimulatedUser(truth, volume.grid, seed, name, habits)
+    predictor.set_volume(volume)
+    prompts: tuple[Prompt, ...] = (user.first(kind),)
+    while True:
+        prediction = predictor.predict(prompts)
+        yield prompts, prediction
+        following = user.correction(prediction.mask.full(), prompts) if len(prompts) < count else None
+        if following is None:
+            return
+        prompts = (*prompts, following)
+
+
+def _near(click: Click, volume: Volume, mm: float = 10.0) -> tuple[npt.NDArray[np.intp], ...]:
+    """The voxels within some millimetres of a click, as indices of the scan's array."""
+    reach = np.ceil(mm / volume.spacing).astype(int)
+    low = np.maximum(np.array(click.index) - reach, 0)
+    high = np.minimum(np.array(click.index) + reach + 1, volume.shape)
+    places = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1).reshape(-1, 3)
+    offsets = (places - np.array(click.index)) @ volume.affine[:3, :3].T
+    return tuple(places[np.linalg.norm(offsets, axis=1) <= mm].T)
 
 
 class Figure(NamedTuple):

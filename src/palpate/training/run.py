@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ..bundle import Bundle, Provenance
+from ..bundle import Bundle, Confidence, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
 from ..errors import CohortError, SettingsError
-from ..evaluation import Figure, one_click
+from ..evaluation import Figure, calibrated, one_click, sampled
 from ..predictor import Predictor
 from .loop import Trainer
 from .records import Records
 from .settings import Settings, cohort_scans
 from .state import load_state, save_state
 
+CALIBRATED = 60  # validation scans, the first by name, that a finished training is calibrated on
 SAVE_EVERY = 300.0  # seconds between states, beside those at validations
 NOTICE = "Research software, not a medical device; not for diagnosis or treatment."
 TEST_SEEDS = range(5)
@@ -313,13 +314,24 @@ class Run:
             return outcome
         self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
         self.trainer.take(load_file(path))
+        confidence = self._calibrated()
         figures: dict[str, Any] = {}
         if test and self.part("test"):
             outcome.test = self.measure("test", TEST_SEEDS).record()
             outcome.looks = self._log_look(outcome.test) if self.main else 0
             figures = {TEST_FIGURE: outcome.test, "looks at these test patients, this one included": outcome.looks}
-        self._save_model(path, figures)
+        self._save_model(path, figures, confidence)
         return outcome
+
+    def _calibrated(self) -> Confidence:
+        """How the best model's certainty is to be read, by a simulated user's prompts on validation scans."""
+        if not self.main:
+            return Confidence()
+        self.tell("calibrating on validation scans")
+        predictor = Predictor(self.model(), device=str(self.trainer.device))
+        scans = ((scan.name, *scan.load()) for scan in self.part("validation")[:CALIBRATED])
+        corrects = predictor.network.dense is not None
+        return calibrated(sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",)))
 
     def _log_look(self, figure: dict[str, Any]) -> int:
         """Write down, beside each cohort, that its test patients were measured; how often that has happened."""
@@ -362,11 +374,13 @@ class Run:
         )
         return Bundle(self.trainer.kept, preset.preprocessing, provenance)
 
-    def _save_model(self, path: Path, figures: dict[str, Any] | None = None) -> None:
+    def _save_model(
+        self, path: Path, figures: dict[str, Any] | None = None, confidence: Confidence | None = None
+    ) -> None:
         """Write the kept network: what was tuned, if anything was not, else all of it."""
         if not self.main:
             return
-        bundle = self.model(figures)
+        bundle = replace(self.model(figures), confidence=confidence or Confidence())
         adapter_only = bundle.network.config.has_frozen
         bundle.save(
             path,

@@ -1,0 +1,139 @@
+"""Whether a model knows how sure it may be: measured on held-out patients, then corrected by three numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle import Confidence
+from ..errors import ScanError
+from ..predictor import Predictor
+from ..simulation import counted_rng
+from ..volume import Volume
+from .metrics import iou
+from .protocol import answered
+
+Floats = npt.NDArray[np.float64]
+VOXELS = 20_000  # of one prediction's, drawn at random: what doubt there is, not what lies far from any lesion
+DOUBTFUL = 0.001  # a voxel counts where the model gives it at least this, or where it is lesion
+BINS = 10
+DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predicted against observed, in bins of equal width.
+
+    Attributes:
+        predicted: mean prediction of each bin, `[BINS]`; NaN where it is empty.
+        observed: what was observed there.
+        share: of all samples.
+        error: expected calibration error, Σ share · |predicted - observed| (Naeini et al. 2015).
+    """
+
+    predicted: Floats
+    observed: Floats
+    share: Floats
+    error: float
+
+    @classmethod
+    def of(cls, predicted: npt.ArrayLike, observed: npt.ArrayLike) -> Self:
+        """The reliability of predictions 0 to 1 for what was observed, 0 to 1."""
+        p, y = np.asarray(predicted, np.float64), np.asarray(observed, np.float64)
+        place = np.minimum((p * BINS).astype(int), BINS - 1)
+        count = np.bincount(place, minlength=BINS)
+        with np.errstate(invalid="ignore"):
+            mean, seen = (np.bincount(place, v, BINS) / count for v in (p, y))
+        share = count / max(1, p.size)
+        return cls(mean, seen, share, float(np.nansum(share * np.abs(mean - seen))))
+
+
+@dataclass
+class Samples:
+    """What a model said and what was so.
+
+    Attributes:
+        voxels: logits of voxels' probabilities, and whether they are lesion, one array a prediction.
+        masks: expected and true intersection over union of each prediction.
+    """
+
+    voxels: list[tuple[Floats, Floats]] = field(default_factory=list)
+    masks: list[tuple[float, float]] = field(default_factory=list)
+
+
+def sampled(
+    predictor: Predictor,
+    scans: Iterable[tuple[str, Volume, npt.NDArray[np.bool_]]],
+    count: int,
+    kinds: Sequence[str],
+    seed: int = 0,
+) -> Samples:
+    """Every mask of a simulated user's corrections, and some of its doubtful voxels.
+
+    Args:
+        predictor: the model at work.
+        scans: name, scan, and lesion `[X, Y, Z]` of each.
+        count: prompts a scan and kind.
+        kinds: of the first prompt.
+        seed: of all draws.
+    """
+    from scipy.special import logit
+
+    samples = Samples()
+    for name, volume, truth in scans:
+        for kind in kinds:
+            for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed):
+                if prediction.quality is not None:
+                    samples.masks.append((prediction.quality, iou(prediction.mask.full(), truth)))
+                p = prediction.probability.array
+                lesion = truth[prediction.probability.box]
+                places = np.flatnonzero((p >= DOUBTFUL) | lesion)
+                rng = counted_rng(seed, f"calibration on {name} by {kind}", len(prompts))
+                drawn = places[rng.integers(places.size, size=min(VOXELS, places.size))] if places.size else places
+                logits = logit(p.reshape(-1)[drawn].astype(np.float64).clip(1e-6, 1 - 1e-6))
+                samples.voxels.append((logits, lesion.reshape(-1)[drawn].astype(np.float64)))
+    return samples
+
+
+def calibrated(samples: Samples) -> Confidence:
+    """The temperature and the quality's line that make a model's words likeliest, each kept only where it errs less.
+
+    Raises:
+        ScanError: nothing was sampled.
+    """
+    from scipy.optimize import minimize, minimize_scalar
+    from scipy.special import expit
+
+    if not samples.voxels:
+        raise ScanError("no scan to calibrate on: the cohort has no lesion in that part")
+    logits, lesion = (np.concatenate(parts) for parts in zip(*samples.voxels, strict=True))
+    found = minimize_scalar(lambda t: _loss(logits / np.exp(t), lesion), bounds=(-2, 2), method="bounded")
+    temperature = float(np.exp(found.x))
+    before, after = (Reliability.of(expit(logits / t), lesion).error for t in (1.0, temperature))
+    record: dict[str, Any] = {
+        "predictions": len(samples.voxels),
+        "voxels": int(logits.size),
+        "voxels' calibration error": [round(before, DECIMALS), round(after, DECIMALS)],
+    }
+    kept = temperature if after < before else 1.0
+    if not samples.masks:
+        return Confidence(temperature=kept, measured=record)
+    expected, ratio = np.array(samples.masks).T
+    x = np.log(expected.clip(1e-6, 1 - 1e-6)) - np.log1p(-expected.clip(1e-6, 1 - 1e-6))
+    line = minimize(lambda ab: _loss(np.exp(ab[0]) * x + ab[1], ratio), x0=(0.0, 0.0)).x
+    slope, offset = float(np.exp(line[0])), float(line[1])
+    errors = [float(np.abs(expit(a * x + b) - ratio).mean()) for a, b in ((1.0, 0.0), (slope, offset))]
+    record["expected IoU's mean error"] = [round(error, DECIMALS) for error in errors]
+    record["expected IoU's correlation with the IoU"] = round(float(np.corrcoef(expected, ratio)[0, 1]), DECIMALS)
+    if errors[1] >= errors[0]:
+        slope, offset = 1.0, 0.0
+    return Confidence(temperature=kept, quality_slope=slope, quality_offset=offset, measured=record)
+
+
+def _loss(logits: Floats, target: Floats) -> float:
+    """Mean cross-entropy of logits against targets 0 to 1."""
+    return float(np.mean(np.logaddexp(0, logits) - target * logits))

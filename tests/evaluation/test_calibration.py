@@ -1,0 +1,90 @@
+"""Calibration, against answers worked by hand and against predictions of a known temperature."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from palpate.bundle import Confidence
+from palpate.errors import ScanError
+from palpate.evaluation import Reliability, calibrated, sampled
+from palpate.evaluation.calibration import Samples
+from palpate.phantom import make_phantom
+from palpate.predictor import Predictor
+from small import judging_bundle
+
+
+def test_reliability_by_hand() -> None:
+    """Four say 0.05 and one of them is so; four say 0.95 and three are."""
+    found = Reliability.of([0.05] * 4 + [0.95] * 4, [1, 0, 0, 0, 1, 1, 1, 0])
+    assert found.predicted[[0, 9]] == pytest.approx([0.05, 0.95])
+    assert found.observed[[0, 9]] == pytest.approx([0.25, 0.75])
+    assert np.isnan(found.predicted[1:9]).all()
+    assert found.error == pytest.approx(0.5 * 0.2 + 0.5 * 0.2)
+    assert Reliability.of([1.0, 0.0], [1, 0]).error == 0, "1 belongs to the last bin"
+
+
+def drawn(temperature: float, slope: float, offset: float) -> Samples:
+    """Voxels too sure of themselves by a temperature, and qualities off by a line."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 2, 40_000)
+    lesion = (rng.random(truth.size) < expit(truth)).astype(float)
+    logits = rng.normal(0.5, 1, 2_000)
+    masks = list(zip(expit(logits).tolist(), expit(slope * logits + offset).tolist(), strict=True))
+    return Samples([(truth * temperature, lesion)], masks)
+
+
+def test_what_was_off_is_found() -> None:
+    found = calibrated(drawn(2.5, 0.7, -0.4))
+    assert found.temperature == pytest.approx(2.5, rel=0.05)
+    assert found.quality_slope == pytest.approx(0.7, abs=0.01)
+    assert found.quality_offset == pytest.approx(-0.4, abs=0.01)
+    before, after = found.measured["voxels' calibration error"]
+    assert before > 0.08
+    assert after < 0.015
+    assert found.measured["expected IoU's mean error"][1] < 0.001
+    assert found.measured["voxels"] == 40_000
+
+
+def test_what_was_right_is_left() -> None:
+    found = calibrated(drawn(1.0, 1.0, 0.0))
+    assert found.temperature == pytest.approx(1, abs=0.03)
+    assert found.quality_slope == pytest.approx(1, abs=0.01)
+
+
+def test_nothing_to_calibrate_on() -> None:
+    with pytest.raises(ScanError, match="no scan to calibrate on: the cohort has no lesion in that part"):
+        calibrated(Samples())
+
+
+def test_samples_repeat_and_hold_every_prompt() -> None:
+    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    predictor = Predictor(judging_bundle(), "cpu")
+    one, two = (sampled(predictor, [("a", made.volume, made.lesion.full())], 2, ("click", "box")) for _ in range(2))
+    assert len(one.voxels) == len(one.masks) == 4
+    assert all(0 <= q <= 1 and 0 <= r <= 1 for q, r in one.masks)
+    assert one.masks == two.masks
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(one.voxels, two.voxels, strict=True))
+    assert all(set(np.unique(lesion)) <= {0, 1} for _, lesion in one.voxels)
+
+
+def test_the_predictor_reads_it() -> None:
+    """A temperature makes the map less sure and leaves the mask; a line moves the quality."""
+    from dataclasses import replace
+
+    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    plain = judging_bundle()
+    read = replace(plain, confidence=Confidence(temperature=3, quality_slope=0.5, quality_offset=1))
+    answers = []
+    for bundle in (plain, read):
+        predictor = Predictor(bundle, "cpu")
+        predictor.set_volume(made.volume)
+        answers.append(predictor.predict([made.click]))
+    a, b = answers
+    assert np.array_equal(a.mask.array, b.mask.array)
+    p = a.probability.array.astype(np.float64)
+    bits = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    assert a.uncertainty.array == pytest.approx(bits, abs=1e-4)
+    assert (b.uncertainty.array >= a.uncertainty.array - 1e-6).all()
+    assert b.uncertainty.array.mean() > a.uncertainty.array.mean()
+    assert a.quality is not None
+    assert b.quality == pytest.approx(expit(0.5 * np.log(a.quality / (1 - a.quality)) + 1), abs=1e-5)
