@@ -39,11 +39,11 @@ from palpate.bundle import Bundle, load
 from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
-from palpate.evaluation import Figure, one_click
+from palpate.evaluation import Corrected, Figure, corrected, one_click
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
-from palpate.simulation import counted_rng
+from palpate.simulation import KINDS, counted_rng
 from palpate.training import starting_from_nothing
 from palpate.training.settings import Settings
 from palpate.volume import Volume
@@ -174,6 +174,61 @@ def run_test(arguments: argparse.Namespace) -> None:
     figures(Predictor(load(arguments.model), device=arguments.device), arguments)
 
 
+def corrections(
+    predictor: Predictor, data: Path, part: str, kind: str, seeds: list[int], count: int, most: int | None
+) -> Iterator[tuple[str, str, Corrected]]:
+    """Kind of scan, patient and a simulated user's corrections of every scan of a part, one of them after the other."""
+    for seed in seeds:
+        for cohort in SHARES:
+            for result in corrected(predictor, islice(scans_of(data, cohort, part), most), count, kind, seed):
+                yield kind_of(cohort, result.name), patient_of(cohort, result.name), result
+
+
+def told(rows: list[tuple[str, Corrected]], counts: tuple[int, ...]) -> dict[str, object]:
+    """Of (patient, corrections): Dice after so many prompts with intervals, and how clicks were heeded."""
+    table: dict[str, object] = {}
+    for count in counts:
+        figure = Figure.of((r.name, patient, r.dice[count - 1]) for patient, r in rows)
+        table[f"after {count}"] = [round(figure.dice, 4), *(round(edge, 3) for edge in figure.interval)]
+    steps = [step for _, r in rows for step in r.heeded]
+    for positive in (True, False):
+        told = [step for step in steps if step.positive is positive]
+        if told:
+            table["positive" if positive else "negative"] = {
+                "clicks": len(told),
+                "followed": round(float(np.mean([step.followed for step in told])), 4),
+                "Dice within 10 mm gains": round(float(np.mean([s.near_after - s.near_before for s in told])), 4),
+            }
+    expected = [pair for _, r in rows for pair in zip(r.quality, r.iou, strict=True)] if rows[0][1].quality else []
+    if expected:
+        a, b = np.array(expected).T
+        table["expected IoU"] = {
+            "mean error": round(float(np.abs(a - b).mean()), 4),
+            "correlation": round(float(np.corrcoef(a, b)[0, 1]), 4),
+        }
+    return table
+
+
+def run_correct(arguments: argparse.Namespace) -> None:
+    """A simulated user's prompts and corrections: Dice after 1, 2, 3, 5 and 10 prompts, by cohort and first prompt."""
+    predictor = Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom)
+    counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
+    whole: dict[str, dict[str, object]] = {}
+    for kind in arguments.kinds:
+        found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
+        for what, patient, result in corrections(
+            predictor, arguments.data, arguments.part, kind, arguments.seeds, counts[-1], arguments.most
+        ):
+            found[what].append((patient, result))
+        whole[kind] = {what: told(rows, counts) for what, rows in sorted(found.items())}
+        print(kind, json.dumps(whole[kind], indent=1), flush=True)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    look = {"when": when, "model": arguments.model, "part": arguments.part, "seeds": arguments.seeds}
+    look |= {"zoom": not arguments.no_zoom, "most": arguments.most, "corrections": whole}
+    with arguments.log.open("a") as log:
+        log.write(json.dumps(look) + "\n")
+
+
 def run_blend(arguments: argparse.Namespace) -> None:
     """Average the weights of two stages, tensor by tensor, and validate (Wortsman et al., arXiv 2109.01903)."""
     first, second = load(arguments.first), load(arguments.second)
@@ -240,7 +295,13 @@ def main() -> None:
     blending.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
     blending.add_argument("-o", "--output", type=Path)
     blending.add_argument("--device", default="cpu")
-    for command in (testing, publishing):
+    correcting = commands.add_parser("correct", help="measure a simulated user's prompts and corrections")
+    correcting.set_defaults(run=run_correct)
+    correcting.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the first prompt")
+    correcting.add_argument("--count", type=int, default=10, help="prompts a scan")
+    correcting.add_argument("--most", type=int, help="scans of a cohort, the first by name")
+    correcting.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
+    for command in (testing, publishing, correcting):
         command.add_argument("data", type=Path)
         command.add_argument("--model", default="palpate-tiny")
         command.add_argument("--part", choices=("validation", "test"), default="test")

@@ -138,7 +138,7 @@ def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[]
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
         return whole(crop)
 
-    made.network.encode = encode  # type: ignore[assignment, method-assign]
+    made.network.encode = encode  # type: ignore[method-assign]
     return lambda: setattr(made.network, "encode", whole)
 
 
@@ -171,7 +171,7 @@ def test_what_there_was_no_room_for_is_let_go(crops: CropSampler) -> None:
         assert seen[0]() is None
         return whole(crop)
 
-    made.network.encode = encode  # type: ignore[assignment, method-assign]
+    made.network.encode = encode  # type: ignore[method-assign]
     made.gradients(crops.batch(0, 2, 1))
     assert made.micro_batch == 1
 
