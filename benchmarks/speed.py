@@ -29,6 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from oracles import explicit_attention, unfolded_embedding
+from palpate.bundle import Bundle, Provenance, paper_preprocessing
 from palpate.model import SIZES, Network, NetworkConfig
 from palpate.model.attention import WindowAttention
 from palpate.model.encoder import Block
@@ -182,6 +183,23 @@ class Bench:
             seconds = [timed(lambda: self.network.decode(features, self.clicks), self.device) for _ in range(3)]
         return statistics.median(seconds), self.work.further_click
 
+    def correcting_click(self) -> tuple[float, float]:
+        """A correction, from prompts to the mask on the scan's grid, dense prompts and prior included; median of three.
+
+        Its limit is the paper's further click, which has no dense prompts.
+        """
+        network = Network(self.config.model_copy(update={"dense_width": 16})).eval()
+        crop = (self.crop, self.crop, self.crop)
+        preprocessing = paper_preprocessing().model_copy(update={"crop": crop})
+        bundle = Bundle(network, preprocessing, Provenance(name="random", origin="a benchmark"))
+        predictor = Predictor(bundle, self.device, self.precision)  # type: ignore[arg-type]
+        scan = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 400), dtype=np.int16)
+        predictor.set_volume(Volume(scan, np.diag([0.8, 0.8, 1, 1])))
+        prompts = [Click((256, 256, 200)), *(Click((256 + 6 * n, 250, 200), positive=False) for n in range(1, 5))]
+        predictor.predict(prompts[:2])
+        seconds = [timed(lambda n=n: predictor.predict(prompts[:n]), self.device) for n in (3, 4, 5)]  # type: ignore[misc]
+        return statistics.median(seconds), self.work.further_click
+
     def training_step(self) -> tuple[float, float]:
         """Forward, backward and optimiser on one crop, tuned as the paper does, with activation checkpointing."""
         self.network.train().freeze()
@@ -213,6 +231,7 @@ STEPS = (
     "encode",
     "first_click",
     "further_click",
+    "correcting_click",
     "training_step",
 )
 
