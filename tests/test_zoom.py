@@ -13,8 +13,8 @@ from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.phantom import oblique_affine
 from palpate.predictor import Predictor
-from palpate.prompts import Box, Click, Prompt
-from palpate.volume import Grid, Patch, Probability, Volume
+from palpate.prompts import Box, Click, Prior, Prompt
+from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
 from small import PREPROCESSING, prompted_bundle, small_bundle
 
@@ -165,6 +165,30 @@ def test_the_same_list_gives_the_same_mask_however_it_came() -> None:
         answer = several.predict(prompts[:number])
     assert answer.probability.start == whole.probability.start
     assert np.array_equal(answer.probability.array, whole.probability.array)
+
+
+def test_a_prompt_outside_keeps_the_mask_in_view() -> None:
+    truth = ball((60, 50, 30), 20)
+    predictor, _ = knowing(truth)
+    predictor.set_volume(scan())
+    predictor.predict([Click((60, 50, 30))])
+    both = predictor.predict([Click((60, 50, 30)), Click((85, 50, 30), positive=False)])
+    assert both.view.scale == 2
+    low, high = (both.frame.crop_index(edge) for edge in both.mask.bounds or ())
+    assert (np.minimum(low, high) > 0).all()
+    assert (np.maximum(low, high) < 31).all()
+    assert dice(both.mask.full(), truth) > 0.9
+
+
+def test_a_large_priors_detail_stays_where_the_network_agrees() -> None:
+    """A comb of one-voxel teeth, which no look from afar can draw, survives as a prior."""
+    truth = ball((60, 50, 30), 70)
+    comb = truth.copy()
+    comb[60, :, ::2] = False
+    predictor, _ = knowing(truth, budget=0)
+    predictor.set_volume(scan())
+    mask = predictor.predict([Prior(Mask(comb, (0, 0, 0), scan().grid))]).mask.full()
+    assert dice(mask[60, 40:60, 25:35], comb[60, 40:60, 25:35]) == 1
 
 
 def test_mosaic_by_hand() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,8 @@ from .bundle import Bundle, load
 from .errors import DeviceError, PromptError
 from .frame import Frame
 from .model import Features
-from .prompts import Click, Prior, Prompt, check_inside
-from .volume import Mask, Patch, Probability, Volume
+from .prompts import Box, Click, Prior, Prompt, check_inside
+from .volume import Grid, Mask, Patch, Probability, Volume
 from .zoom import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -172,7 +172,7 @@ class Predictor:
             )
         settings, (_, widest) = self.bundle.preprocessing, self._range
         if widest > 1:
-            first = zoom.planned(volume.grid, prompts, settings, None, widest)
+            first = zoom.planned(volume.grid, prompts, settings, 1.0, widest)
         else:
             first = View(Frame.following(volume.grid, prompts, settings), 1.0)
         view, seen, crops = self._settled(first, prompts, True, lambda v: self._seen(v, prompts))
@@ -181,17 +181,35 @@ class Predictor:
     def _taken_in(self, prompts: tuple[Prompt, ...], volume: Volume) -> _Answer:
         """The answer to the last of the prompts, after all the others."""
         before = self._steps[-1].answer if self._steps else None
-        known: Patch | None = before.prediction.probability if before is not None else None
-        prior = prompts[-1].mask if isinstance(prompts[-1], Prior) else known
-        kept = before.prediction.view if before is not None else None
-        first = zoom.planned(volume.grid, prompts, self.bundle.preprocessing, kept, self._range[1])
-        view, seen, crops = self._settled(first, prompts, first is not kept, lambda v: self._seen(v, prompts, prior))
+        start = before.prediction.probability if before is not None else None
+        if isinstance(prompts[-1], Prior):
+            mask = prompts[-1].mask
+            start = Probability(mask.array.astype(np.float32), mask.start, volume.grid, volume.source)
+        first = self._planned(prompts, before, volume.grid)
+        anew = before is None or first is not before.prediction.view
+        view, seen, crops = self._settled(first, prompts, anew, lambda v: self._seen(v, prompts, start))
         far = zoom.spread(view, seen, volume.source)
         if view.scale <= 1:
             return _Answer(self._prediction(view, seen, far, crops), None)
-        probability, more = self._refined(view, seen, far, prompts, before)
+        known = None
+        if before is not None and before.seen is not None and view is before.prediction.view:
+            known = before.seen
+        probability, more = self._refined(view, seen, far, prompts, start, known)
         final = view.frame.extract(probability, self.device)[0]
         return _Answer(self._prediction(view, final, probability, crops + more), seen)
+
+    def _planned(self, prompts: tuple[Prompt, ...], before: _Answer | None, grid: Grid) -> View:
+        """The view before while it holds the last prompt, else one that holds all of them, and the mask so far."""
+        settings, (_, widest) = self.bundle.preprocessing, self._range
+        if before is None:
+            return zoom.planned(grid, prompts, settings, 1.0, widest)
+        view, bounds = before.prediction.view, before.prediction.mask.bounds
+        if view.frame.holds(prompts[-1], settings.margin):
+            return view
+        if widest > 1 and bounds is not None:
+            with suppress(PromptError):  # all of the mask may be more than any crop holds; the prompts are not
+                return zoom.planned(grid, (*prompts, Box(*bounds)), settings, view.scale, widest)
+        return zoom.planned(grid, prompts, settings, view.scale, widest)
 
     def _settled(
         self, view: View, prompts: Sequence[Prompt], anew: bool, look: Callable[[View], torch.Tensor]
@@ -211,18 +229,30 @@ class Predictor:
         return view, seen, crops
 
     def _refined(
-        self, view: View, seen: torch.Tensor, far: Probability, prompts: tuple[Prompt, ...], before: _Answer | None
+        self,
+        view: View,
+        seen: torch.Tensor,
+        far: Probability,
+        prompts: tuple[Prompt, ...],
+        start: Probability | None,
+        known: torch.Tensor | None,
     ) -> tuple[Probability, int]:
         """A look from afar, put together with what was known and closer looks along the edge; how many these were.
 
-        Where the last prompt changed nothing of the look from afar, what was known stays.
+        Where the last prompt changed nothing of the look from afar, what it started from stays.
+
+        Args:
+            view: the look's crop.
+            seen: the look, `[D, H, W]`.
+            far: the look, on the scan's grid.
+            prompts: all so far.
+            start: what was known before the last prompt, on the scan's grid; None: nothing.
+            known: the look from afar before the last prompt, in the same crop; None: there was none.
         """
-        base, known = far, None
-        if before is not None:
-            known = before.seen if before.prediction.view is view else None
-            if known is None:
-                known = view.frame.extract(before.prediction.probability, self.device)[0]
-            mosaic = zoom.Mosaic(before.prediction.probability)
+        base = far
+        if start is not None:
+            known = view.frame.extract(start, self.device)[0] if known is None else known
+            mosaic = zoom.Mosaic(start)
             mosaic.add(view.frame, seen, zoom.changed(seen, known))
             base = mosaic.merged()
         worth, anchor = zoom.doubtful(seen, known), prompts[0].places[0]

@@ -46,17 +46,12 @@ class View:
     scale: float
 
 
-def planned(
-    grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing, before: View | None, widest: float
-) -> View:
-    """The view for the last of the prompts: the one before while that holds it, else the closest that holds all.
+def planned(grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing, scale: float, widest: float) -> View:
+    """The closest view from `scale` on that holds all prompts.
 
     Raises:
         PromptError: prompts too far apart for the widest field.
     """
-    if before is not None and before.frame.holds(prompts[-1], preprocessing.margin):
-        return before
-    scale = 1.0 if before is None else before.scale
     while True:
         try:
             return View(Frame.around(grid, prompts, preprocessing.zoomed(scale)), scale)
