@@ -54,6 +54,13 @@ def test_clicks_must_be_there_and_inside() -> None:
             check_inside([Click(index)], GRID)
 
 
+def test_too_many_prompts() -> None:
+    grid = Grid((4, 4, 4), np.eye(4))
+    check_inside([Click((1, 2, 3))] * 2000, grid)
+    with pytest.raises(PromptError, match="10000 prompts are more than the 2000 that one lesion may have; give many"):
+        check_inside([Click((1, 2, 3))] * 10_000, grid)
+
+
 def test_a_place_beyond_all_integers_is_outside() -> None:
     with pytest.raises(PromptError, match="lies outside the scan, which spans"):
         Click.at_mm(Grid((4, 4, 4), np.eye(4)), (1e20, 0, 0))

@@ -14,6 +14,7 @@ from .errors import PromptError
 from .volume import Grid, Index3, Mask
 
 Places = npt.NDArray[np.int64]  # [N, 3], zero-based voxel indices (x, y, z)
+MOST_PROMPTS = 2_000  # of one lesion: each is a step of its own
 MOST = 1_000_000  # voxels of one prompt: more is a mask, not a stroke
 
 
@@ -192,11 +193,16 @@ def check_inside(prompts: Sequence[Prompt], grid: Grid) -> None:
     """Refuse prompts that are missing, outside, or at odds.
 
     Raises:
-        PromptError: no prompt; one outside the grid (the message gives the valid range); nothing that says where the
+        PromptError: no prompt, or too many; one outside the grid (the message gives the valid range); nothing that says where the
             lesion is; one voxel called lesion and not lesion; a prior on another grid.
     """
     if not prompts:
         raise PromptError("at least one click is needed")
+    if len(prompts) > MOST_PROMPTS:
+        raise PromptError(
+            f"{len(prompts)} prompts are more than the {MOST_PROMPTS} that one lesion may have; give many voxels as one "
+            "scribble, or a whole mask as a prior"
+        )
     for prompt in prompts:
         if isinstance(prompt, Prior) and not prompt.mask.grid.same_as(grid, tolerance=1e-2):
             raise PromptError(
