@@ -193,15 +193,15 @@ def check_inside(prompts: Sequence[Prompt], grid: Grid) -> None:
     """Refuse prompts that are missing, outside, or at odds.
 
     Raises:
-        PromptError: no prompt, or too many; one outside the grid (the message gives the valid range); nothing that says where the
-            lesion is; one voxel called lesion and not lesion; a prior on another grid.
+        PromptError: no prompt, or too many; one outside the grid (the message gives the valid range); nothing that
+            says where the lesion is; one voxel called lesion and not lesion; a prior on another grid.
     """
     if not prompts:
         raise PromptError("at least one click is needed")
     if len(prompts) > MOST_PROMPTS:
         raise PromptError(
-            f"{len(prompts)} prompts are more than the {MOST_PROMPTS} that one lesion may have; give many voxels as one "
-            "scribble, or a whole mask as a prior"
+            f"{len(prompts)} prompts are more than the {MOST_PROMPTS} that one lesion may have; give many voxels as "
+            "one scribble, or a whole mask as a prior"
         )
     for prompt in prompts:
         if isinstance(prompt, Prior) and not prompt.mask.grid.same_as(grid, tolerance=1e-2):
