@@ -186,19 +186,6 @@ def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     return lines
 
 
-def _numbers(text: str, option: str, kind: type[int] | type[float], count: int = 3) -> tuple[Any, ...]:
-    """Numbers separated by commas."""
-    try:
-        values = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
-        words = {2: "two", 3: "three", 6: "six"}[count]
-        raise PromptError(f"{option} {text!r}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
-    return values
-
-
 def _prompts(
     volume: Volume,
     file: Path | None,
@@ -211,20 +198,23 @@ def _prompts(
     nots: list[str],
 ) -> list[Prompt]:
     """All that was pointed at: the file's prompts, the prior, then large things before small ones."""
-    from ..prompt_file import read_prior, read_prompts
-    from ..prompts import Box, Click, check_inside
+    from ..prompt_file import read_prompts
+    from ..prompt_text import from_text
+    from ..prompts import check_inside
 
     given: list[Prompt] = read_prompts(file, volume.grid) if file is not None else []
-    if prior is not None:
-        given.append(read_prior(prior))
-    for text in boxes:
-        corners = _numbers(text, "--box", int, 6)
-        given.append(Box(corners[:3], corners[3:]))
-    given += [_scribble(text, volume) for text in scribbles]
-    given += [_lasso(text) for text in lassos]
-    given += [Click(_numbers(text, "--click", int)) for text in clicks]
-    given += [Click.at_mm(volume.grid, _numbers(text, "--click-mm", float)) for text in clicks_mm]
-    given += [Click(_numbers(text, "--not", int), positive=False) for text in nots]
+    texts = {
+        "prior": [] if prior is None else [str(prior)],
+        "box": boxes,
+        "scribble": scribbles,
+        "lasso": lassos,
+        "click": clicks,
+        "mm": clicks_mm,
+        "not": nots,
+    }
+    for kind, said in texts.items():
+        option = "--click-mm" if kind == "mm" else f"--{kind}"
+        given += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said]
     if not given:
         raise PromptError(
             "where is the lesion? Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
@@ -232,32 +222,6 @@ def _prompts(
         )
     check_inside(given, volume.grid)
     return given
-
-
-def _scribble(text: str, volume: Volume) -> Prompt:
-    from ..formats import read
-    from ..prompts import Scribble
-
-    positive, rest = not text.startswith("not:"), text.removeprefix("not:")
-    if Path(rest).is_file():
-        return Scribble.of(read(rest).array > 0, volume.grid, positive)
-    return Scribble.along([_numbers(part, "--scribble", int) for part in rest.split(":")], positive)
-
-
-def _lasso(text: str) -> Prompt:
-    import numpy as np
-
-    from ..prompts import Lasso
-
-    positive, rest = not text.startswith("not:"), text.removeprefix("not:")
-    plane, *corners = rest.split(":")
-    axis, _, number = plane.partition("=")
-    if axis not in ("x", "y", "z") or not number.isdigit() or len(corners) < 3:
-        raise PromptError(
-            f"--lasso {text!r}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
-        )
-    outline = np.array([_numbers(corner, "--lasso", float, 2) for corner in corners])
-    return Lasso("xyz".index(axis), int(number), outline, positive)
 
 
 def _told(prompt: Prompt) -> dict[str, Any]:
