@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {"errors", "model"},
     "bundle": BASE | {"model", "frame", "checkpoints", "weights"},
     "predictor": BASE | {"frame", "model", "bundle"},
+    "batch": BASE | {"formats", "prompt_file", "prompt_text", "bundle", "predictor"},
     "cohort": BASE | {"formats", "frame", "simulation", "pictures"},
     "evaluation": BASE | {"predictor", "cohort", "simulation", "pictures"},
     "training": BASE | {"frame", "predictor", "cohort", "model", "bundle", "simulation", "evaluation"},

@@ -75,8 +75,11 @@ def from_line(line: str) -> tuple[TextEntry, ...]:
     for part in filter(None, (part.strip() for part in line.split(";"))):
         kind, equals, text = (word.strip() for word in part.partition("="))
         if kind not in KINDS or not equals or not text:
-            raise PromptError(f"{part!r}: a prompt is one of {', '.join(f'{k}=' for k in KINDS)}, as click=120,88,45")
-        entries.append(from_text(kind, text, f"{kind}="))
+            raise PromptError(
+                f"{part!r}: a prompt is {', '.join(f'{known}=' for known in KINDS)} and what it asks for, such as "
+                "click=120,88,45; a file of prompts ends in .json"
+            )
+        entries.append(from_text(kind, text, kind))
     if not entries:
         raise PromptError(f"{line!r}: no prompt; give one such as click=120,88,45")
     return tuple(entries)
