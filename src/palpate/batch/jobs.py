@@ -194,22 +194,22 @@ def _clashes(jobs: Sequence[Job]) -> Iterator[tuple[int, str]]:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with its number, cells in the order of `NEEDED` and `OPTIONAL`."""
-    reader_row = 1
+    number = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             columns = _columns(path, next(reader, []))
-            reader_row = 2
+            number = 2
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     yield reader.line_num, _ordered(path, reader.line_num, columns, cells)
-                reader_row = reader.line_num + 1
+                number = reader.line_num + 1
     except OSError as error:
         raise BatchError(f"{path}: cannot be read ({error.strerror}); give a CSV of {','.join(NEEDED)}") from error
     except UnicodeDecodeError as error:
         raise BatchError(f"{path}: not UTF-8 ({error.reason}); save it again as CSV in UTF-8") from error
     except csv.Error as error:
-        raise BatchError(f"{path} row {reader_row}: not a CSV ({error}); look at its quotes") from error
+        raise BatchError(f"{path} row {number}: not a CSV ({error}); look at its quotes") from error
 
 
 def _columns(path: Path, header: list[str]) -> list[str]:

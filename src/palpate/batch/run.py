@@ -7,14 +7,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle import load, model_sha256
+from ..bundle import Bundle, load, model_sha256
 from ..errors import SettingsError
-from ..predictor import Precision, Predictor
+from ..predictor import Precision
 from .crew import Crew
 from .jobs import Job
 from .queue import Queue
 from .results import Results, Row
-from .work import Engine, Finding, Segmenter
+from .work import Engine, Finding
 
 Progress = Callable[[int, Job], None]
 
@@ -59,7 +59,6 @@ class Batch:
 
     Raises:
         ModelError: see `bundle.load`.
-        DeviceError: no such device or precision here.
         OutputError: the results cannot be written, or hold something else.
     """
 
@@ -74,8 +73,8 @@ class Batch:
         precision: Precision = "float32",
     ):
         self._results = Results(results)
-        self._predictor = Predictor(load(model, base=base), device, precision)
-        self._engine = Engine(model, base, device, precision, model_sha256(self._predictor.bundle))
+        self._bundle: Bundle | None = load(model, base=base)
+        self._engine = Engine(model, base, device, precision, model_sha256(self._bundle))
         arithmetic = f"{self._engine.sha256} {precision}"
         self._keys = {job: job.key(arithmetic) for job in jobs}
         self.jobs = tuple(jobs)
@@ -95,6 +94,7 @@ class Batch:
             SettingsError: fewer workers than one.
             OutputError: the results cannot be written any more; what was finished is kept.
             ModelError: the model's file was changed.
+            DeviceError: no such device or precision here.
             BatchError: no worker is left.
         """
         if workers < 1:
@@ -112,12 +112,15 @@ class Batch:
 
     def _here(self, queue: Queue) -> Generator[tuple[Job, Finding]]:
         """Each job with what it came to, done in this process."""
-        segmenter, job = Segmenter(self._predictor), queue.take()
+        if not len(queue):
+            return
+        segmenter, job = self._engine.start(self._bundle), queue.take()
         while job is not None:
             yield job, segmenter.do(job)
             job = queue.take(job.source)
 
     def _elsewhere(self, queue: Queue, workers: int) -> Generator[tuple[Job, Finding]]:
         """Each job with what it came to, done by other processes."""
+        self._bundle = None  # each has its own
         with Crew(self._engine, queue, workers) as crew:
             yield from crew.findings()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import all_or_none
-from ..bundle import load, model_sha256
+from ..bundle import Bundle, load, model_sha256
 from ..errors import ModelError, PalpateWarning
 from ..formats import check_output, read
 from ..predictor import Precision, Predictor
@@ -35,16 +35,20 @@ class Engine:
     precision: Precision
     sha256: str
 
-    def start(self) -> Segmenter:
-        """Load the model.
+    def start(self, bundle: Bundle | None = None) -> Segmenter:
+        """A segmenter with the model.
+
+        Args:
+            bundle: the model, if it is loaded already.
 
         Raises:
             ModelError: see `bundle.load`; or another model lies there by now.
             DeviceError: no such device or precision here.
         """
-        bundle = load(self.model, base=self.base)
-        if model_sha256(bundle) != self.sha256:
-            raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
+        if bundle is None:
+            bundle = load(self.model, base=self.base)
+            if model_sha256(bundle) != self.sha256:
+                raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
         return Segmenter(Predictor(bundle, self.device, self.precision))
 
 
