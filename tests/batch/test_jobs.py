@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from palpate.batch.jobs import Job, Source, read_jobs
+from palpate.batch.jobs import Job, Source, Stamps, read_jobs
 from palpate.errors import BatchError
 from palpate.prompts import Box, Click, Prior
 from palpate.volume import Grid
@@ -147,7 +147,7 @@ def test_the_key_follows_what_the_result_depends_on(tmp_path: Path) -> None:
     row = "a.nii,p.json,out.nii\n"
 
     def key(row: str = row, model: str = "one") -> str:
-        return only(tmp_path, HEADER + row).key(model)
+        return only(tmp_path, HEADER + row).key(model, Stamps())
 
     seen = [key()]  # neither scan nor prompts are there yet
     scan.write_bytes(b"scan")
@@ -173,15 +173,15 @@ def test_a_file_of_prompts_that_is_none_has_a_key_too(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(b"\xff{")
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
     assert job.masks == ()
-    assert len(job.key("one")) == 64
+    assert len(job.key("one", Stamps())) == 64
 
 
 def test_the_voxels_of_a_detached_header_count(tmp_path: Path) -> None:
     (tmp_path / "a.mhd").write_text("header")
     job = only(tmp_path, HEADER + "a.mhd,p.json,out.mhd\n")
-    before = job.key("one")
+    before = job.key("one", Stamps())
     (tmp_path / "a.raw").write_bytes(b"voxels")
-    assert job.key("one") != before
+    assert job.key("one", Stamps()) != before
 
 
 def test_slices_count_and_a_mask_beside_them_does_not(tmp_path: Path) -> None:
@@ -190,9 +190,19 @@ def test_slices_count_and_a_mask_beside_them_does_not(tmp_path: Path) -> None:
     (series / "below" / "1.dcm").write_bytes(b"slice")
     text = "scan,prompts,output,series\nseries,p.json,series/out.nii.gz,{}\n"
     job = only(tmp_path, text.format(""))
-    before = job.key("one")
+    before = job.key("one", Stamps())
     (series / "out.nii.gz").write_bytes(b"mask")
-    assert job.key("one") == before
-    assert only(tmp_path, text.format("3")).key("one") != before
+    assert job.key("one", Stamps()) == before
+    assert only(tmp_path, text.format("3")).key("one", Stamps()) != before
     (series / "below" / "2").write_bytes(b"slice")
-    assert job.key("one") != before
+    assert job.key("one", Stamps()) != before
+
+
+def test_a_file_is_looked_at_once(tmp_path: Path) -> None:
+    path, stamps = tmp_path / "a.nii", Stamps()
+    path.write_bytes(b"scan")
+    before = stamps[path]
+    assert before == (str(path), 1, 4, path.stat().st_mtime_ns)
+    path.unlink()
+    assert stamps[path] == before
+    assert Stamps()[path] == (str(path), 0, 0, 0)

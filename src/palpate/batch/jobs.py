@@ -91,20 +91,21 @@ class Job:
         """Every file or folder that the job reads."""
         return (self.source.scan, *([] if self.prompt_file is None else [self.prompt_file]), *self.masks)
 
-    def key(self, model: str) -> str:
+    def key(self, model: str, stamps: Stamps) -> str:
         """A hash of all that the result depends on, and of where it goes.
 
         Args:
             model: what stands for the model and its arithmetic.
+            stamps: those that other jobs of the list have asked for already.
         """
         prompts = self.prompts
         if self.prompt_file is not None:
             prompts = self.prompt_file.read_bytes().hex() if self.prompt_file.is_file() else ""
         told = {
-            "scan": _state(self.source.scan),
+            "scan": stamps[self.source.scan],
             "series": self.source.series,
             "prompts": prompts,
-            "masks": [_state(mask) for mask in self.masks],
+            "masks": [stamps[mask] for mask in self.masks],
             "outputs": [str(path) for path in self.outputs],
             "model": model,
         }
@@ -116,15 +117,19 @@ class Job:
         return self.folder if self.prompt_file is None else self.prompt_file.parent
 
 
-def _state(path: Path) -> list[str | int]:
-    """A file's path, bytes and time of change; of a folder of slices, how many, their bytes, and the latest time."""
-    if path.is_dir():
-        files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
-    else:
-        files = [path, *(path.with_suffix(ending) for ending in DETACHED.get(path.suffix.lower(), ()))]
-    stats = [file.stat() for file in files if file.exists()]
-    latest = max((stat.st_mtime_ns for stat in stats), default=0)
-    return [str(path.resolve()), len(stats), sum(stat.st_size for stat in stats), latest]
+class Stamps(dict[Path, tuple[str | int, ...]]):
+    """What tells that a file changed, asked once: its path, bytes and time; of a folder of slices, all of theirs."""
+
+    def __missing__(self, path: Path) -> tuple[str | int, ...]:
+        """Look at a file."""
+        if path.is_dir():
+            files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
+        else:
+            files = [path, *(path.with_suffix(ending) for ending in DETACHED.get(path.suffix.lower(), ()))]
+        stats = [file.stat() for file in files if file.exists()]
+        latest = max((stat.st_mtime_ns for stat in stats), default=0)
+        self[path] = (str(path.resolve()), len(stats), sum(stat.st_size for stat in stats), latest)
+        return self[path]
 
 
 def read_jobs(path: str | Path) -> tuple[Job, ...]:

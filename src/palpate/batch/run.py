@@ -11,7 +11,7 @@ from ..bundle import Bundle, load, model_sha256
 from ..errors import SettingsError
 from ..predictor import Precision
 from .crew import Crew
-from .jobs import Job
+from .jobs import Job, Stamps
 from .queue import Queue
 from .results import Results, Row
 from .work import Engine, Finding
@@ -76,7 +76,8 @@ class Batch:
         self._bundle: Bundle | None = load(model, base=base)
         self._engine = Engine(model, base, device, precision, model_sha256(self._bundle))
         arithmetic = f"{self._engine.sha256} {precision}"
-        self._keys = {job: job.key(arithmetic) for job in jobs}
+        stamps = Stamps()
+        self._keys = {job: job.key(arithmetic, stamps) for job in jobs}
         self.jobs = tuple(jobs)
         self.missing = tuple(job for job in jobs if not self._results.done(job, self._keys[job]))
 

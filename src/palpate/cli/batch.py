@@ -30,22 +30,20 @@ def check_alone(context: typer.Context, batch: Path | None) -> None:
         SettingsError: the message names them.
     """
     given = {
-        name: option
+        name: option.opts[0] if option.opts[0].startswith("-") else name.upper()
         for option in context.command.params
         if (name := option.name or "") and (source := context.get_parameter_source(name))
         if source.name == "COMMANDLINE"
     }
-    if batch is None:
-        stray = [given[name].opts[0] for name in given if name in OF_A_LIST]
-        if stray:
-            raise SettingsError(f"{', '.join(stray)}: for a list of jobs only; give --batch jobs.csv, or leave it out")
-    else:
-        stray = [given[name].opts[0] for name in given if name not in OF_A_LIST | OF_BOTH]
-        if stray:
-            raise SettingsError(
-                f"{', '.join(stray)}: for one scan; with --batch, scans, prompts and outputs are in the list, so leave "
-                "it out"
-            )
+    of_a_list = [given[name] for name in given if name in OF_A_LIST]
+    of_a_scan = [given[name] for name in given if name not in OF_A_LIST | OF_BOTH]
+    if batch is None and of_a_list:
+        raise SettingsError(f"{', '.join(of_a_list)}: for a list of jobs only; give --batch jobs.csv, or leave it out")
+    if batch is not None and of_a_scan:
+        raise SettingsError(
+            f"{', '.join(of_a_scan)}: for one scan; with --batch, scans, prompts and outputs are in the list, so leave "
+            "it out"
+        )
 
 
 def segment_all(
