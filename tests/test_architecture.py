@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "prompts": {"errors", "volume"},
     "formats": BASE,
     "prompt_file": BASE | {"formats"},
+    "prompt_text": BASE | {"formats", "prompt_file"},
     "phantom": BASE | {"formats"},
     "pictures": BASE | {"formats"},
     "simulation": BASE,
@@ -27,13 +28,14 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": BASE | {"model", "frame", "checkpoints", "weights"},
     "zoom": BASE | {"frame"},
     "predictor": BASE | {"frame", "zoom", "model", "bundle"},
+    "batch": BASE | {"formats", "prompt_file", "prompt_text", "bundle", "predictor"},
     "cohort": BASE | {"formats", "frame", "simulation", "pictures"},
     "evaluation": BASE | {"bundle", "predictor", "cohort", "simulation", "pictures"},
     "training": BASE | {"frame", "predictor", "cohort", "model", "bundle", "simulation", "evaluation"},
     "cli": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
     "__init__": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
 }
-NO_TORCH = BASE | {"formats", "prompt_file", "simulation", "pictures", "phantom"}
+NO_TORCH = BASE | {"formats", "prompt_file", "prompt_text", "simulation", "pictures", "phantom"}
 MODEL_MAY = {"torch", "pydantic", "typing", "__future__", "collections", "math"}
 INSIDE_SAVE = {("volume", "formats")}  # a grid meets a file in `Patch.save`, inside the method only
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from palpate.bundle import Bundle, Provenance, describe, frozen_sha256, load, paper_preprocessing, retuned
+from palpate.bundle import Bundle, Provenance, describe, frozen_sha256, load, model_sha256, paper_preprocessing, retuned
 from palpate.errors import ModelError, OutputError, SettingsError
 from palpate.model import TUNINGS, is_adapter, is_frozen
 from small import CONFIG, PREPROCESSING, small_bundle
@@ -240,3 +240,13 @@ def test_missing_models_and_names() -> None:
 def test_an_unwritable_place(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         small_bundle().save(tmp_path / "missing" / "m.safetensors")
+
+
+def test_the_models_hash_is_of_its_numbers() -> None:
+    one, other = small_bundle(), small_bundle()
+    assert model_sha256(one) == model_sha256(other)
+    with torch.no_grad():
+        other.network.decoder.classify.weight.view(-1)[0] += 1e-3
+    assert model_sha256(one) != model_sha256(other)
+    wider = one.preprocessing.model_copy(update={"spacing": (2.0, 2.0, 2.5)})
+    assert model_sha256(one) != model_sha256(Bundle(one.network, wider, one.provenance))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .bundle import Bundle, import_foreign, load
     from .errors import (
+        BatchError,
         CohortError,
         DeviceError,
         FormatError,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "bundle": ("Bundle", "import_foreign", "load"),
     "errors": (
+        "BatchError",
         "CohortError",
         "DeviceError",
         "FormatError",
@@ -64,6 +66,7 @@ _ROOMS = {
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "BatchError",
     "Box",
     "Bundle",
     "Click",

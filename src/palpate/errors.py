@@ -11,6 +11,7 @@
     ├── SettingsError    a preset, a recipe or an option that cannot be followed
     ├── PromptError      a click outside the scan, or prompts that no crop can hold
     ├── ModelError       a model file that is missing, foreign, damaged or of another base
+    ├── BatchError       a list of jobs that cannot be used, or no worker left to do them
     ├── OutputError      a result that cannot be written: folder, permission, disk, format
     └── DeviceError      a device or a precision that this machine does not have
 
@@ -56,6 +57,10 @@ class PromptError(PalpateError):
 
 class ModelError(PalpateError):
     """A model file that is missing, foreign, damaged or made for another base."""
+
+
+class BatchError(PalpateError):
+    """A list of jobs that cannot be used, or no worker left to do them."""
 
 
 class OutputError(PalpateError):

@@ -133,16 +133,24 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
         PromptError: no such file, not this schema (the message names the field), or a prompt that is none.
         ScanError: a prior that cannot be read.
     """
+    return [entry.prompt(grid, Path(path).parent) for entry in read_entries(path)]
+
+
+def read_entries(path: str | Path) -> tuple[Entry, ...]:
+    """What a file says, before it is known of which scan.
+
+    Raises:
+        PromptError: no such file, or not this schema; the message names the field.
+    """
     path = Path(path)
     try:
-        content = PromptFile.model_validate_json(path.read_text())
+        return PromptFile.model_validate_json(path.read_bytes()).prompts
     except OSError as error:
         raise PromptError(f"{path}: cannot be read ({error.strerror}); give a JSON file of prompts") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise PromptError(f"{path}: not a file of prompts, version {VERSION}: {where}: {first['msg']}") from error
-    return [entry.prompt(grid, path.parent) for entry in content.prompts]
 
 
 def _whole(index: Three) -> Index3:

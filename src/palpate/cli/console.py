@@ -28,6 +28,7 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled model
 BaseOption = Annotated[Path | None, typer.Option(help="For an adapter: the model it was trained on.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
+FAULTY = 1  # exit code of work that was done, but not on everything
 FAILED = 2  # exit code of everything a user can mend
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, PalpateError, PromptError
+from ..errors import OutputError, PromptError, SettingsError
+from .batch import check_alone, segment_all
 from .console import BaseOption, Console, JsonOption, ModelOption, app
 
 if TYPE_CHECKING:
@@ -27,11 +26,17 @@ if TYPE_CHECKING:
     "`palpate segment scan.nii.gz --box 100,70,40,140,110,52 -o lesion.nii.gz`\n\n"
     "`palpate segment scan.nii.gz --prior before.nii.gz --scribble 118,80,45:124,92,45 "
     "--scribble not:90,80,45:95,84,45 -o after.nii.gz`\n\n"
-    "`palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz`"
+    "`palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz`\n\n"
+    "`palpate segment --batch jobs.csv --workers 4`"
 )
 def segment(
-    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
+    context: typer.Context,
+    scan: Annotated[
+        Path | None, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")
+    ] = None,
     click: Annotated[
         list[str] | None, typer.Option(help="Voxel index X,Y,Z in the file's array, from 0; may be repeated.")
     ] = None,
@@ -65,11 +70,29 @@ def segment(
     series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    batch: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of scan,prompts,output to do instead (docs/batch.md); again: what is missing."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="With --batch: processes, each with the model; one by default.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="With --batch: the results' CSV; by default beside the list.")
+    ] = None,
     machine: JsonOption = False,
 ) -> None:
     """Segment the lesion under one or several clicks, and save its mask on the scan's own grid."""
     console = Console(machine)
     with console.reporting():
+        check_alone(context, batch)
+        if batch is not None:
+            segment_all(console, batch, results, model, base, device, precision, workers)  # type: ignore[arg-type]
+            return
+        if scan is None or output is None:
+            raise SettingsError(
+                "what and where to? `palpate segment SCAN --click X,Y,Z -o MASK`, or `palpate segment --batch jobs.csv`"
+            )
         _check_outputs(output, probability, picture)
         with console.step("read", f"reading {scan}"):
             from ..formats import read
@@ -90,9 +113,10 @@ def segment(
             predictor.set_volume(volume)
             prediction = predictor.predict(given)
         with console.step("save", f"saving {output}"):
+            from ..atomic import all_or_none
             from ..pictures import lesion_picture, save_picture
 
-            with _all_or_none(output, probability, picture):
+            with all_or_none(output, probability, picture):
                 prediction.mask.save(output)
                 if probability is not None:
                     prediction.probability.save(probability)
@@ -104,18 +128,6 @@ def segment(
         record = _record(scan, output, predictor.bundle, given, prediction, known)
         record |= {"probability": _text(probability), "picture": _text(picture)}
         console.result(record, _sentences(record, console.seconds))
-
-
-@contextmanager
-def _all_or_none(*paths: Path | None) -> Iterator[None]:
-    """After an error, take away the files that were new: a caller that sees exit code 2 finds no result."""
-    new = [path for path in paths if path is not None and not path.exists()]
-    try:
-        yield
-    except PalpateError:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
 
 
 def _text(path: Path | None) -> str | None:
@@ -186,19 +198,6 @@ def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     return lines
 
 
-def _numbers(text: str, option: str, kind: type[int] | type[float], count: int = 3) -> tuple[Any, ...]:
-    """Numbers separated by commas."""
-    try:
-        values = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
-        words = {2: "two", 3: "three", 6: "six"}[count]
-        raise PromptError(f"{option} {text!r}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
-    return values
-
-
 def _prompts(
     volume: Volume,
     file: Path | None,
@@ -211,20 +210,23 @@ def _prompts(
     nots: list[str],
 ) -> list[Prompt]:
     """All that was pointed at: the file's prompts, the prior, then large things before small ones."""
-    from ..prompt_file import read_prior, read_prompts
-    from ..prompts import Box, Click, check_inside
+    from ..prompt_file import read_prompts
+    from ..prompt_text import from_text
+    from ..prompts import check_inside
 
     given: list[Prompt] = read_prompts(file, volume.grid) if file is not None else []
-    if prior is not None:
-        given.append(read_prior(prior))
-    for text in boxes:
-        corners = _numbers(text, "--box", int, 6)
-        given.append(Box(corners[:3], corners[3:]))
-    given += [_scribble(text, volume) for text in scribbles]
-    given += [_lasso(text) for text in lassos]
-    given += [Click(_numbers(text, "--click", int)) for text in clicks]
-    given += [Click.at_mm(volume.grid, _numbers(text, "--click-mm", float)) for text in clicks_mm]
-    given += [Click(_numbers(text, "--not", int), positive=False) for text in nots]
+    texts = {
+        "prior": [] if prior is None else [str(prior)],
+        "box": boxes,
+        "scribble": scribbles,
+        "lasso": lassos,
+        "click": clicks,
+        "mm": clicks_mm,
+        "not": nots,
+    }
+    for kind, said in texts.items():
+        option = "--click-mm" if kind == "mm" else f"--{kind}"
+        given += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said]
     if not given:
         raise PromptError(
             "where is the lesion? Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
@@ -232,32 +234,6 @@ def _prompts(
         )
     check_inside(given, volume.grid)
     return given
-
-
-def _scribble(text: str, volume: Volume) -> Prompt:
-    from ..formats import read
-    from ..prompts import Scribble
-
-    positive, rest = not text.startswith("not:"), text.removeprefix("not:")
-    if Path(rest).is_file():
-        return Scribble.of(read(rest).array > 0, volume.grid, positive)
-    return Scribble.along([_numbers(part, "--scribble", int) for part in rest.split(":")], positive)
-
-
-def _lasso(text: str) -> Prompt:
-    import numpy as np
-
-    from ..prompts import Lasso
-
-    positive, rest = not text.startswith("not:"), text.removeprefix("not:")
-    plane, *corners = rest.split(":")
-    axis, _, number = plane.partition("=")
-    if axis not in ("x", "y", "z") or not number.isdigit() or len(corners) < 3:
-        raise PromptError(
-            f"--lasso {text!r}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
-        )
-    outline = np.array([_numbers(corner, "--lasso", float, 2) for corner in corners])
-    return Lasso("xyz".index(axis), int(number), outline, positive)
 
 
 def _told(prompt: Prompt) -> dict[str, Any]:

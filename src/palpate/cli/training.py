@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SettingsError
-from .console import Console, JsonOption, app
+from .console import FAULTY, Console, JsonOption, app
 
 if TYPE_CHECKING:
     from ..training.run import Outcome, Report, Run
-
-FAULTY = 1  # exit code of work that was done, but not on everything
 
 
 @app.command(

@@ -1,0 +1,242 @@
+"""The list: a CSV of `scan,prompts,output[,series][,probability]`, checked as a whole before any work."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BatchError, OutputError, PromptError
+from ..formats import READABLE, check_output
+from ..prompt_file import PriorEntry, read_entries
+from ..prompt_text import Painted, TextEntry, from_line
+from ..prompts import Prompt
+from ..volume import Grid
+
+NEEDED = ("scan", "prompts", "output")
+OPTIONAL = ("series", "probability")
+TOLD = 5  # problems of a list that its error names; the rest are counted
+DETACHED = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}  # headers, and the endings of their voxels
+NO_SLICES = (*READABLE, ".zraw", ".csv", ".json")  # endings in a folder of slices of what is surely none
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scan to be read: consecutive jobs of one source read it once."""
+
+    scan: Path
+    series: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the list; its paths are absolute.
+
+    Attributes:
+        row: its row in the file, the header's being 1.
+        source: the scan, and which series of a folder that holds several.
+        prompts: the cell: prompts as text, or the path of a file of prompts.
+        folder: the list's folder, to which paths are relative.
+        output: where the mask goes.
+        probability: where the probability goes too, if anywhere.
+    """
+
+    row: int
+    source: Source
+    prompts: str
+    folder: Path
+    output: Path
+    probability: Path | None = None
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Every file that the job makes."""
+        return (self.output,) if self.probability is None else (self.output, self.probability)
+
+    @property
+    def prompt_file(self) -> Path | None:
+        """The file of prompts, or None where the cell is prompts itself."""
+        return self.folder / self.prompts if self.prompts.lower().endswith(".json") else None
+
+    def entries(self) -> tuple[TextEntry, ...]:
+        """The prompts, before it is known of which scan.
+
+        Raises:
+            PromptError: neither a file of prompts nor prompts as text.
+        """
+        return from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
+
+    def pointed(self, grid: Grid) -> list[Prompt]:
+        """The prompts, on the scan's grid.
+
+        Raises:
+            PromptError: see `prompt_file.read_prompts` and `prompt_text.from_line`.
+            ScanError: a mask that cannot be read.
+        """
+        return [entry.prompt(grid, self._beside) for entry in self.entries()]
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """The masks that the prompts name."""
+        with contextlib.suppress(PromptError):  # of a file that is none: the job will say so
+            return tuple(self._beside / e.mask for e in self.entries() if isinstance(e, PriorEntry | Painted))
+        return ()
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file or folder that the job reads."""
+        return (self.source.scan, *([] if self.prompt_file is None else [self.prompt_file]), *self.masks)
+
+    def key(self, model: str, stamps: Stamps) -> str:
+        """A hash of all that the result depends on, and of where it goes.
+
+        Args:
+            model: what stands for the model and its arithmetic.
+            stamps: those that other jobs of the list have asked for already.
+        """
+        prompts = self.prompts
+        if self.prompt_file is not None:
+            prompts = self.prompt_file.read_bytes().hex() if self.prompt_file.is_file() else ""
+        told = {
+            "scan": stamps[self.source.scan],
+            "series": self.source.series,
+            "prompts": prompts,
+            "masks": [stamps[mask] for mask in self.masks],
+            "outputs": [str(path) for path in self.outputs],
+            "model": model,
+        }
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    @property
+    def _beside(self) -> Path:
+        """The folder to which masks' paths are relative."""
+        return self.folder if self.prompt_file is None else self.prompt_file.parent
+
+
+class Stamps(dict[Path, tuple[str | int, ...]]):
+    """What tells that a file changed, asked once: its path, bytes and time; of a folder of slices, all of theirs."""
+
+    def __missing__(self, path: Path) -> tuple[str | int, ...]:
+        """Look at a file."""
+        if path.is_dir():
+            files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
+        else:
+            files = [path, *(path.with_suffix(ending) for ending in DETACHED.get(path.suffix.lower(), ()))]
+        stats = [file.stat() for file in files if file.exists()]
+        latest = max((stat.st_mtime_ns for stat in stats), default=0)
+        self[path] = (str(path.resolve()), len(stats), sum(stat.st_size for stat in stats), latest)
+        return self[path]
+
+
+def read_jobs(path: str | Path) -> tuple[Job, ...]:
+    """The jobs of a list, in its order.
+
+    Args:
+        path: a CSV, UTF-8, with the columns scan, prompts and output, and maybe series and probability. Paths in it are
+            relative to its folder. A scan or a file of prompts that is missing fails its own job later, not the list.
+
+    Raises:
+        BatchError: no such file, not UTF-8, no CSV, columns that are missing or unknown; or rows that cannot be
+            followed, with their numbers: empty cells, prompts that are none, a result that cannot be written there,
+            two results in one file, or a result in place of something that is read.
+    """
+    path = Path(path)
+    jobs: list[Job] = []
+    problems: list[tuple[int, str]] = []
+    for row, cells in _rows(path):
+        try:
+            jobs.append(_job(row, cells, path.absolute().parent))
+        except (BatchError, PromptError, OutputError) as error:
+            problems.append((row, str(error)))
+    problems = sorted([*problems, *_clashes(jobs)])
+    if problems:
+        told = "; ".join(f"row {row}: {problem}" for row, problem in problems[:TOLD])
+        more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
+        raise BatchError(f"{path}: cannot be used, nothing was done: {told}{more}")
+    if not jobs:
+        raise BatchError(f"{path}: lists no job; give rows of {','.join(NEEDED)} below the header")
+    return tuple(jobs)
+
+
+def _job(row: int, cells: Sequence[str], folder: Path) -> Job:
+    """The job of a row whose cells are in the order of `NEEDED` and `OPTIONAL`; what can be checked now is."""
+    empty = [name for name, cell in zip(NEEDED, cells, strict=False) if not cell]
+    if empty:
+        raise BatchError(f"no {' and no '.join(empty)}")
+    scan, prompts, output, series, probability = cells
+    job = Job(
+        row=row,
+        source=Source(folder / scan, series or None),
+        prompts=prompts,
+        folder=folder,
+        output=folder / output,
+        probability=folder / probability if probability else None,
+    )
+    if job.prompt_file is None:
+        job.entries()
+    for result in job.outputs:
+        check_output(result)
+    return job
+
+
+def _clashes(jobs: Sequence[Job]) -> Iterator[tuple[int, str]]:
+    """Results that would overwrite each other, or what is read."""
+    inputs = {path.resolve(): job.row for job in jobs for path in job.inputs}
+    first: dict[Path, int] = {}
+    for job in jobs:
+        for result in job.outputs:
+            place = result.resolve()
+            if place in first:
+                yield job.row, f"{result} is a result of row {first[place]} already; name them apart"
+            elif place in inputs:
+                yield job.row, f"{result} would overwrite what row {inputs[place]} reads; name another file"
+            first.setdefault(place, job.row)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not empty, with its number, cells in the order of `NEEDED` and `OPTIONAL`."""
+    number = 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
+            columns = _columns(path, next(reader, []))
+            number = 2
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num, _ordered(path, reader.line_num, columns, cells)
+                number = reader.line_num + 1
+    except OSError as error:
+        raise BatchError(f"{path}: cannot be read ({error.strerror}); give a CSV of {','.join(NEEDED)}") from error
+    except UnicodeDecodeError as error:
+        raise BatchError(f"{path}: not UTF-8 ({error.reason}); save it again as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise BatchError(f"{path} row {number}: not a CSV ({error}); look at its quotes") from error
+
+
+def _columns(path: Path, header: list[str]) -> list[str]:
+    columns = [name.strip() for name in header]
+    if not set(NEEDED) <= set(columns):
+        raise BatchError(
+            f"{path}: the header is {','.join(header)!r}; it needs the columns {','.join(NEEDED)}, separated by commas"
+        )
+    unknown = sorted(set(columns) - {*NEEDED, *OPTIONAL})
+    if unknown or len(set(columns)) < len(columns):
+        what = f"unknown columns {', '.join(map(repr, unknown))}" if unknown else "a column twice"
+        raise BatchError(f"{path}: {what}; a list has {','.join(NEEDED)}, and maybe {','.join(OPTIONAL)}")
+    return columns
+
+
+def _ordered(path: Path, row: int, columns: list[str], cells: list[str]) -> list[str]:
+    if len(cells) > len(columns):
+        raise BatchError(
+            f"{path} row {row}: {len(cells)} cells, but {len(columns)} columns; put a cell with commas in quotes, "
+            'as "click=120,88,45"'
+        )
+    if any("\n" in cell or "\r" in cell for cell in cells):
+        raise BatchError(f"{path} row {row}: a cell with a line break; look at its quotes")
+    named = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+    return [named.get(name, "") for name in (*NEEDED, *OPTIONAL)]

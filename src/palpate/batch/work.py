@@ -1,0 +1,131 @@
+"""One job after the other, in one process, with one model."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..atomic import all_or_none
+from ..bundle import Bundle, load, model_sha256
+from ..errors import ModelError, PalpateWarning
+from ..formats import check_output, read
+from ..predictor import Precision, Predictor
+from ..volume import Mask, Volume
+from .jobs import Job, Source
+from .results import Row
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What every worker segments with.
+
+    Attributes:
+        model: a bundled model's name, or a file.
+        base: for an adapter, the model that holds its frozen tensors.
+        device: where the network runs.
+        precision: its arithmetic.
+        sha256: the model's hash when the batch began.
+    """
+
+    model: str | Path
+    base: str | Path | None
+    device: str
+    precision: Precision
+    sha256: str
+
+    def start(self, bundle: Bundle | None = None) -> Segmenter:
+        """A segmenter with the model.
+
+        Args:
+            bundle: the model, if it is loaded already.
+
+        Raises:
+            ModelError: see `bundle.load`; or another model lies there by now.
+            DeviceError: no such device or precision here.
+        """
+        if bundle is None:
+            bundle = load(self.model, base=self.base)
+            if model_sha256(bundle) != self.sha256:
+                raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
+        return Segmenter(Predictor(bundle, self.device, self.precision))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a job came to: a row without its job."""
+
+    seconds: float | None
+    error: str = ""
+    message: str = ""
+    volume_ml: float | None = None
+    voxels: int | None = None
+    extent_mm: str = ""
+    warnings: str = ""
+
+    def row(self, job: Job, key: str) -> Row:
+        """The row of the results."""
+        return Row(
+            key=key,
+            scan=str(job.source.scan),
+            output=str(job.output),
+            status="failed" if self.error else "done",
+            **vars(self),
+        )
+
+
+class Segmenter:
+    """Does jobs; consecutive ones of one scan read it once and share what the network made of it.
+
+    Args:
+        predictor: the model.
+    """
+
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
+        self._source: Source | None = None
+        self._volume: Volume | None = None
+        self._warnings = ""
+
+    def do(self, job: Job) -> Finding:
+        """Segment and save; whatever goes wrong is told in what comes back."""
+        began = time.perf_counter()
+        try:
+            mask = self._segmented(job)
+        except Exception as error:  # one strange file must not end a night's work
+            words = " ".join(str(error).split()) or "no more is known"
+            return Finding(_since(began), type(error).__name__, words, warnings=self._warnings)
+        return Finding(
+            seconds=_since(began),
+            volume_ml=round(mask.volume_ml, 4),
+            voxels=mask.voxels,
+            extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
+            warnings=self._warnings,
+        )
+
+    def _segmented(self, job: Job) -> Mask:
+        volume = self._read(job.source)
+        for path in job.outputs:
+            check_output(path, volume)
+        prediction = self.predictor.predict(job.pointed(volume.grid))
+        with all_or_none(*job.outputs):
+            if job.probability is not None:
+                prediction.probability.save(job.probability)
+            prediction.mask.save(job.output)
+        return prediction.mask
+
+    def _read(self, source: Source) -> Volume:
+        if self._volume is None or self._source != source:
+            self._source, self._volume, self._warnings = source, None, ""
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", PalpateWarning)
+                self._volume = read(source.scan, series=source.series)
+            told = [str(one.message) for one in caught if issubclass(one.category, PalpateWarning)]
+            self._warnings = " ".join("; ".join(told).split())
+            self.predictor.set_volume(self._volume)
+        return self._volume
+
+
+def _since(began: float) -> float:
+    return round(time.perf_counter() - began, 3)

@@ -1,0 +1,123 @@
+"""Prompts as short texts: what the options of `palpate segment` take, and a cell of a batch's list.
+
+::
+
+    click=120,88,45; not=90,80,45; mm=-31.5,12,80.2; box=100,70,40,140,110,52
+    scribble=118,80,45:124,92,45; scribble=not:painted.nii.gz; lasso=z=45:110,80:130,80:120,100; prior=before.nii.gz
+
+Voxel indices are zero-based (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PromptError
+from .formats import READABLE, read
+from .prompt_file import BoxEntry, ClickEntry, Entry, LassoEntry, PriorEntry, ScribbleEntry
+from .prompts import Prompt, Scribble
+from .volume import Grid
+
+KINDS = ("prior", "box", "scribble", "lasso", "click", "mm", "not")
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A painted mask's file as a stroke, inside the lesion or outside it."""
+
+    mask: str
+    positive: bool
+
+    def prompt(self, grid: Grid, folder: Path) -> Prompt:
+        """The stroke."""
+        return Scribble.of(read(folder / self.mask).array > 0, grid, self.positive)
+
+
+TextEntry = Entry | Painted
+
+
+def from_text(kind: str, text: str, name: str) -> TextEntry:
+    """One prompt's text; nothing is read before its `prompt(grid, folder)` is called.
+
+    Args:
+        kind: one of `KINDS`.
+        text: what follows the option, or the kind's `=`.
+        name: what the user called the kind ("--click"), for the error.
+
+    Raises:
+        PromptError: a text that is not of this kind; the message has an example.
+    """
+    match kind:
+        case "prior":
+            return PriorEntry(kind="prior", mask=text)
+        case "box":
+            corners = _numbers(text, name, int, 6)
+            return BoxEntry(kind="box", first=corners[:3], last=corners[3:])
+        case "scribble":
+            return _scribble(text, name)
+        case "lasso":
+            return _lasso(text, name)
+        case "mm":
+            return ClickEntry(kind="click", mm=_numbers(text, name, float))
+        case _:
+            return ClickEntry(kind="click", index=_numbers(text, name, int), positive=kind == "click")
+
+
+def from_line(line: str) -> tuple[TextEntry, ...]:
+    """Several prompts, each `kind=text`, separated by `;`.
+
+    Raises:
+        PromptError: none, an unknown kind, or a text that is not of its kind.
+    """
+    entries = []
+    for part in filter(None, (part.strip() for part in line.split(";"))):
+        kind, equals, text = (word.strip() for word in part.partition("="))
+        if kind not in KINDS or not equals or not text:
+            raise PromptError(
+                f"{part!r}: a prompt is {', '.join(f'{known}=' for known in KINDS)} and what it asks for, such as "
+                "click=120,88,45; a file of prompts ends in .json"
+            )
+        entries.append(from_text(kind, text, kind))
+    if not entries:
+        raise PromptError(f"{line!r}: no prompt; give one such as click=120,88,45")
+    return tuple(entries)
+
+
+def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3) -> tuple[Any, ...]:
+    """Numbers separated by commas."""
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
+        words = {2: "two", 3: "three", 6: "six"}[count]
+        raise PromptError(f"{name} {text!r}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
+    return values
+
+
+def _side(text: str) -> tuple[bool, str]:
+    """Whether it is inside the lesion, and what comes after `not:`."""
+    return not text.startswith("not:"), text.removeprefix("not:")
+
+
+def _scribble(text: str, name: str) -> TextEntry:
+    positive, rest = _side(text)
+    if rest.lower().endswith(READABLE):
+        return Painted(rest, positive)
+    along = tuple(_numbers(part, name, int) for part in rest.split(":"))
+    return ScribbleEntry(kind="scribble", along=along, positive=positive)
+
+
+def _lasso(text: str, name: str) -> TextEntry:
+    positive, rest = _side(text)
+    plane, *corners = rest.split(":")
+    axis, _, number = plane.partition("=")
+    if axis not in ("x", "y", "z") or not number.isdecimal() or len(corners) < 3:
+        raise PromptError(
+            f"{name} {text!r}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
+        )
+    outline = tuple(_numbers(corner, name, float, 2) for corner in corners)
+    return LassoEntry(kind="lasso", axis="xyz".index(axis), slice=int(number), outline=outline, positive=positive)

@@ -1,0 +1,208 @@
+"""The list: what is refused before any work, and what a job's key is made of."""
+
+import json
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from palpate.batch.jobs import Job, Source, Stamps, read_jobs
+from palpate.errors import BatchError
+from palpate.prompts import Box, Click, Prior
+from palpate.volume import Grid
+
+HEADER = "scan,prompts,output\n"
+ROW = 'a.nii.gz,"click=1,2,3",a_mask.nii.gz\n'
+GRID = Grid((4, 4, 4), np.eye(4))
+
+
+def listing(folder: Path, text: str | bytes) -> Path:
+    path = folder / "jobs.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def only(folder: Path, text: str) -> Job:
+    (job,) = read_jobs(listing(folder, text))
+    return job
+
+
+def test_a_list(tmp_path: Path) -> None:
+    """Columns in any order, paths relative to the list's folder or not, optional cells empty or cut off."""
+    (tmp_path / "out").mkdir()
+    text = (
+        "output,series,scan,prompts,probability\n"
+        f'out/a.nii.gz,,a.nii.gz,"click=1,2,3; not=0,0,0",\n'
+        f"out/b.nrrd,3,{tmp_path}/series, p/b.json ,out/b_p.nii\n"
+        f'out/c.mha,,c.mha,"box=0,0,0,2,2,2"\n'
+    )
+    a, b, c = read_jobs(listing(tmp_path, text))
+    assert a == Job(
+        2, Source(tmp_path / "a.nii.gz", None), "click=1,2,3; not=0,0,0", tmp_path, tmp_path / "out/a.nii.gz", None
+    )
+    assert (b.row, b.source) == (3, Source(tmp_path / "series", "3"))
+    assert b.prompt_file == tmp_path / "p" / "b.json"
+    assert b.outputs == (tmp_path / "out/b.nrrd", tmp_path / "out/b_p.nii")
+    assert a.pointed(GRID) == [Click((1, 2, 3)), Click((0, 0, 0), positive=False)]
+    assert c.pointed(GRID) == [Box((0, 0, 0), (2, 2, 2))]
+
+
+def test_a_relative_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_jobs(listing(tmp_path, HEADER + ROW))
+    monkeypatch.chdir(tmp_path)
+    assert read_jobs("jobs.csv") == whole
+
+
+def test_what_spreadsheets_write(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, quotes everywhere, spaces, blank lines and rows of empty cells."""
+    text = (
+        '\ufeff"scan", prompts,output \r\n\r\n"a,b.nii.gz", "click=1,2,3"," ä.nii.gz"\r\n,,\r\n'
+        '"c.nii",p.JSON,"c ""x"".nii"'
+    )
+    first, second = read_jobs(listing(tmp_path, text))
+    assert (first.row, first.source.scan.name, first.output.name) == (3, "a,b.nii.gz", "ä.nii.gz")
+    assert (second.row, second.prompts, second.output.name) == (5, "p.JSON", 'c "x".nii')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the header is ''; it needs the columns scan,prompts,output"),
+        ("scan;prompts;output\n", "the header is 'scan;prompts;output'; it needs .* separated by commas"),
+        ("scan,output\na,b\n", "it needs the columns scan,prompts,output"),
+        (
+            "scan,prompts,output,note,probabilty\n",
+            r"unknown columns 'note', 'probabilty'; a list has scan,.* and maybe",
+        ),
+        ("scan,prompts,output,scan\n", "a column twice"),
+        (HEADER, r"jobs\.csv: lists no job; give rows of scan,prompts,output"),
+        (HEADER + "\n,,\n", "lists no job"),
+        (HEADER + "a.nii.gz,click=1,2,3,m.nii.gz\n", 'row 2: 5 cells, but 3 columns; put .* as "click=120,88,45"'),
+        (HEADER + ROW + 'b.nii,"click=1,2,3,m.nii\nc.nii,p.json,c.nii', "row 3: not a CSV .unexpected end of data."),
+        (HEADER + ROW + 'b.nii,"click=1,2,3"x,m.nii\n', "row 3: not a CSV"),
+        (HEADER + '"a\nb.nii","click=1,2,3",m.nii\n', "row 3: a cell with a line break; look at its quotes"),
+        (HEADER.encode() + b"\xe4.nii,p.json,m.nii\n", r"jobs\.csv: not UTF-8 .*; save it again as CSV in UTF-8"),
+        (HEADER.encode("utf-16"), "not UTF-8"),
+        (HEADER + ",p.json,m.nii\n", "nothing was done: row 2: no scan"),
+        (HEADER + "a.nii,,\n", "row 2: no prompts and no output"),
+        (HEADER + "a.nii,p.json\n", "row 2: no output"),
+        (HEADER + 'a.nii,"click=1,2",m.nii\n', "row 2: click '1,2': three whole numbers"),
+        (
+            HEADER + "a.nii,prompts.txt,m.nii\n",
+            r"row 2: 'prompts\.txt': a prompt is .* a file of prompts ends in \.json",
+        ),
+        (HEADER + "a.nii,p.json,m.jpg\n", r"row 2: cannot write .*m\.jpg: unknown ending; use one of \.nii"),
+        (HEADER + "a.nii,p.json,none/m.nii\n", "row 2: cannot write .*: the folder .* does not exist; make it first"),
+        (HEADER + ROW + ROW, r"row 3: .*a_mask\.nii\.gz is a result of row 2 already; name them apart"),
+        (HEADER + ROW + ROW.replace("a_mask", "./a_mask"), "row 3: .* is a result of row 2 already"),
+        ("scan,prompts,output,probability\na.nii,p.json,m.nii,m.nii\n", "row 2: .* is a result of row 2 already"),
+        (HEADER + "b.nii,p.json,a.nii.gz\n" + ROW, r"row 2: .*a\.nii\.gz would overwrite what row 3 reads"),
+        (HEADER + "b.nii,prior=m.nii,m.nii\n", r"row 2: .*m\.nii would overwrite what row 2 reads; name another file"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_row(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(BatchError, match=message):
+        read_jobs(listing(tmp_path, text))
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    text = HEADER + "".join(f"a.nii,p.json,{number}.jpg\n" for number in range(7)) + ",p.json,m.nii\n"
+    with pytest.raises(
+        BatchError, match=r"cannot be used, nothing was done: row 2: .*; row 6: .*; and 3 more$"
+    ) as told:
+        read_jobs(listing(tmp_path, text))
+    assert "row 7" not in str(told.value)
+
+
+def test_no_list(tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match=r"none\.csv: cannot be read .No such file or directory.; give a CSV of scan"):
+        read_jobs(tmp_path / "none.csv")
+
+
+def test_a_mask_that_a_file_of_prompts_names_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    entries = [{"kind": "prior", "mask": "m.nii"}]
+    (tmp_path / "p" / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
+    with pytest.raises(BatchError, match="would overwrite what row 2 reads"):
+        read_jobs(listing(tmp_path, HEADER + "a.nii,p/p.json,p/m.nii\n"))
+
+
+def test_masks_lie_beside_what_names_them(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones(GRID.shape, np.uint8), np.eye(4)), tmp_path / "m.nii")
+    (prior,) = only(tmp_path, HEADER + "a.nii,prior=m.nii,out.nii\n").pointed(GRID)
+    assert isinstance(prior, Prior)
+    assert prior.mask.voxels == 64
+    (tmp_path / "p").mkdir()
+    entries = [{"kind": "prior", "mask": "../m.nii"}]
+    (tmp_path / "p" / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
+    (again,) = only(tmp_path, HEADER + "a.nii,p/p.json,out.nii\n").pointed(GRID)
+    assert again.places.tolist() == prior.places.tolist()
+
+
+def test_the_key_follows_what_the_result_depends_on(tmp_path: Path) -> None:
+    """Every change of scan, prompts, masks, outputs or model is another key; a second look is not."""
+    scan, mask, prompts = tmp_path / "a.nii", tmp_path / "m.nii", tmp_path / "p.json"
+    row = "a.nii,p.json,out.nii\n"
+
+    def key(row: str = row, model: str = "one") -> str:
+        return only(tmp_path, HEADER + row).key(model, Stamps())
+
+    seen = [key()]  # neither scan nor prompts are there yet
+    scan.write_bytes(b"scan")
+    seen.append(key())
+    prompts.write_text('{"version": 1, "prompts": [{"kind": "prior", "mask": "m.nii"}]}')
+    seen.append(key())
+    mask.write_bytes(b"mask")
+    seen.append(key())
+    mask.write_bytes(b"longer")
+    seen.append(key())
+    os.utime(mask, ns=(0, 0))
+    seen.append(key())
+    os.utime(scan, ns=(0, 0))
+    seen.append(key())
+    prompts.write_text('{"version":1, "prompts": [{"kind": "prior", "mask": "m.nii"}]}')
+    seen.append(key())
+    seen += [key(model="two"), key("a.nii,p.json,other.nii\n"), key('a.nii,"click=1,2,3",out.nii\n')]
+    assert len(set(seen)) == len(seen)
+    assert key() == seen[7]
+
+
+def test_a_file_of_prompts_that_is_none_has_a_key_too(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_bytes(b"\xff{")
+    job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
+    assert job.masks == ()
+    assert len(job.key("one", Stamps())) == 64
+
+
+def test_the_voxels_of_a_detached_header_count(tmp_path: Path) -> None:
+    (tmp_path / "a.mhd").write_text("header")
+    job = only(tmp_path, HEADER + "a.mhd,p.json,out.mhd\n")
+    before = job.key("one", Stamps())
+    (tmp_path / "a.raw").write_bytes(b"voxels")
+    assert job.key("one", Stamps()) != before
+
+
+def test_slices_count_and_a_mask_beside_them_does_not(tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    (series / "below").mkdir(parents=True)
+    (series / "below" / "1.dcm").write_bytes(b"slice")
+    text = "scan,prompts,output,series\nseries,p.json,series/out.nii.gz,{}\n"
+    job = only(tmp_path, text.format(""))
+    before = job.key("one", Stamps())
+    (series / "out.nii.gz").write_bytes(b"mask")
+    assert job.key("one", Stamps()) == before
+    assert only(tmp_path, text.format("3")).key("one", Stamps()) != before
+    (series / "below" / "2").write_bytes(b"slice")
+    assert job.key("one", Stamps()) != before
+
+
+def test_a_file_is_looked_at_once(tmp_path: Path) -> None:
+    path, stamps = tmp_path / "a.nii", Stamps()
+    path.write_bytes(b"scan")
+    before = stamps[path]
+    assert before == (str(path), 1, 4, path.stat().st_mtime_ns)
+    path.unlink()
+    assert stamps[path] == before
+    assert Stamps()[path] == (str(path), 0, 0, 0)

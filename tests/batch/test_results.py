@@ -1,0 +1,154 @@
+"""The results: on the disk row by row, read again after a kill, in the order of the list in the end."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from palpate.batch.jobs import Job, Source
+from palpate.batch.results import COLUMNS, Results, Row, results_path
+from palpate.errors import OutputError
+
+
+def job(folder: Path, name: str) -> Job:
+    return Job(2, Source(folder / "scan.nii", None), "click=1,2,3", folder, folder / f"{name}.nii")
+
+
+def done(one: Job, key: str, message: str = "") -> Row:
+    return Row(
+        key=key, scan=str(one.source.scan), output=str(one.output), status="done", message=message,
+        volume_ml=0.25, voxels=2, extent_mm="1.00 x 2.00 x 3.00", seconds=1.5,
+    )  # fmt: skip
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_where_they_go() -> None:
+    assert results_path("lists/jobs.csv") == Path("lists/jobs.results.csv")
+    assert results_path("jobs.CSV") == Path("jobs.results.csv")
+    assert results_path("jobs.v1") == Path("jobs.v1.results.csv")
+
+
+def test_a_row_is_in_the_file_when_add_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    sync = os.fsync
+
+    def counted(number: int) -> None:
+        sync(number)
+        synced.append(number)
+
+    path, one = tmp_path / "r.csv", job(tmp_path, 'ä, "b"')
+    with Results(path) as results:
+        monkeypatch.setattr(os, "fsync", counted)
+        results.add(done(one, "k1"))
+        assert len(synced) == 1
+        (row,) = rows(path)
+    assert tuple(row) == COLUMNS
+    assert row["output"] == str(one.output)
+    assert (row["volume_ml"], row["voxels"], row["extent_mm"]) == ("0.25", "2", "1.00 x 2.00 x 3.00")
+    assert Results(path).latest == {str(one.output): done(one, "k1")}
+
+
+def test_done_is_the_same_key_and_the_outputs_there(tmp_path: Path) -> None:
+    path, one = tmp_path / "r.csv", job(tmp_path, "a")
+    with Results(path) as results:
+        assert not results.done(one, "k1"), "nothing is known"
+        results.add(done(one, "k1"))
+    again = Results(path)
+    assert not again.done(one, "k1"), "the output is not there"
+    one.output.touch()
+    assert again.done(one, "k1")
+    assert not again.done(one, "k2")
+    both = Job(2, one.source, one.prompts, tmp_path, one.output, tmp_path / "p.nii")
+    assert not again.done(both, "k1"), "the probability is not there"
+    with Results(path) as results:
+        results.add(done(one, "k1").model_copy(update={"status": "failed", "error": "ScanError"}))
+    assert not Results(path).done(one, "k1"), "the last row of an output counts"
+
+
+def test_what_another_job_left_is_taken_back_before_its_output_is_made_anew(tmp_path: Path) -> None:
+    """Killed between the mask and its row, the old row must not pass for the new mask."""
+    path, one, other = tmp_path / "r.csv", job(tmp_path, "a"), job(tmp_path, "b")
+    one.output.touch()
+    with Results(path) as results:
+        results.begin(other, "k")
+        results.add(done(one, "old"))
+        results.begin(one, "new")
+    (last,) = Results(path).latest.values()
+    assert (last.status, last.error, last.key) == ("failed", "Interrupted", "new")
+    assert "run the same command again" in last.message
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        "k3,/scan,/c,do",
+        'k3,/scan,"/c',
+        "k3",
+        "k3,/scan,/c,done,,,0.1,1,1,1,",
+        "\udcff".encode("utf-8", "surrogateescape").decode("latin-1"),
+    ],
+)
+def test_a_torn_line_is_left_out(tmp_path: Path, torn: str) -> None:
+    path, one, two = tmp_path / "r.csv", job(tmp_path, "a"), job(tmp_path, "b")
+    with Results(path) as results:
+        results.add(done(one, "k1"))
+    with path.open("a") as file:
+        file.write(torn)
+    with Results(path) as results:
+        results.add(done(two, "k2"))
+    assert [row["key"] for row in rows(path)] == ["k1", "k2"]
+
+
+def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
+    """A line of too few cells, a status that is none, an open quote, and nothing at all."""
+    path, one = tmp_path / "r.csv", job(tmp_path, "a")
+    with Results(path) as results:
+        results.add(done(one, "k1"))
+    good = path.read_text()
+    damaged = good + "k,s,o\n" + good.splitlines()[1].replace("done", "perhaps") + '\n"k,s\n\n'
+    path.write_text(damaged.replace("\n", "\r\n"), newline="")
+    assert list(Results(path).latest.values()) == [done(one, "k1")]
+
+
+def test_in_the_end_they_are_in_the_order_of_the_list(tmp_path: Path) -> None:
+    path, jobs = tmp_path / "r.csv", [job(tmp_path, name) for name in "abc"]
+    with Results(path) as results:
+        for one in (jobs[2], job(tmp_path, "of another list"), jobs[0], jobs[1], jobs[2]):
+            results.add(done(one, "k", message="last" if one is jobs[2] else ""))
+    assert len(rows(path)) == 5
+    results.conclude(jobs)
+    assert [row["output"] for row in rows(path)] == [str(one.output) for one in jobs]
+    assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("scan,prompts,output\n")
+    with pytest.raises(OutputError, match=r"jobs\.csv: holds something else than a batch's results; name another file"):
+        Results(path)
+    assert path.read_text() == "scan,prompts,output\n"
+    with pytest.raises(OutputError, match=r"the folder .* does not exist"):
+        Results(tmp_path / "none" / "r.csv")
+    path.write_text("")
+    assert Results(path).latest == {}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    path, one = tmp_path / "r.csv", job(tmp_path, "a")
+    with Results(path) as results:
+        results._file.close()
+        with Path("/dev/full").open("w") as full:
+            results._file = full
+            with pytest.raises(
+                OutputError, match=r"No space left on device; what was finished is kept\. Free some space"
+            ):
+                results.add(done(one, "k"))
+            assert results.latest == {}
+            with pytest.raises(OSError, match="No space"):
+                full.close()

@@ -1,0 +1,73 @@
+"""Prompts as texts: every kind, in their order, and a name for what is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palpate.errors import PromptError, ScanError
+from palpate.formats import write
+from palpate.prompt_text import from_line, from_text
+from palpate.prompts import Box, Click, Lasso, Prior, Scribble
+from palpate.volume import Grid, Mask
+
+GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
+    lesion = np.zeros(GRID.shape, bool)
+    lesion[3:6, 3:6, 3:6] = True
+    write(Mask(lesion, (0, 0, 0), GRID), tmp_path / "before.nii.gz")
+    line = (
+        "click=1,2,3; not=5,6,7;mm=10.2,4.0,6.0; box=9,2,3,4,5,6; scribble=1,1,1:3,1,1 ; scribble=not:before.nii.gz;"
+        "lasso=not:y=4:1,1:5,1:1,5; prior = before.nii.gz;"
+    )
+    click, away, place, box, stroke, painted, lasso, prior = (e.prompt(GRID, tmp_path) for e in from_line(line))
+    assert click == Click((1, 2, 3))
+    assert away == Click((5, 6, 7), positive=False)
+    assert place == Click((5, 2, 3))
+    assert box == Box((4, 2, 3), (9, 5, 6))
+    assert isinstance(stroke, Scribble)
+    assert stroke.places.tolist() == [[1, 1, 1], [2, 1, 1], [3, 1, 1]]
+    assert stroke.positive
+    assert isinstance(painted, Scribble)
+    assert len(painted.places) == 27
+    assert not painted.positive
+    assert isinstance(lasso, Lasso)
+    assert (lasso.axis, lasso.slice_index, lasso.positive) == (1, 4, False)
+    assert isinstance(prior, Prior)
+    assert prior.mask.voxels == 27
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "'': no prompt; give one such as click=120,88,45"),
+        (" ; ", "no prompt"),
+        ("point=1,2,3", r"'point=1,2,3': a prompt is prior=, box=, .* such as click=120,88,45; .* ends in \.json"),
+        ("click=1,2,3; 4,5,6", "'4,5,6': a prompt is"),
+        ("click=", "'click=': a prompt is"),
+        ("click=1,2", r"click '1,2': three whole numbers, such as 120,88,45"),
+        ("not=1,2,3.5", r"not '1,2,3.5': three whole numbers"),
+        ("mm=a,b,c", r"mm 'a,b,c': three numbers, such as -31.5,12,80.2"),
+        ("box=1,2,3", r"box '1,2,3': six whole numbers, such as 100,70,40,140,110,52"),
+        ("scribble=1,2,3:4", "scribble '4': three whole numbers"),
+        ("lasso=z=4:1,1:2,2", "lasso 'z=4:1,1:2,2': a slice and at least three corners on it"),
+        ("lasso=z=²:1,1:2,2:1,3", "a slice and at least three corners"),
+        ("lasso=z=4:1,1:2,2:3", "lasso '3': two numbers, such as 110,80"),
+    ],
+)
+def test_what_is_wrong_is_named(line: str, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        from_line(line)
+
+
+def test_the_option_is_named_as_the_user_called_it() -> None:
+    with pytest.raises(PromptError, match="--click-mm '1': three numbers"):
+        from_text("mm", "1", "--click-mm")
+
+
+def test_a_painted_mask_that_is_missing_is_missed_when_it_is_read(tmp_path: Path) -> None:
+    (entry,) = from_line("scribble=gone.NII.gz")
+    with pytest.raises(ScanError, match=r"gone\.NII\.gz: no such file"):
+        entry.prompt(GRID, tmp_path)
