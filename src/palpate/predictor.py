@@ -22,6 +22,7 @@ from .volume import Grid, Mask, Patch, Probability, Volume
 from .zoom import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
+BUDGET = 32  # crops of a refinement: on two cores five seconds of tiny
 KEPT_BYTES = 2**29  # of crops' features: three of vit_b's, some fifty of tiny's
 KEPT = 32  # last predictions of a list that undoing finds again; going back further takes the prompts in anew
 
@@ -105,7 +106,7 @@ class Predictor:
         device: str = "auto",
         precision: Precision = "float32",
         zoom: bool = True,
-        budget: int = 32,
+        budget: int = BUDGET,
     ):
         self.device = _device(device)
         if precision not in get_args(Precision):

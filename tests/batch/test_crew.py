@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,16 +105,17 @@ def test_a_model_that_changed_meanwhile_is_not_used(folder: Path, tmp_path: Path
 
 
 def test_a_worker_that_dies_before_it_is_ready_is_not_replaced_for_ever(folder: Path, tmp_path: Path) -> None:
-    """The model's file is a named pipe: the worker is killed while it loads."""
+    """The model's file is a named pipe that nobody writes to: the worker waits for it until it is killed."""
     jobs = batch(folder, tmp_path).jobs
     held = tmp_path / "held.safetensors"
     os.mkfifo(held)
     pids: list[int] = []
 
     def kill() -> None:
-        with held.open("wb"):
-            pids.extend(child.pid or 0 for child in multiprocessing.active_children())
-            os.kill(pids[0], signal.SIGKILL)
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        pids.extend(child.pid or 0 for child in children)
+        os.kill(pids[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

@@ -31,6 +31,7 @@ class Row(BaseModel):
         volume_ml: the lesion's volume, mL.
         voxels: how many of the scan's voxels are lesion.
         extent_mm: edges of its bounding box along the array's axes, mm: "12.0 x 8.0 x 5.0".
+        quality: the intersection over union with the truth that the model expects, where it expects any.
         seconds: how long it took, with reading and saving.
         warnings: what was odd about the scan.
     """
@@ -45,6 +46,7 @@ class Row(BaseModel):
     volume_ml: float | None = None
     voxels: int | None = None
     extent_mm: str = ""
+    quality: float | None = None
     seconds: float | None = None
     warnings: str = ""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..bundle import Bundle, load, model_sha256
 from ..errors import SettingsError
-from ..predictor import Precision
+from ..predictor import BUDGET, Precision
 from .crew import Crew
 from .jobs import Job, Stamps
 from .queue import Queue
@@ -52,6 +52,8 @@ class Batch:
         base: for an adapter, the model that holds its frozen tensors.
         device: "auto", "cpu", "cuda", ...
         precision: arithmetic of the network.
+        zoom: look wider and closer, as far as the model was trained for (`Predictor`).
+        budget: most crops of a refinement.
 
     Attributes:
         jobs: all of them.
@@ -71,11 +73,13 @@ class Batch:
         base: str | Path | None = None,
         device: str = "auto",
         precision: Precision = "float32",
+        zoom: bool = True,
+        budget: int = BUDGET,
     ):
         self._results = Results(results)
         self._bundle: Bundle | None = load(model, base=base)
-        self._engine = Engine(model, base, device, precision, model_sha256(self._bundle))
-        arithmetic = f"{self._engine.sha256} {precision}"
+        self._engine = Engine(model, base, device, precision, model_sha256(self._bundle), zoom, budget)
+        arithmetic = self._engine.arithmetic
         stamps = Stamps()
         self._keys = {job: job.key(arithmetic, stamps) for job in jobs}
         self.jobs = tuple(jobs)

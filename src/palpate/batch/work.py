@@ -11,8 +11,8 @@ from ..atomic import all_or_none
 from ..bundle import Bundle, load, model_sha256
 from ..errors import ModelError, PalpateWarning
 from ..formats import check_output, read
-from ..predictor import Precision, Predictor
-from ..volume import Mask, Volume
+from ..predictor import BUDGET, Precision, Prediction, Predictor
+from ..volume import Volume
 from .jobs import Job, Source
 from .results import Row
 
@@ -27,6 +27,8 @@ class Engine:
         device: where the network runs.
         precision: its arithmetic.
         sha256: the model's hash when the batch began.
+        zoom: whether it looks wider and closer (`Predictor`).
+        budget: most crops of a refinement.
     """
 
     model: str | Path
@@ -34,6 +36,13 @@ class Engine:
     device: str
     precision: Precision
     sha256: str
+    zoom: bool = True
+    budget: int = BUDGET
+
+    @property
+    def arithmetic(self) -> str:
+        """What, beside a scan and its prompts, a result depends on."""
+        return f"{self.sha256} {self.precision} {self.budget if self.zoom else 'no zoom'}"
 
     def start(self, bundle: Bundle | None = None) -> Segmenter:
         """A segmenter with the model.
@@ -49,7 +58,7 @@ class Engine:
             bundle = load(self.model, base=self.base)
             if model_sha256(bundle) != self.sha256:
                 raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
-        return Segmenter(Predictor(bundle, self.device, self.precision))
+        return Segmenter(Predictor(bundle, self.device, self.precision, self.zoom, self.budget))
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Finding:
     volume_ml: float | None = None
     voxels: int | None = None
     extent_mm: str = ""
+    quality: float | None = None
     warnings: str = ""
 
     def row(self, job: Job, key: str) -> Row:
@@ -92,19 +102,21 @@ class Segmenter:
         """Segment and save; whatever goes wrong is told in what comes back."""
         began = time.perf_counter()
         try:
-            mask = self._segmented(job)
+            prediction = self._segmented(job)
         except Exception as error:  # one strange file must not end a night's work
             words = " ".join(str(error).split()) or "no more is known"
             return Finding(_since(began), type(error).__name__, words, warnings=self._warnings)
+        mask = prediction.mask
         return Finding(
             seconds=_since(began),
             volume_ml=round(mask.volume_ml, 4),
             voxels=mask.voxels,
             extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
+            quality=None if prediction.quality is None else round(prediction.quality, 3),
             warnings=self._warnings,
         )
 
-    def _segmented(self, job: Job) -> Mask:
+    def _segmented(self, job: Job) -> Prediction:
         volume = self._read(job.source)
         for path in job.outputs:
             check_output(path, volume)
@@ -113,7 +125,7 @@ class Segmenter:
             if job.probability is not None:
                 prediction.probability.save(job.probability)
             prediction.mask.save(job.output)
-        return prediction.mask
+        return prediction
 
     def _read(self, source: Source) -> Volume:
         if self._volume is None or self._source != source:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..predictor import Precision
 
 OF_A_LIST = {"batch", "workers", "results"}  # options that only a list has
-OF_BOTH = {"model", "base", "device", "precision", "machine"}
+OF_BOTH = {"model", "base", "device", "precision", "zoom", "budget", "machine"}
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 
 
@@ -54,16 +54,20 @@ def segment_all(
     base: Path | None,
     device: str,
     precision: Precision,
+    zoom: bool,
+    budget: int | None,
     workers: int | None,
 ) -> None:
     """Do what is missing of a list, and tell what became of it; exit code 1 if something failed."""
     from ..batch import Batch, read_jobs, results_path
+    from ..predictor import BUDGET
 
     jobs = read_jobs(listing)
+    most = BUDGET if budget is None else budget
     target = results_path(listing) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {model}"):
-            batch = Batch(jobs, target, model, base=base, device=device, precision=precision)
+            batch = Batch(jobs, target, model, base=base, device=device, precision=precision, zoom=zoom, budget=most)
         with console.bar("segmenting", len(jobs), done=len(jobs) - len(batch.missing)) as advance:
             summary = batch.run(1 if workers is None else workers, lambda done, job: advance(done, job.output.name))
     record = _record(listing, target, summary)

@@ -66,10 +66,20 @@ def segment(
         Path | None, typer.Option(help="Also save a picture: three planes through the lesion (.png, .pdf, .svg).")
     ] = None,
     probability: Annotated[Path | None, typer.Option(help="Also save the lesion's probability, 0 to 1.")] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="Also save how unsure each voxel is: 0 sure, 1 not at all.")
+    ] = None,
     truth: Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")] = None,
     series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    zoom: Annotated[
+        bool,
+        typer.Option(help="Look wider, closer, and again along edges, as far as the model knows; or one crop only."),
+    ] = True,
+    budget: Annotated[
+        int | None, typer.Option(min=0, help="Most crops of a closer look along a large lesion's edge; 32 by default.")
+    ] = None,
     batch: Annotated[
         Path | None,
         typer.Option(help="A CSV of scan,prompts,output to do instead (docs/batch.md); again: what is missing."),
@@ -87,27 +97,28 @@ def segment(
     with console.reporting():
         check_alone(context, batch)
         if batch is not None:
-            segment_all(console, batch, results, model, base, device, precision, workers)  # type: ignore[arg-type]
+            segment_all(console, batch, results, model, base, device, precision, zoom, budget, workers)  # type: ignore[arg-type]
             return
         if scan is None or output is None:
             raise SettingsError(
                 "what and where to? `palpate segment SCAN --click X,Y,Z -o MASK`, or `palpate segment --batch jobs.csv`"
             )
-        _check_outputs(output, probability, picture)
+        _check_outputs((output, probability, uncertainty), picture)
         with console.step("read", f"reading {scan}"):
             from ..formats import read
 
             volume = read(scan, series=series)
             known = _truth(truth, volume)
-        _check_outputs(output, probability, picture, volume)
+        _check_outputs((output, probability, uncertainty), picture, volume)
         given = _prompts(
             volume, prompts, prior, box or [], scribble or [], lasso or [], click or [], click_mm or [], no or []
         )
         with console.step("load", f"loading {model}"):
             from ..bundle import load
-            from ..predictor import Predictor
+            from ..predictor import BUDGET, Predictor
 
-            predictor = Predictor(load(model, base=base), device, precision)  # type: ignore[arg-type]
+            most = BUDGET if budget is None else budget
+            predictor = Predictor(load(model, base=base), device, precision, zoom, most)  # type: ignore[arg-type]
         with console.step("segment", "segmenting") as progress:
             predictor.progress = progress
             predictor.set_volume(volume)
@@ -116,17 +127,19 @@ def segment(
             from ..atomic import all_or_none
             from ..pictures import lesion_picture, save_picture
 
-            with all_or_none(output, probability, picture):
+            with all_or_none(output, probability, uncertainty, picture):
                 prediction.mask.save(output)
                 if probability is not None:
                     prediction.probability.save(probability)
+                if uncertainty is not None:
+                    prediction.uncertainty.save(uncertainty)
                 if picture is not None:
                     from ..prompts import Click
 
                     clicks = [prompt for prompt in given if isinstance(prompt, Click) and prompt.positive]
                     save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), picture)
         record = _record(scan, output, predictor.bundle, given, prediction, known)
-        record |= {"probability": _text(probability), "picture": _text(picture)}
+        record |= {"probability": _text(probability), "uncertainty": _text(uncertainty), "picture": _text(picture)}
         console.result(record, _sentences(record, console.seconds))
 
 
@@ -134,17 +147,17 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _check_outputs(output: Path, probability: Path | None, picture: Path | None, scan: Volume | None = None) -> None:
+def _check_outputs(images: tuple[Path | None, ...], picture: Path | None, scan: Volume | None = None) -> None:
     """Refuse, before any work, results that could not be written (or not in that format, once the scan is known)."""
     from ..formats import check_output
     from ..pictures import check_picture
 
-    for path in (output, probability):
+    for path in images:
         if path is not None:
             check_output(path, scan)
     if picture is not None:
         check_picture(picture)
-    named = [path.resolve() for path in (output, probability, picture) if path is not None]
+    named = [path.resolve() for path in (*images, picture) if path is not None]
     if len(set(named)) < len(named):
         raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
 
@@ -177,6 +190,9 @@ def _record(
         "volume_ml": round(mask.volume_ml, 4),
         "extent_mm": [round(edge, 2) for edge in mask.extent_mm],
         "bounds": mask.bounds,
+        "quality": None if prediction.quality is None else round(prediction.quality, 4),
+        "scale": prediction.view.scale,
+        "crops": prediction.crops,
     }
     if known is not None:
         from ..evaluation.metrics import dice
@@ -192,6 +208,8 @@ def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     else:
         extent = " x ".join(f"{edge:.1f}" for edge in record["extent_mm"])
         found = f"{record['volume_ml']:.2f} mL, {extent} mm (x, y, z)"
+        if record["quality"] is not None:
+            found += f", overlap with the truth expected {record['quality']:.2f}"
     lines = [f"{record['mask']}: {found}; {sum(seconds.values()):.1f} s ({times})"]
     if "dice" in record:
         lines.append(f"Dice against the known mask: {record['dice']:.3f}")
