@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import OutputError, PalpateError
 
 
 def check_writable(path: str | Path) -> Path:
@@ -61,6 +61,18 @@ def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def all_or_none(*paths: Path | None) -> Iterator[None]:
+    """After an error, take away the files that were new: whoever is told of a failure finds no half of a result."""
+    new = [path for path in paths if path is not None and not path.exists()]
+    try:
+        yield
+    except PalpateError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _umask() -> int:

@@ -35,8 +35,8 @@ class Proposal:
 
     Attributes:
         mask: the piece, on the scan's grid.
-        score: the mean of the model's probability over the piece, 0.5 to 1. It puts the proposals of one model in order;
-            it is not calibrated: of proposals with score 0.9, no one says that nine in ten are lesions.
+        score: the mean of the model's probability over the piece, 0.5 to 1. It puts the proposals of one model in
+            order; it is not calibrated: of proposals with score 0.9, no one says that nine in ten are lesions.
     """
 
     mask: Mask
@@ -92,7 +92,11 @@ class Proposer:
         Args:
             volume: the scan.
             least_ml: pieces smaller than this are dropped, mL.
+
+        Raises:
+            SettingsError: see `check_least`.
         """
+        check_least(least_ml)
         return proposals(self.probability(volume), least_ml)
 
     def probability(self, volume: Volume) -> Probability:
@@ -124,7 +128,7 @@ class Proposer:
         return frame.spread(blended[0, 0], volume.source)
 
     def _seen(self, window: Tensor) -> Tensor:
-        """A window's values and whether they lie in the scan, `[1, 2, D, H, W]`, to the probability `[1, 1, D, H, W]`."""
+        """A window's values, and whether they lie in the scan, `[1, 2, D, H, W]`, to probability `[1, 1, D, H, W]`."""
         image = self.bundle.preprocessing.normalisation.apply(window[0, 0], window[0, 1] > 0.5)[None, None]
         with arithmetic(self.device, self.precision):
             logits = self.network.decode(self.network.encode(image))
@@ -139,12 +143,11 @@ def proposals(probability: Probability, least_ml: float = LEAST_ML) -> list[Prop
         least_ml: pieces smaller than this are dropped, mL.
 
     Raises:
-        SettingsError: a least volume below zero, or none.
+        SettingsError: see `check_least`.
     """
     from scipy import ndimage
 
-    if not (math.isfinite(least_ml) and least_ml >= 0):
-        raise SettingsError(f"least volume {least_ml} mL: give 0 or more")
+    check_least(least_ml)
     grid, source = probability.grid, probability.source
     pieces, _ = ndimage.label(probability.array > 0.5, structure=np.ones((3, 3, 3), dtype=bool))
     found = []
@@ -155,6 +158,16 @@ def proposals(probability: Probability, least_ml: float = LEAST_ML) -> list[Prop
         if mask.volume_ml >= least_ml:
             found.append(Proposal(mask, float(probability.array[box][piece].mean(dtype=np.float64))))
     return sorted(found, key=lambda one: (-one.score, -one.mask.voxels, one.mask.start))
+
+
+def check_least(least_ml: float) -> None:
+    """Refuse a least volume that is none; asked before long work.
+
+    Raises:
+        SettingsError: it is negative, infinite or not a number.
+    """
+    if not (math.isfinite(least_ml) and least_ml >= 0):
+        raise SettingsError(f"a least volume of {least_ml} mL: give 0 or more")
 
 
 def label_map(found: Sequence[Proposal], grid: Grid, source: Source | None = None) -> Patch:

@@ -203,8 +203,8 @@ def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
 def promptless(bundle: Bundle) -> Bundle:
     """The same model without prompts, to be trained to find lesions by itself (the paper's Table 2).
 
-    The parts that prompts need are dropped, the rest is copied; the provenance's notice says so. Its decoder has learned
-    to read a map that clicks have changed: before training, what it draws means nothing.
+    The parts that prompts need are dropped, the rest is copied; the provenance's notice says so. Its decoder has
+    learned to read a map that clicks have changed: before training, what it draws means nothing.
     """
     old, before = bundle.network.config, bundle.network.state_dict()
     if old.promptless:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, PalpateError, PromptError
+from ..errors import OutputError, PromptError
+from .automatic import check_auto, propose
 from .console import BaseOption, Console, JsonOption, ModelOption, app
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     "`palpate segment scan.nii.gz --box 100,70,40,140,110,52 -o lesion.nii.gz`\n\n"
     "`palpate segment scan.nii.gz --prior before.nii.gz --scribble 118,80,45:124,92,45 "
     "--scribble not:90,80,45:95,84,45 -o after.nii.gz`\n\n"
-    "`palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz`"
+    "`palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz`\n\n"
+    "`palpate segment scan.nii.gz --auto --model automatic.safetensors -o proposals.nii.gz`"
 )
 def segment(
     scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")],
@@ -65,11 +65,19 @@ def segment(
     series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Propose lesions without prompts: labels 1, 2, ..., and a JSON beside the mask."),
+    ] = False,
+    least_ml: Annotated[
+        float | None, typer.Option(help="With --auto: leave out proposals smaller than this, mL; 0.1 by default.")
+    ] = None,
     machine: JsonOption = False,
 ) -> None:
     """Segment the lesion under one or several clicks, and save its mask on the scan's own grid."""
     console = Console(machine)
     with console.reporting():
+        check_auto(auto, least_ml, output, any((prompts, prior, box, scribble, lasso, click, click_mm, no)))
         _check_outputs(output, probability, picture)
         with console.step("read", f"reading {scan}"):
             from ..formats import read
@@ -77,6 +85,10 @@ def segment(
             volume = read(scan, series=series)
             known = _truth(truth, volume)
         _check_outputs(output, probability, picture, volume)
+        if auto:
+            load_options = (model, base, device, precision)
+            propose(console, load_options, scan, volume, known, least_ml, output, probability, picture)
+            return
         given = _prompts(
             volume, prompts, prior, box or [], scribble or [], lasso or [], click or [], click_mm or [], no or []
         )
@@ -90,9 +102,10 @@ def segment(
             predictor.set_volume(volume)
             prediction = predictor.predict(given)
         with console.step("save", f"saving {output}"):
+            from ..atomic import all_or_none
             from ..pictures import lesion_picture, save_picture
 
-            with _all_or_none(output, probability, picture):
+            with all_or_none(output, probability, picture):
                 prediction.mask.save(output)
                 if probability is not None:
                     prediction.probability.save(probability)
@@ -104,18 +117,6 @@ def segment(
         record = _record(scan, output, predictor.bundle, given, prediction, known)
         record |= {"probability": _text(probability), "picture": _text(picture)}
         console.result(record, _sentences(record, console.seconds))
-
-
-@contextmanager
-def _all_or_none(*paths: Path | None) -> Iterator[None]:
-    """After an error, take away the files that were new: a caller that sees exit code 2 finds no result."""
-    new = [path for path in paths if path is not None and not path.exists()]
-    try:
-        yield
-    except PalpateError:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
 
 
 def _text(path: Path | None) -> str | None:
@@ -228,7 +229,7 @@ def _prompts(
     if not given:
         raise PromptError(
             "where is the lesion? Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
-            "--box, --scribble, --lasso, --prior or --prompts"
+            "--box, --scribble, --lasso, --prior or --prompts; or --auto, with an automatic model"
         )
     check_inside(given, volume.grid)
     return given
