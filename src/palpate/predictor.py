@@ -103,7 +103,7 @@ class Predictor:
         if self.bundle.network.prompt is None:
             raise ModelError(
                 f"{self.bundle.provenance.name}: an automatic model takes no prompts: use `palpate segment --auto`, or "
-                "automatic.Proposer in Python"
+                "palpate.Proposer in Python"
             )
         self.network = self.bundle.network.to(self.device)
         self._volume: Volume | None = None

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from palpate.evaluation import Figure, bootstrap_interval, dice, one_click
+from palpate.automatic import Proposer
+from palpate.bundle import promptless
+from palpate.evaluation import Figure, automatic, bootstrap_interval, dice, one_click
 from palpate.phantom import make_phantom
 from palpate.predictor import Predictor
 from palpate.simulation import counted_rng, random_clicks
@@ -47,3 +49,15 @@ def test_a_figure_by_hand() -> None:
     assert figure.interval == bootstrap_interval([0.5, 0.95])
     assert (figure.scans, figure.patients) == (3, 2)
     assert figure.record() == {"dice": 0.65, "interval": [0.5, 0.95], "scans": 3, "patients": 2}
+
+
+def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
+    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    truth = made.lesion.full()
+    proposer = Proposer(promptless(small_bundle()), "cpu")
+    (found,) = automatic(proposer, [("a", made.volume, truth)])
+    everything = np.zeros(made.volume.shape, bool)
+    for one in proposer.propose(made.volume, least_ml=0):
+        everything |= one.mask.full()
+    assert everything.any()
+    assert found == ("a", dice(everything, truth))
