@@ -294,5 +294,5 @@ def test_sams_weights_on_wider_tokens() -> None:
     assert all(torch.equal(value, before[name]) for name, value in wider.network.state_dict().items())
     assert wider.network(torch.randn(1, 1, 64, 64, 64)).shape == (1, 2, 64, 64, 64)
     assert retokened(wider, 8) is wider
-    with pytest.raises(SettingsError, match="small: its detail path is made for tokens of 8 voxels.* instead of 4"):
+    with pytest.raises(SettingsError, match=r"small: its detail path is made for tokens of 8 voxels.* instead of 4"):
         retokened(small_bundle(), 4)
