@@ -60,6 +60,7 @@ def prompted_bundle(seed: int = 0) -> Bundle:
     network = bundle.network
     assert network.dense is not None
     assert network.dense.fine2 is not None
+    assert network.prompt is not None
     assert network.prompt.labels is not None
     for layer in (network.dense.middle, network.dense.deep, network.dense.fine2, network.prompt.labels):
         torch.nn.init.normal_(layer.weight, std=0.5)

@@ -8,10 +8,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from palpate.bundle import Bundle, Provenance, describe, frozen_sha256, load, model_sha256, paper_preprocessing, retuned
+from palpate.bundle import (
+    Bundle,
+    Provenance,
+    describe,
+    frozen_sha256,
+    load,
+    model_sha256,
+    paper_preprocessing,
+    promptless,
+    retokened,
+    retuned,
+)
 from palpate.errors import ModelError, OutputError, SettingsError
 from palpate.model import TUNINGS, is_adapter, is_frozen
-from small import CONFIG, PREPROCESSING, small_bundle
+from small import CONFIG, PREPROCESSING, prompted_bundle, small_bundle
 
 CROP, CLICK = torch.randn(1, 1, 32, 32, 32), torch.tensor([[[16, 16, 16]]])
 
@@ -250,3 +261,49 @@ def test_the_models_hash_is_of_its_numbers() -> None:
     assert model_sha256(one) != model_sha256(other)
     wider = one.preprocessing.model_copy(update={"spacing": (2.0, 2.0, 2.5)})
     assert model_sha256(one) != model_sha256(Bundle(one.network, wider, one.provenance))
+
+
+def test_without_prompts(tmp_path: Path) -> None:
+    """What prompts need is dropped, the rest is the same; a file of it comes back."""
+    whole = prompted_bundle()
+    alone = promptless(whole)
+    before, after = whole.network.state_dict(), alone.network.state_dict()
+    dropped = before.keys() - after.keys()
+    assert {name.partition(".")[0] for name in dropped} == {"prompt", "dense"}
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert alone.provenance.notice == f"Made automatic: {len(dropped)} tensors of its prompts were dropped."
+    assert alone.preprocessing == whole.preprocessing
+    assert promptless(alone) is alone
+    assert not alone.network.training
+    path = tmp_path / "alone.safetensors"
+    alone.save(path)
+    loaded = load(path)
+    assert loaded.network.config == alone.network.config
+    assert loaded.network.prompt is None
+    crop = torch.randn(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(crop), alone.network(crop))
+
+
+def test_an_automatic_adapter_needs_the_promptable_base(tmp_path: Path) -> None:
+    base = small_bundle()
+    alone = promptless(retuned(base, "lora"))
+    torch.nn.init.normal_(alone.network.decoder.classify.weight)
+    alone.save(tmp_path / "adapter.safetensors", adapter_only=True)
+    state = load(tmp_path / "adapter.safetensors", base=base).network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in alone.network.state_dict().items())
+
+
+def test_sams_weights_on_wider_tokens() -> None:
+    config = CONFIG.model_copy(update={"token_voxels": 4, "detail_width": 0, "spare_attention": True})
+    sam = small_bundle(config=config)
+    wider = retokened(promptless(sam), 8)
+    assert wider.network.config == config.model_copy(
+        update={"token_voxels": 8, "promptless": True, "spare_attention": False}
+    )
+    before = sam.network.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in wider.network.state_dict().items())
+    assert wider.network(torch.randn(1, 1, 64, 64, 64)).shape == (1, 2, 64, 64, 64)
+    assert retokened(wider, 8) is wider
+    with pytest.raises(SettingsError, match=r"small: its detail path is made for tokens of 8 voxels.* instead of 4"):
+        retokened(small_bundle(), 4)

@@ -307,3 +307,54 @@ def test_spots_outside_a_crop_are_left_out() -> None:
     maps = drawn((4, 4, 4), (torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), torch.zeros(0, 3)))
     assert maps[0].sum() == 8
     assert maps[1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SAR"])
+def test_a_whole_scan_is_one_crop(orientation: str) -> None:
+    """Every voxel lies in it; it overhangs by less than a voxel, alike at both ends, along the patient's axes."""
+    shape = (23, 17, 11)
+    affine = oblique_affine(shape, (1.3, 2.0, 3.1), orientation=orientation, angles_deg=(12, -7, 9))
+    settings = Preprocessing(crop=(8, 8, 8), spacing=(1.5, 2.0, 0.9), normalisation=CropPercentiles())
+    frame = Frame.whole(Grid(shape, affine), settings)
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in shape])).reshape(3, -1).T
+    places = frame.crop_index(corners)
+    low, high = places.min(axis=0) + 0.5, np.array(frame.size) - 0.5 - places.max(axis=0)
+    assert low == pytest.approx(high)
+    assert (low > -1e-3).all()
+    assert (low < 0.5).all()
+    assert np.linalg.norm(affine[:3, :3] @ frame.to_scan[:3, :3], axis=0) == pytest.approx([1.5, 2.0, 0.9])
+    assert frame.covered() == ((0, 0, 0), shape)
+
+
+def test_a_whole_scan_at_the_models_spacing_is_copied() -> None:
+    array = np.random.default_rng(0).normal(size=(7, 5, 6)).astype(np.float32)
+    settings = Preprocessing(crop=(4, 4, 4), spacing=(2.0, 1.0, 3.0), normalisation=CropPercentiles())
+    frame = Frame.whole(Grid((7, 5, 6), np.diag([3.0, 1, 2, 1])), settings)
+    assert frame.size == (6, 5, 7)
+    values, inside = frame.extract(array)
+    assert inside.all()
+    expected = np.transpose(array, (2, 1, 0))[:, ::-1, ::-1]  # D up, H towards the back, W towards the left
+    np.testing.assert_allclose(values.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(frame.spread(values, None).full(), array, atol=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [1.7, 5.0])
+def test_slab_by_slab_is_as_at_once(monkeypatch: pytest.MonkeyPatch, spacing: float) -> None:
+    shape = (31, 27, 19)
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    affine = oblique_affine(shape, (1.3, 2.0, 3.1), orientation="LPI", angles_deg=(12, -7, 9))
+    settings = Preprocessing(crop=(8, 8, 8), spacing=(spacing,) * 3, normalisation=CropPercentiles())
+    frame = Frame.whole(Grid(shape, affine), settings)
+    beyond = frame.part((-2, -3, 1), frame.size)
+
+    def seen() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        back = frame.spread(frame.extract(array)[0], None)
+        return *beyond.extract(array), torch.from_numpy(back.array)
+
+    at_once = seen()
+    monkeypatch.setattr("palpate.frame.SLAB", 2 * frame.size[1] * frame.size[2] + 1)
+    by_slabs = seen()
+    assert torch.equal(by_slabs[1], at_once[1])
+    assert not at_once[1].all()
+    for got, expected in zip(by_slabs[::2], at_once[::2], strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)

@@ -7,7 +7,8 @@ import palpate
 NAMES = {
     "BatchError", "Box", "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError",
     "GeometryWarning", "Grid", "Lasso", "Mask", "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch",
-    "Prediction", "Predictor", "Prior", "Probability", "PromptError", "ScanError", "Scribble", "SeriesError",
+    "Prediction", "Predictor", "Prior", "Probability", "PromptError", "Proposal", "Proposer", "ScanError", "Scribble",
+    "SeriesError",
     "SettingsError", "Volume", "__version__", "import_foreign", "load", "read", "write",
 }  # fmt: skip
 

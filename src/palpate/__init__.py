@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .automatic import Proposal, Proposer
     from .bundle import Bundle, import_foreign, load
     from .errors import (
         BatchError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "automatic": ("Proposal", "Proposer"),
     "bundle": ("Bundle", "import_foreign", "load"),
     "errors": (
         "BatchError",
@@ -88,6 +90,8 @@ __all__ = [
     "Prior",
     "Probability",
     "PromptError",
+    "Proposal",
+    "Proposer",
     "ScanError",
     "Scribble",
     "SeriesError",

@@ -227,6 +227,51 @@ def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
+def promptless(bundle: Bundle) -> Bundle:
+    """The same model without prompts, to be trained to find lesions by itself (the paper's Table 2).
+
+    The parts that prompts need are dropped, the rest is copied; the provenance's notice says so. Its decoder has
+    learned to read a map that clicks have changed: before training, what it draws means nothing.
+    """
+    old, before = bundle.network.config, bundle.network.state_dict()
+    if old.promptless:
+        return bundle
+    off = {"promptless": True, "dense_width": 0, "quality_width": 0, "spare_attention": False}
+    network = _of_shape(old.model_copy(update=off), before)
+    dropped = len(before) - len(network.state_dict())
+    notice = f"{bundle.provenance.notice} Made automatic: {dropped} tensors of its prompts were dropped.".strip()
+    provenance = bundle.provenance.model_copy(update={"notice": notice})
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
+
+
+def retokened(bundle: Bundle, token_voxels: int) -> Bundle:
+    """The same weights on tokens of another edge: 8 voxels for a crop of 256³, where SAM has 4 for one of 128³.
+
+    The embedding's factors are stored as SAM has them, whatever the enlargement, so no tensor changes; masks do.
+
+    Raises:
+        SettingsError: a network whose detail path is made for its own tokens.
+    """
+    old = bundle.network.config
+    if old.token_voxels == token_voxels:
+        return bundle
+    if old.detail_width:
+        raise SettingsError(
+            f"{bundle.provenance.name}: its detail path is made for tokens of {old.token_voxels} voxels; set "
+            f"token_voxels to that, or leave it out, instead of {token_voxels}"
+        )
+    network = _of_shape(old.model_copy(update={"token_voxels": token_voxels}), bundle.network.state_dict())
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)
+
+
+def _of_shape(config: NetworkConfig, state: dict[str, Tensor]) -> Network:
+    """A network with those of the tensors that it has; all of its own must be among them."""
+    with torch.random.fork_rng(devices=[]):
+        network = Network(config)
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
+    return network
+
+
 def extended(bundle: Bundle, dense: int = 0, quality: int = 0, seed: int = 0) -> Bundle:
     """The same model with parts that the paper lacks: its masks stay what they were, and can be trained to be more.
 

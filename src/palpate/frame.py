@@ -26,6 +26,7 @@ from .volume import FloatArray, Grid, Index3, Probability, Source
 # D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.
 CROP_AXES = ((2, +1), (1, -1), (0, -1))
 STROKE_TOKENS = 8  # places at which the network samples a stroke or a lasso
+SLAB = 2**24  # places that are resampled at once, a crop of 256³: what the arithmetic needs beside is 0.6 GB
 EDGE = 1e-3  # voxels by which a place may overrun the scan's border and still count as inside: rounding, not distance
 
 
@@ -155,6 +156,18 @@ class Frame:
         middle = np.array([n // 2 for n in preprocessing.crop], dtype=np.float64)
         matrix[:3, 3] = np.asarray(centre, dtype=np.float64) - matrix[:3, :3] @ middle
         return cls(grid, preprocessing.crop, matrix)
+
+    @classmethod
+    def whole(cls, grid: Grid, preprocessing: Preprocessing) -> Frame:
+        """The crop that holds all of a scan, at the model's spacing, of whatever size that takes.
+
+        It overhangs the scan by less than a voxel, alike at both ends, so that a scan at the model's spacing is copied.
+        """
+        straight = cls.centred(grid, (0, 0, 0), preprocessing).to_scan
+        edges = np.abs(np.linalg.inv(straight[:3, :3])) @ grid.shape
+        d, h, w = (max(1, n) for n in np.ceil(edges - EDGE).astype(int).tolist())
+        straight[:3, 3] = (np.array(grid.shape) - 1) / 2 - straight[:3, :3] @ (np.array([d, h, w]) - 1) / 2
+        return cls(grid, (d, h, w), straight)
 
     @classmethod
     def around(cls, grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing) -> Frame:
@@ -307,7 +320,7 @@ class Frame:
         offset = np.eye(4)
         offset[:3, 3] = start
         values, inside = _resample((probability,), self.size, self.from_scan @ offset, shape, probability.device)
-        return Probability((values[0] * inside).cpu().numpy(), start, self.grid, source)
+        return Probability(values[0].mul_(inside).cpu().numpy(), start, self.grid, source)
 
 
 def drawn(
@@ -344,13 +357,32 @@ def _resample(
 ) -> tuple[Tensor, Tensor]:
     """Sample `arrays` (each of size `extent`) at `matrix @ index` for every index of an output of `shape`.
 
-    Linear interpolation between voxels, of a level averaged over as many voxels as an output voxel spans.
+    Linear interpolation between voxels, of a level averaged over as many voxels as an output voxel spans. An output of
+    more than `SLAB` places is made slab by slab.
 
     Returns:
         Values, float32 `[N, *shape]`, and whether each place lies within half a voxel of the arrays.
     """
     if 0 in shape:
         return torch.zeros(len(arrays), *shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
+    thickness = max(1, SLAB // (shape[1] * shape[2]))
+    if shape[0] <= thickness:
+        return _slab(arrays, extent, matrix, shape, device)
+    values = torch.empty(len(arrays), *shape, device=device)
+    inside = torch.empty(shape, dtype=torch.bool, device=device)
+    for first in range(0, shape[0], thickness):
+        offset = np.eye(4)
+        offset[0, 3] = first
+        size = (min(thickness, shape[0] - first), shape[1], shape[2])
+        part = slice(first, first + size[0])
+        values[:, part], inside[part] = _slab(arrays, extent, matrix @ offset, size, device)
+    return values, inside
+
+
+def _slab(
+    arrays: Sequence[Sliceable], extent: Index3, matrix: FloatArray, shape: Index3, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """As `_resample`, at once."""
     factors = np.maximum(1, np.rint(np.linalg.norm(matrix[:3, :3], axis=1))).astype(np.int64)
     start, stop = _touched(matrix, shape, extent, factors)
     x, y, z = (slice(a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True))

@@ -7,21 +7,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from . import zoom
 from .bundle import Bundle, load
-from .errors import DeviceError, PromptError
+from .devices import Precision, arithmetic, check_precision, device_named
+from .errors import ModelError, PromptError
 from .frame import Frame
 from .model import Features
 from .prompts import Box, Click, Prior, Prompt, check_inside
 from .volume import Grid, Mask, Patch, Probability, Volume
 from .zoom import View
 
-Precision = Literal["float32", "bfloat16", "float16"]
 BUDGET = 32  # crops of a refinement: on two cores five seconds of tiny
 KEPT_BYTES = 2**29  # of crops' features: three of vit_b's, some fifty of tiny's
 KEPT = 32  # last predictions of a list that undoing finds again; going back further takes the prompts in anew
@@ -94,7 +93,7 @@ class Predictor:
         progress: called with the share of the crop's encoding that is done, 0 to 1; None: nobody is told.
 
     Raises:
-        ModelError: see `bundle.load`.
+        ModelError: see `bundle.load`; or a model that takes no prompts.
         DeviceError: no such device or precision here.
     """
 
@@ -108,14 +107,18 @@ class Predictor:
         zoom: bool = True,
         budget: int = BUDGET,
     ):
-        self.device = _device(device)
-        if precision not in get_args(Precision):
-            raise DeviceError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
+        self.device = device_named(device)
+        check_precision(precision)
         if budget < 0:
             raise PromptError(f"a budget of {budget} crops; give 0 or more")
         self.precision: Precision = precision
         self.zoom, self.budget = zoom, budget
         self.bundle = model if isinstance(model, Bundle) else load(model)
+        if self.bundle.network.prompt is None:
+            raise ModelError(
+                f"{self.bundle.provenance.name}: an automatic model takes no prompts: use `palpate segment --auto`, or "
+                "palpate.Proposer in Python"
+            )
         self.network = self.bundle.network.to(self.device)
         self._volume: Volume | None = None
         self._features: dict[bytes, Features] = {}  # by place, the one last asked for last
@@ -271,7 +274,7 @@ class Predictor:
         points, labels = (part.to(self.device) for part in view.frame.tokens(prompts))
         dense = self.network.dense is not None
         maps = view.frame.maps(prompts, prior, self.device) if dense else None
-        with torch.inference_mode(), self._arithmetic():
+        with torch.inference_mode(), arithmetic(self.device, self.precision):
             logits = self.network.decode(features, points, labels if dense else None, maps)
         return logits[0].float().softmax(dim=0)[1]
 
@@ -298,7 +301,7 @@ class Predictor:
             image = frame.image(volume.array, self.bundle.preprocessing.normalisation, self.device)
             while self._features and (len(self._features) + 1) * self._feature_bytes > KEPT_BYTES:
                 del self._features[next(iter(self._features))]  # the one not asked for the longest
-            with torch.inference_mode(), self._arithmetic(), self._told():
+            with torch.inference_mode(), arithmetic(self.device, self.precision), self._told():
                 found = self.network.encode(image)
             self._feature_bytes = _size(found)
         self._features[key] = found
@@ -319,27 +322,8 @@ class Predictor:
             for hook in hooks:
                 hook.remove()
 
-    def _arithmetic(self) -> torch.autocast:
-        wanted = getattr(torch, self.precision)
-        reduced = self.precision != "float32"
-        return torch.autocast(self.device.type, dtype=wanted if reduced else torch.bfloat16, enabled=reduced)
-
 
 def _size(features: Features) -> int:
     """Bytes of a crop's features."""
     partial, levels, _ = features.prepared
     return sum(part.numel() * part.element_size() for part in (features.deepest, partial, *levels))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise DeviceError(f"device {name!r} is not here ({reason}); try --device cpu") from error
-    return device

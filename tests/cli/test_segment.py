@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from palpate.bundle import Bundle
 from palpate.cli import app
 from palpate.errors import OutputError
 from palpate.phantom import make_phantom, write_phantom
-from small import empty_bundle, prompted_bundle, small_bundle
+from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -344,3 +345,27 @@ def test_prompts_that_cannot_be_followed(folder: Path, tmp_path: Path, options: 
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
+    """A model of random weights that reaches its crop's border: the field widens, and with --no-zoom it does not."""
+    bundle = judging_bundle()
+    zooming = bundle.preprocessing.model_copy(update={"zoom": (0.5, 4.0), "crop": (16, 16, 16)})
+    Bundle(bundle.network, zooming, bundle.provenance).save(folder / "judging.safetensors")
+    records: dict[tuple[object, ...], dict[str, Any]] = {}
+    for options in (("--budget", 500), ("--no-zoom",), ("--budget", 0)):
+        doubt = tmp_path / f"doubt{len(records)}.nii.gz"
+        out = tmp_path / f"out{len(records)}.nii.gz"
+        result = segment(folder, out, "--uncertainty", doubt, "--json", *options, model="judging")
+        records[options] = json.loads(result.stdout)
+        bits = np.asarray(nib.load(doubt).dataobj)
+        assert 0 <= bits.min() < bits.max() <= 1
+    assert all(0 < record["quality"] < 1 for record in records.values())
+    assert (records["--no-zoom",]["scale"], records["--no-zoom",]["crops"]) == (1, 1)
+    assert records["--budget", 500]["scale"] > 1
+    assert records["--budget", 500]["crops"] > records["--budget", 0]["crops"] > 1
+    told = segment(folder, tmp_path / "out.nii.gz", "--budget", 0, model="judging").output
+    assert f"overlap with the truth expected {records['--budget', 0]['quality']:.2f}" in told
+    same = segment(folder, tmp_path / "a.nii.gz", "--uncertainty", tmp_path / "a.nii.gz", model="judging")
+    assert same.exit_code == 2
+    assert "two results would go to one file" in same.output

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from palpate.evaluation import Figure, bootstrap_interval, corrected, dice, iou, one_click
+from palpate.automatic import Proposer
+from palpate.bundle import promptless
+from palpate.evaluation import Figure, automatic, bootstrap_interval, corrected, dice, iou, one_click
 from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
 from palpate.phantom import make_phantom
@@ -112,3 +114,15 @@ def test_near_is_ten_millimetres() -> None:
     near[_near(Click((1, 2, 0)), volume)] = True
     far = np.linalg.norm((np.indices(volume.shape).T - (1, 2, 0)) * (2, 2, 5), axis=-1).T
     assert np.array_equal(near, far <= 10)
+
+
+def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
+    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    truth = made.lesion.full()
+    proposer = Proposer(promptless(small_bundle()), "cpu")
+    (found,) = automatic(proposer, [("a", made.volume, truth)])
+    everything = np.zeros(made.volume.shape, bool)
+    for one in proposer.propose(made.volume, least_ml=0):
+        everything |= one.mask.full()
+    assert everything.any()
+    assert found == ("a", dice(everything, truth))

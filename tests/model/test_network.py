@@ -71,6 +71,7 @@ def test_clicks_follow_the_crop_axes() -> None:
     """With the click's own axis marked in the map, sampling must read the place that was clicked."""
     network = small()
     seen = []
+    assert network.prompt is not None
     network.prompt.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
     with torch.inference_mode():
         network(torch.randn(1, 1, 16, 32, 64), torch.tensor([[[0, 15.5, 63]]]))

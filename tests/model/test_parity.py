@@ -30,6 +30,7 @@ def watch(network: Network, seen: Arrays) -> None:
         keep(network.encoder.blocks[index], f"block{index}", (*fours, eight))
     for index in range(4):
         keep(network.encoder.necks[index], f"neck{index}", (eight, *fours))
+    assert network.prompt is not None
     keep(network.prompt, "prompted", (eight, *fours))
 
 

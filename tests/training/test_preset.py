@@ -7,8 +7,9 @@ import pytest
 
 from palpate.bundle import paper_preprocessing
 from palpate.cohort import PaperSplit, Split
+from palpate.cohort.augmentation import Prompts
 from palpate.errors import SettingsError
-from palpate.frame import CropPercentiles
+from palpate.frame import CropPercentiles, Preprocessing
 from palpate.training.launch import Changes
 from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
 from palpate.training.recipe import Recipe
@@ -126,3 +127,62 @@ def test_changes_on_the_command_line() -> None:
         Changes(fold=1).applied(own)
     assert own.preprocessing.normalisation == CropPercentiles()
     assert own.recipe != Recipe()
+
+
+def test_the_automatic_form_of_the_papers() -> None:
+    """Table 2: crops of 256³, no prompts; what is left is the cohort's."""
+    preset = Preset.load("kits21")
+    made = preset.as_automatic()
+    assert (made.automatic, made.token_voxels) == (True, 8)
+    assert made.preprocessing == preset.preprocessing.model_copy(update={"crop": (256, 256, 256)})
+    assert made.augmentation == preset.augmentation
+    assert (made.recipe, made.split, made.init, made.tuning) == (
+        preset.recipe, preset.split, preset.init, preset.tuning,
+    )  # fmt: skip
+    assert made.as_automatic() == made
+    assert Preset.model_validate(made.model_dump()) == made
+
+
+def test_the_automatic_form_of_ones_own(tmp_path: Path) -> None:
+    wide = PREPROCESSING.model_copy(update={"zoom": (0.5, 4.0)})
+    prompts = Prompts(lesion=(1, 3), rounds=4, kinds={"click": 1.0, "box": 1.0}, heed=0.5)
+    preset = starting_from_nothing("mine", (2,), wide, None).model_copy(
+        update={"dense": 16, "quality": 32, "prompts": prompts}
+    )
+    made = Changes(automatic=True, steps=7, seed=3).applied(preset)
+    assert made.preprocessing == PREPROCESSING, "its own crop stays, and is looked at with its own spacing"
+    assert (made.token_voxels, made.dense, made.quality, made.recipe.steps, made.recipe.seed) == (None, 0, 0, 7, 3)
+    assert made.augmentation.lesion_share == pytest.approx(2 / 3)
+    assert (made.prompts.rounds, made.prompts.kinds) == (1, {"click": 1.0})
+    tiny = Changes(automatic=True, init="none", tuning="full", network="tiny").applied(Preset.load("kits21"))
+    assert (tiny.preprocessing.crop, tiny.token_voxels) == ((128, 128, 128), None)
+    made.write(tmp_path / "mine.yaml")
+    assert Preset.load(tmp_path / "mine.yaml") == made
+    assert "automatic: true  # a model without prompts" in (tmp_path / "mine.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dense": 16}, "an automatic model takes no prompts: leave out dense 16"),
+        ({"quality": 8}, "leave out quality 8"),
+        ({"prompts": Prompts(rounds=3)}, "leave out prompts with corrections or of other kinds than clicks"),
+        ({"prompts": Prompts(kinds={"box": 1.0})}, "or of other kinds than clicks"),
+        ({"token_voxels": 5}, r"token_voxels: Input should be 4, 8 or 16"),
+    ],
+)
+def test_an_automatic_preset_has_nothing_of_prompts(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    preset = starting_from_nothing("mine", (), PREPROCESSING, None).as_automatic()
+    preset.model_copy(update=change).write(tmp_path / "mine.yaml")
+    with pytest.raises(SettingsError, match=message):
+        Preset.load(tmp_path / "mine.yaml")
+
+
+def test_the_preset_of_the_page_on_automatic_models(tmp_path: Path) -> None:
+    """What docs/automatic.md prints is `starting_from_nothing` made automatic, for the hippocampus."""
+    page = (Path(__file__).parents[2] / "docs" / "automatic.md").read_text()
+    block = page.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "page.yaml").write_text(block)
+    preprocessing = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    expected = starting_from_nothing("hippocampus-automatic", (), preprocessing, None).as_automatic()
+    assert Preset.load(tmp_path / "page.yaml") == expected.with_recipe(steps=1500)

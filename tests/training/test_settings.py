@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from palpate.bundle import frozen_sha256
 from palpate.cohort import Split
 from palpate.cohort.cache import Entry, Index, PreparedCohort
 from palpate.cohort.prepare import prepare
@@ -12,7 +13,7 @@ from palpate.cohort.split import Part
 from palpate.errors import CohortError, SettingsError
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.settings import Settings, begin, cohort_scans, resolve_split, starting_bundle
-from small import PREPROCESSING, prompted_bundle, small_bundle, small_cohort
+from small import CONFIG, PREPROCESSING, prompted_bundle, small_bundle, small_cohort
 
 PRESET = starting_from_nothing("mine", (), PREPROCESSING, None)
 
@@ -137,3 +138,41 @@ def test_scans_without_the_lesion_are_left_out(tmp_path: Path) -> None:
     counts = [len(cohort_scans([cohort], PRESET.model_copy(update={"lesion": v}))[0]) for v in ((), (1,), (7,))]
     assert counts[0] == 2
     assert counts[2] == 0
+
+
+def test_an_automatic_start_drops_the_prompts(tmp_path: Path) -> None:
+    prompted_bundle().save(tmp_path / "base.safetensors")
+    before = prompted_bundle().network.state_dict()
+    preset = PRESET.model_copy(update={"init": str(tmp_path / "base.safetensors")}).as_automatic()
+    bundle = starting_bundle(preset)
+    state = bundle.network.state_dict()
+    assert bundle.network.prompt is None
+    assert all(torch.equal(value, before[name]) for name, value in state.items())
+    assert f"Made automatic: {len(before) - len(state)} tensors of its prompts" in bundle.provenance.notice
+    bundle.save(tmp_path / "automatic.safetensors")
+    onwards = preset.model_copy(update={"init": str(tmp_path / "automatic.safetensors")})
+    assert starting_bundle(onwards).network.prompt is None
+    with pytest.raises(SettingsError, match=r"has no prompt encoder to train; set automatic \(--automatic\)"):
+        starting_bundle(onwards.model_copy(update={"automatic": False}))
+
+
+def test_an_automatic_start_from_nothing() -> None:
+    network = starting_bundle(PRESET.as_automatic()).network
+    assert network.prompt is None
+    assert (network.config.token_voxels, network.config.spare_attention) == (8, False)
+
+
+def test_tokens_are_the_presets(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"token_voxels": 4, "detail_width": 0, "spare_attention": True})
+    small_bundle(config=config).save(tmp_path / "sam.safetensors")
+    small_bundle().save(tmp_path / "detailed.safetensors")
+    preset = PRESET.model_copy(update={"init": str(tmp_path / "sam.safetensors"), "tuning": "spatial"})
+    assert starting_bundle(preset).network.config.token_voxels == 4
+    bundle = starting_bundle(preset.model_copy(update={"token_voxels": 8}).as_automatic())
+    assert (bundle.network.config.token_voxels, bundle.network.config.promptless) == (8, True)
+    assert frozen_sha256(bundle.network.state_dict(), config) == frozen_sha256(
+        starting_bundle(preset).network.state_dict(), config
+    ), "an adapter finds its base again"
+    wrong = preset.model_copy(update={"init": str(tmp_path / "detailed.safetensors"), "token_voxels": 4})
+    with pytest.raises(SettingsError, match="its detail path is made for tokens of 8 voxels"):
+        starting_bundle(wrong)

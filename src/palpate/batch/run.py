@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bundle import Bundle, load, model_sha256
+from ..devices import Precision
 from ..errors import SettingsError
-from ..predictor import BUDGET, Precision
+from ..predictor import BUDGET
 from .crew import Crew
 from .jobs import Job, Stamps
 from .queue import Queue

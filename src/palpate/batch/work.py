@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ..atomic import all_or_none
 from ..bundle import Bundle, load, model_sha256
+from ..devices import Precision
 from ..errors import ModelError, PalpateWarning
 from ..formats import check_output, read
-from ..predictor import BUDGET, Precision, Prediction, Predictor
+from ..predictor import BUDGET, Prediction, Predictor
 from ..volume import Volume
 from .jobs import Job, Source
 from .results import Row

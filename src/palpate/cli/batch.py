@@ -16,7 +16,7 @@ from .console import FAULTY, Console
 
 if TYPE_CHECKING:
     from ..batch import Summary
-    from ..predictor import Precision
+    from ..devices import Precision
 
 OF_A_LIST = {"batch", "workers", "results"}  # options that only a list has
 OF_BOTH = {"model", "base", "device", "precision", "zoom", "budget", "machine"}

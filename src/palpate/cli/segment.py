@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputError, PromptError, SettingsError
+from .automatic import check_auto, propose
 from .batch import check_alone, segment_all
 from .console import BaseOption, Console, JsonOption, ModelOption, app
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     "`palpate segment scan.nii.gz --prior before.nii.gz --scribble 118,80,45:124,92,45 "
     "--scribble not:90,80,45:95,84,45 -o after.nii.gz`\n\n"
     "`palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz`\n\n"
+    "`palpate segment scan.nii.gz --auto --model automatic.safetensors -o proposals.nii.gz`\n\n"
     "`palpate segment --batch jobs.csv --workers 4`"
 )
 def segment(
@@ -90,6 +92,13 @@ def segment(
     results: Annotated[
         Path | None, typer.Option(help="With --batch: the results' CSV; by default beside the list.")
     ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Propose lesions without prompts: labels 1, 2, ..., and a JSON beside the mask."),
+    ] = False,
+    least_ml: Annotated[
+        float | None, typer.Option(help="With --auto: leave out proposals smaller than this, mL; 0.1 by default.")
+    ] = None,
     machine: JsonOption = False,
 ) -> None:
     """Segment the lesion under one or several clicks, and save its mask on the scan's own grid."""
@@ -103,6 +112,7 @@ def segment(
             raise SettingsError(
                 "what and where to? `palpate segment SCAN --click X,Y,Z -o MASK`, or `palpate segment --batch jobs.csv`"
             )
+        check_auto(auto, least_ml, output, any((prompts, prior, box, scribble, lasso, click, click_mm, no)))
         _check_outputs((output, probability, uncertainty), picture)
         with console.step("read", f"reading {scan}"):
             from ..formats import read
@@ -110,6 +120,10 @@ def segment(
             volume = read(scan, series=series)
             known = _truth(truth, volume)
         _check_outputs((output, probability, uncertainty), picture, volume)
+        if auto:
+            load_options = (model, base, device, precision)
+            propose(console, load_options, scan, volume, known, least_ml, output, probability, picture)
+            return
         given = _prompts(
             volume, prompts, prior, box or [], scribble or [], lasso or [], click or [], click_mm or [], no or []
         )
@@ -248,7 +262,7 @@ def _prompts(
     if not given:
         raise PromptError(
             "where is the lesion? Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
-            "--box, --scribble, --lasso, --prior or --prompts"
+            "--box, --scribble, --lasso, --prior or --prompts; or --auto, with an automatic model"
         )
     check_inside(given, volume.grid)
     return given

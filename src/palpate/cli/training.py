@@ -72,6 +72,7 @@ def prepare(
     epilog="Examples:\n\n`palpate train prepared/mine --preset mine.yaml --out runs/mine --dry-run`\n\n"
     "`palpate train prepared/mine --preset mine.yaml --out runs/mine`\n\n"
     "`palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20`\n\n"
+    "`palpate train prepared/kits --preset kits21 --automatic --out runs/kits-automatic`\n\n"
     "`palpate train --resume runs/mine`\n\n"
     "Several GPUs: `torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine`"
 )
@@ -91,6 +92,10 @@ def train(
         str | None, typer.Option(help="What is tuned: spatial (the paper), frozen, full, bottleneck, st or lora.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Size where --init is none: tiny, vit_b, vit_l, vit_h.")] = None,
+    automatic: Annotated[
+        bool,
+        typer.Option("--automatic", help="A model without prompts, for `segment --auto`; crops of 128 become 256."),
+    ] = False,
     fold: Annotated[int | None, typer.Option(help="Fold 0 to 4 of one of the paper's presets.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of the preset's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs, instead of the preset's.")] = None,
@@ -128,8 +133,8 @@ def train(
             run = continued(resume, accelerator, workers, console.say)
         else:
             changes = Changes(
-                init=init, tuning=tune, network=network, fold=fold, steps=steps, epochs=epochs, batch=batch,
-                learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
+                init=init, tuning=tune, network=network, automatic=automatic, fold=fold, steps=steps, epochs=epochs,
+                batch=batch, learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
                 stored=stored, validations=validations, seed=seed,
             )  # fmt: skip
             if not prepared or preset is None or (out is None and not dry_run):
@@ -249,10 +254,10 @@ def _sentences(run: Run, outcome: Outcome) -> list[str]:
     }[outcome.why]
     lines = [said]
     if outcome.best is not None:
-        lines.append(f"validation, one click: {_figure(outcome.best)} at step {outcome.best['step']}")
+        lines.append(f"validation, {run.measured.short}: {_figure(outcome.best)} at step {outcome.best['step']}")
     if outcome.test is not None:
         lines.append(
-            f"test, one click, 5 seeds: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
+            f"test, {run.measured.seeds}: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
             f"{outcome.test['patients']} patients (look number {outcome.looks} at them)"
         )
     if outcome.model is not None:

@@ -2,14 +2,26 @@
 
 from .calibration import Reliability, calibrated, sampled
 from .metrics import dice, iou
-from .protocol import Corrected, Figure, Heeded, OneClick, bootstrap_interval, corrected, one_click
+from .protocol import (
+    Automatic,
+    Corrected,
+    Figure,
+    Heeded,
+    OneClick,
+    automatic,
+    bootstrap_interval,
+    corrected,
+    one_click,
+)
 
 __all__ = [
+    "Automatic",
     "Corrected",
     "Figure",
     "Heeded",
     "OneClick",
     "Reliability",
+    "automatic",
     "bootstrap_interval",
     "calibrated",
     "corrected",

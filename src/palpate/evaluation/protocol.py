@@ -1,4 +1,4 @@
-"""How a model is measured: through the Predictor, on the scan's own grid."""
+"""How a model is measured: through the Predictor, or the Proposer, on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..automatic import Proposer
 from ..predictor import Prediction, Predictor
 from ..prompts import Click, Prompt
 from ..simulation import Habits, SimulatedUser, counted_rng, random_clicks
@@ -44,6 +45,29 @@ def one_click(
         click = random_clicks(truth, 1, counted_rng(seed, f"one click on {name}"))[0]
         predictor.set_volume(volume)
         yield OneClick(name, click, dice(predictor.predict([click]).mask.full(), truth))
+
+
+class Automatic(NamedTuple):
+    """What was found in a scan without a prompt.
+
+    Attributes:
+        name: the scan.
+        dice: of all that is proposed, of whatever size, against all of the scan's lesion, on the whole native grid.
+    """
+
+    name: str
+    dice: float
+
+
+def automatic(proposer: Proposer, scans: Iterable[tuple[str, Volume, npt.NDArray[np.bool_]]]) -> Iterator[Automatic]:
+    """The whole of each scan's probability above 0.5, against the truth; nothing is drawn at random.
+
+    Args:
+        proposer: the model at work.
+        scans: name, scan, and lesion `[X, Y, Z]` of each.
+    """
+    for name, volume, truth in scans:
+        yield Automatic(name, dice(proposer.probability(volume).threshold().full(), truth))
 
 
 class Heeded(NamedTuple):

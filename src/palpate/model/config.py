@@ -40,6 +40,11 @@ class NetworkConfig(BaseModel):
     global_rows: int = Field(127, description="rows of the tables of SAM's global blocks")
     global_blocks: tuple[int, ...] = Field((2, 5, 8, 11), description="SAM's global blocks; they attend in windows too")
     neck_width: int = Field(256, description="channels of the four feature maps")
+    promptless: bool = Field(
+        False,
+        description="no prompt encoder: the deepest map goes to the decoder as it is (the paper's automatic variant, "
+        "Table 2)",
+    )
     queries: int = Field(10, description="learned global queries of a prompt layer")
     prompt_layers: int = Field(2, description="layers of the prompt encoder")
     prompt_heads: int = Field(8, description="attention heads of the prompt encoder")
@@ -79,6 +84,10 @@ class NetworkConfig(BaseModel):
             raise ValueError(f"neck_width {self.neck_width} must be a multiple of 2 x prompt_heads {self.prompt_heads}")
         if any(not 0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} must name blocks 0 to {self.depth - 1}")
+        of_prompts = {name: getattr(self, name) for name in ("dense_width", "quality_width", "spare_attention")}
+        wrong = [f"{name} {value}" for name, value in of_prompts.items() if value]
+        if self.promptless and wrong:
+            raise ValueError(f"a promptless network has none of a prompt's parts: {', '.join(wrong)} must be off")
         return self
 
     @property

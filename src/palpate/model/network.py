@@ -36,7 +36,7 @@ class Features(NamedTuple):
 
 
 class Network(nn.Module):
-    """3DSAM-adapter's network (arXiv 2306.13465).
+    """3DSAM-adapter's network (arXiv 2306.13465), with its prompt encoder or without.
 
     Inside, maps run `[B, C, H, W, D]`, the order in which the release stores its weights; crops come
     in and logits go out as `[B, C, D, H, W]`.
@@ -46,7 +46,7 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ImageEncoder(config)
-        self.prompt = PromptEncoder(config)
+        self.prompt = None if config.promptless else PromptEncoder(config)
         self.decoder = MaskDecoder(config)
         self.dense = DensePrompts(config) if config.dense_width else None
         self.quality = QualityHead(config) if config.quality_width else None
@@ -67,19 +67,29 @@ class Network(nn.Module):
         return Features(maps[3], self.decoder.prepare(maps, image))
 
     def decode(
-        self, features: Features, clicks: Tensor, labels: Tensor | None = None, maps: Tensor | None = None
+        self,
+        features: Features,
+        clicks: Tensor | None = None,
+        labels: Tensor | None = None,
+        maps: Tensor | None = None,
     ) -> Tensor:
-        """Logits `[B, 2, D, H, W]` (background, lesion) for prompts.
+        """Logits `[B, 2, D, H, W]` (background, lesion) for prompts, or, of a promptless network, for none.
 
         Args:
             features: what `encode` gave.
-            clicks: float `[B, N, 3]`, positions (d, h, w) in the crop.
+            clicks: float `[B, N, 3]`, positions (d, h, w) in the crop; a promptless network takes None only.
             labels: int64 `[B, N]`, what each is, by its place in `prompt.LABELS`; None: all are positive clicks.
             maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: only what clicks look like.
 
         Raises:
-            ValueError: labels or maps for a network that has no dense prompts.
+            ValueError: labels or maps for a network that has no dense prompts; clicks for one that takes none, or no
+                clicks for one that needs them.
         """
+        if self.prompt is None or clicks is None:
+            if self.prompt is not None or any(given is not None for given in (clicks, labels, maps)):
+                raise ValueError("a promptless network takes no prompts, any other one needs clicks")
+            alone: Tensor = self.decoder(features.prepared, features.deepest)
+            return alone.permute(0, 1, 4, 2, 3)
         if self.dense is None and (labels is not None or maps is not None):
             raise ValueError("this network knows positive clicks only (dense_width is 0)")
         H, W, D = features.prepared.size
@@ -104,7 +114,13 @@ class Network(nn.Module):
         logits: Tensor = self.quality(partial, deepest, probability.detach().permute(0, 2, 3, 1))
         return logits
 
-    def forward(self, crop: Tensor, clicks: Tensor, labels: Tensor | None = None, maps: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        crop: Tensor,
+        clicks: Tensor | None = None,
+        labels: Tensor | None = None,
+        maps: Tensor | None = None,
+    ) -> Tensor:
         """`encode`, then `decode`."""
         return self.decode(self.encode(crop), clicks, labels, maps)
 

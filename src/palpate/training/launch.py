@@ -19,11 +19,15 @@ from .settings import Settings, begin, starting_bundle
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs from the preset; None leaves it as it is. Names are the preset's and its recipe's."""
+    """What differs from the preset; None leaves it as it is. Names are the preset's and its recipe's.
+
+    `automatic` turns the whole preset into its form without prompts (`Preset.as_automatic`).
+    """
 
     init: str | None = None
     tuning: str | None = None
     network: str | None = None
+    automatic: bool = False
     fold: int | None = None
     steps: int | None = None
     epochs: int | None = None
@@ -43,7 +47,7 @@ class Changes:
         """
         wanted: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
         own: dict[str, Any] = {name: wanted.pop(name) for name in ("init", "tuning", "network") if name in wanted}
-        fold = wanted.pop("fold", None)
+        automatic, fold = wanted.pop("automatic"), wanted.pop("fold", None)
         if fold is not None:
             if not isinstance(preset.split, PaperSplit):
                 raise SettingsError(f"preset {preset.name} has no folds; --fold is for the paper's four")
@@ -58,7 +62,7 @@ class Changes:
             raise SettingsError(
                 f"--network {self.network} is for a start from nothing; the size here is {changed.init}'s"
             )
-        return changed.with_recipe(**wanted)
+        return (changed.as_automatic() if automatic else changed).with_recipe(**wanted)
 
 
 def new(
@@ -79,9 +83,10 @@ def new(
     folder = Path("rehearsal") if out is None else out
     processes = accelerator.num_processes
     settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), folder, shares, processes)
-    dropped = bundle.provenance.notice.partition("Retuned as ")[2]
-    if dropped:
-        tell(f"{settings.preset.init}, retuned as {dropped}")
+    for changed in ("Made automatic", "Retuned as"):  # what a model had to lose for it
+        dropped = bundle.provenance.notice.partition(changed)[2].partition(".")[0]
+        if dropped:
+            tell(f"{settings.preset.init}, {changed.lower()}{dropped}.")
     run = Run(settings, bundle, folder, accelerator, workers, tell)
     accelerator.wait_for_everyone()  # every process has seen that the folder is new before one makes it
     if out is not None and run.main:

@@ -144,7 +144,7 @@ class Trainer:
     def _loss(self, piece: Example) -> Tensor:
         features = self.network.encode(piece.image)
         if self.network.dense is None:
-            logits = self.network.decode(features, piece.clicks)
+            logits = self.network.decode(features, None if self.network.prompt is None else piece.clicks)
             return dice_cross_entropy(logits, piece.truth) + self._judged(features, logits, piece.truth)
         samples = zip(piece.truth, piece.clicks[:, 0], piece.number.tolist(), strict=True)
         answers = [

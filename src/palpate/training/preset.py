@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..atomic import replacing
 from ..cohort import PaperSplit, Split
@@ -44,6 +44,12 @@ class Preset(BaseModel):
     quality: int = Field(
         0, ge=0, description="hidden width of the head that predicts a mask's quality; 0: none, as the paper"
     )
+    automatic: bool = Field(
+        False, description="a model without prompts, which proposes lesions on whole scans (docs/automatic.md)"
+    )
+    token_voxels: Literal[4, 8, 16] | None = Field(
+        None, description="edge of a token, voxels; null: as in what is started from (SAM: 4, for crops of 128)"
+    )
     preprocessing: Preprocessing
     augmentation: Augmentation
     prompts: Prompts
@@ -51,6 +57,38 @@ class Preset(BaseModel):
     split: PaperSplit | Split | None = Field(
         None, description="lists of scans or patients, one of the paper's folds, or null: by a hash of the patient"
     )
+
+    @model_validator(mode="after")
+    def _without_prompts(self) -> Self:
+        asked = [f"{name} {value}" for name, value in (("dense", self.dense), ("quality", self.quality)) if value]
+        if self.prompts.rounds > 1 or set(self.prompts.kinds) != {"click"}:
+            asked.append("prompts with corrections or of other kinds than clicks")
+        if self.automatic and asked:
+            raise ValueError(f"an automatic model takes no prompts: leave out {', '.join(asked)}")
+        return self
+
+    def as_automatic(self) -> Preset:
+        """The preset of the same cohort for a model without prompts (the paper's, Table 2).
+
+        Crops of 128³, the paper's with prompts, become its 256³ without, and SAM's tokens 8 voxels wide, so that there
+        are as many; other crops stay. One crop in three, at least, lies anywhere. What is about prompts and zooming is
+        put aside. A preset that is automatic already stays as it is.
+        """
+        if self.automatic:
+            return self
+        large = self.network != "tiny" and self.preprocessing.crop == (128, 128, 128)
+        preprocessing: dict[str, Any] = {"zoom": (1.0, 1.0)} | ({"crop": (256, 256, 256)} if large else {})
+        somewhere = {"lesion_share": min(self.augmentation.lesion_share, 2 / 3), "resize_share": 0.0}
+        changes = {
+            "automatic": True,
+            "token_voxels": 8 if large else self.token_voxels,
+            "dense": 0,
+            "quality": 0,
+            "preprocessing": self.preprocessing.model_copy(update=preprocessing),
+            "augmentation": self.augmentation.model_copy(update=somewhere),
+            "prompts": Prompts(lesion=(1, 1), anywhere=0),
+        }
+        return self.model_copy(update=changes)
 
     @classmethod
     def load(cls, preset: str | Path) -> Preset:

@@ -49,9 +49,9 @@ class Records:
                 self._board.add_scalar(f"{board}/{name}", value, row["step"])
         self._board.flush()
 
-    def draw(self, path: Path) -> None:
-        """The curves so far, as a picture."""
-        draw_curves(self.rows, path)
+    def draw(self, path: Path, measured: str = "one click") -> None:
+        """The curves so far, as a picture; `measured` says how it was validated."""
+        draw_curves(self.rows, path, measured)
 
     def close(self) -> None:
         """End TensorBoard's writer."""
@@ -71,7 +71,7 @@ def _rows(path: Path) -> Iterator[Row]:
             return
 
 
-def draw_curves(rows: list[Row], path: Path) -> None:
+def draw_curves(rows: list[Row], path: Path, measured: str = "one click") -> None:
     """Loss and validation Dice over the steps, with its interval, as a picture.
 
     Raises:
@@ -84,12 +84,12 @@ def draw_curves(rows: list[Row], path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    measured = [(row["step"], *_dice(row["validation"])) for row in rows if "validation" in row]
+    validations = [(row["step"], *_dice(row["validation"])) for row in rows if "validation" in row]
     if losses:
         left.plot(*zip(*losses, strict=True), color="#3465a4", linewidth=1.2)
     left.set(xlabel="step", ylabel="training loss", title="0.5 Dice loss + 0.5 cross-entropy")
-    if measured:
-        steps, dice, low, high = zip(*measured, strict=True)
+    if validations:
+        steps, dice, low, high = zip(*validations, strict=True)
         right.fill_between(steps, low, high, color="#4e9a06", alpha=0.18, linewidth=0, label="95 % by patient")
         right.plot(steps, dice, color="#4e9a06", marker="o", markersize=3, linewidth=1.2, label="mean")
         best = max(range(len(dice)), key=dice.__getitem__)
@@ -97,7 +97,7 @@ def draw_curves(rows: list[Row], path: Path) -> None:
             f"best {dice[best]:.3f}", (steps[best], dice[best]), (0, 8), textcoords="offset points", ha="center"
         )
         right.legend(loc="lower right", frameon=False)
-    right.set(xlabel="step", ylabel="Dice", title="one click, validation", ylim=(0, 1))
+    right.set(xlabel="step", ylabel="Dice", title=f"{measured}, validation", ylim=(0, 1))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..predictor import Predictor
-from ..simulation import counted_rng, random_clicks
 from .run import Run, peak_memory_gb
 
 LONG = 20.0  # seconds: a first step longer than this is not repeated for a better estimate
 
 
 def rehearse(run: Run) -> dict[str, Any]:
-    """Take one or two steps and one click on a validation scan; what they cost, and what the whole will.
+    """Take one or two steps and measure one validation scan; what they cost, and what the whole will.
 
     The network is changed by it: a run that was rehearsed is not trained.
 
@@ -32,12 +30,9 @@ def rehearse(run: Run) -> dict[str, Any]:
     memory = peak_memory_gb(trainer.device)
     validation = run.part("validation")
     began = time.monotonic()
-    volume, lesion = validation[0].load()
-    predictor = Predictor(run.model(), device=str(trainer.device))
-    predictor.set_volume(volume)
-    predictor.predict(random_clicks(lesion, 1, counted_rng(0, "rehearsal")))
-    click = time.monotonic() - began
-    measured = len(run.measured_at) * click * len(validation) / trainer.accelerator.num_processes
+    run.rehearse(validation[0])
+    scan = time.monotonic() - began
+    measured = len(run.measured_at) * scan * len(validation) / trainer.accelerator.num_processes
     parameters = sum(p.numel() for p in trainer.tuned.values())
     return {
         "scans": {part: len(run.part(part)) for part in ("train", "validation", "test")},
@@ -48,7 +43,7 @@ def rehearse(run: Run) -> dict[str, Any]:
         "micro_batch": trainer.micro_batch,
         "first_step_seconds": round(first, 2),
         "step_seconds": round(step, 2),
-        "validation_scan_seconds": round(click, 2),
+        "validation_scan_seconds": round(scan, 2),
         "expected_hours": round((trainer.total * step + measured) / 3600, 2),
         "peak_memory_gb": round(memory, 2),
         "model_file_mb": round(parameters * (4 if recipe.stored == "float32" else 2) / 1e6, 1),

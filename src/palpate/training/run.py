@@ -25,16 +25,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
+from ..automatic import Proposer, sliding_window
 from ..bundle import Bundle, Confidence, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
 from ..errors import CohortError, SettingsError
-from ..evaluation import Figure, calibrated, one_click, sampled
+from ..evaluation import Figure, automatic, calibrated, one_click, sampled
 from ..predictor import Predictor
+from ..volume import Volume
 from .loop import Trainer
 from .records import Records
 from .settings import Settings, cohort_scans
@@ -43,9 +47,39 @@ from .state import load_state, save_state
 CALIBRATED = 60  # validation scans, the first by name, that a finished training is calibrated on
 SAVE_EVERY = 300.0  # seconds between states, beside those at validations
 NOTICE = "Research software, not a medical device; not for diagnosis or treatment."
+AUTOMATIC_NOTICE = "Proposes lesions by itself: it misses some, and some of what it proposes is none."
 TEST_SEEDS = range(5)
-TEST_FIGURE = "test patients, one random click a scan, native grid, seeds 0-4"
-VALIDATION_FIGURE = "validation patients, one random click a scan, native grid, seed 0 (chose these weights)"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How the models of a run are measured, in words.
+
+    Attributes:
+        short: for a line on a terminal, and for a plot.
+        seeds: the same, of test patients.
+        validation: the validation's figure in the model's file.
+        test: the test's.
+    """
+
+    short: str
+    seeds: str
+    validation: str
+    test: str
+
+
+ONE_CLICK = Measure(
+    "one click",
+    "one click, 5 seeds",
+    "validation patients, one random click a scan, native grid, seed 0 (chose these weights)",
+    "test patients, one random click a scan, native grid, seeds 0-4",
+)
+AUTOMATIC = Measure(
+    "no prompt, whole scans",
+    "no prompt, whole scans",
+    "validation patients, no prompt: all above 0.5 in the whole scan, native grid (chose these weights)",
+    "test patients, no prompt: all above 0.5 in the whole scan, native grid",
+)
 
 
 @dataclass
@@ -105,7 +139,8 @@ class Run:
 
     Raises:
         CohortError: a prepared cohort that changed since the run was begun, or one with nothing to learn from.
-        SettingsError: a state of another network, or another number of processes than it was begun with.
+        SettingsError: a state of another network, another number of processes than it was begun with, or no monai for
+            measuring an automatic model.
     """
 
     def __init__(
@@ -124,6 +159,10 @@ class Run:
             raise CohortError(f"{settings.prepared}: changed since the training in {folder} was begun; begin a new one")
         self.cohorts = cohort_scans(prepared, preset)
         self.start = bundle.provenance
+        self.measured = ONE_CLICK
+        if bundle.network.prompt is None:
+            self.measured = AUTOMATIC
+            sliding_window()
         training = [self._training(cohort) for cohort in self.cohorts]
         for scans, path in zip(training, settings.prepared, strict=True):
             if not scans:
@@ -273,20 +312,34 @@ class Run:
         return Report(trainer.step, trainer.total, loss, rate, seconds, peak_memory_gb(trainer.device), dice)
 
     def measure(self, part: Part, seeds: Sequence[int]) -> Figure:
-        """One random click a scan, through the Predictor, on each scan's own grid; every process takes its share."""
+        """What `self.measured` says, on each scan's own grid; every process takes its share of the scans."""
         accelerator = self.trainer.accelerator
         mine = self.part(part)[accelerator.process_index :: accelerator.num_processes]
-        predictor = Predictor(self.model(), device=str(self.trainer.device))
-        rows: list[tuple[str, str, float]] = []  # scan, patient, Dice
-        for seed in seeds:
-            patients = {scan.name: scan.patient for scan in mine}
-            results = one_click(predictor, ((scan.name, *scan.load()) for scan in mine), seed)
-            rows += [(result.name, patients[result.name], result.dice) for result in results]
+        patients = {scan.name: scan.patient for scan in mine}
+        rows = [(name, patients[name], value) for name, value in self._answers(mine, seeds)]  # scan, patient, Dice
         if accelerator.num_processes > 1:
             from accelerate.utils import gather_object
 
             rows = gather_object(rows)
         return Figure.of(sorted(rows))
+
+    def _answers(self, scans: list[PreparedScan], seeds: Sequence[int]) -> Iterator[tuple[str, float]]:
+        """Each scan's name and Dice, once a seed; without prompts nothing is drawn, and once is enough."""
+        model, device = self.model(), str(self.trainer.device)
+        if self.measured is AUTOMATIC:
+            yield from automatic(Proposer(model, device), self._loaded(scans))
+            return
+        predictor = Predictor(model, device)
+        for seed in seeds:
+            yield from ((one.name, one.dice) for one in one_click(predictor, self._loaded(scans), seed))
+
+    def rehearse(self, scan: PreparedScan) -> None:
+        """Measure a scan for the sake of its cost."""
+        list(self._answers([scan], seeds=(0,)))
+
+    @staticmethod
+    def _loaded(scans: list[PreparedScan]) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
+        return ((scan.name, *scan.load()) for scan in scans)
 
     def _validate(self, records: Records | None) -> None:
         figure, step = self.measure("validation", seeds=(0,)).record(), self.trainer.step
@@ -299,7 +352,7 @@ class Run:
             self.since_best += 1
         if records is not None:
             records.add({"step": step, "validation": figure})
-            records.draw(self.folder / "curves.png")
+            records.draw(self.folder / "curves.png", self.measured.short)
 
     def _finish(self, why: str, records: Records | None, test: bool) -> Outcome:
         outcome = Outcome(why, self.trainer.step, self.best)
@@ -319,13 +372,16 @@ class Run:
         if test and self.part("test"):
             outcome.test = self.measure("test", TEST_SEEDS).record()
             outcome.looks = self._log_look(outcome.test) if self.main else 0
-            figures = {TEST_FIGURE: outcome.test, "looks at these test patients, this one included": outcome.looks}
+            figures = {
+                self.measured.test: outcome.test,
+                "looks at these test patients, this one included": outcome.looks,
+            }
         self._save_model(path, figures, confidence)
         return outcome
 
     def _calibrated(self) -> Confidence:
         """How the best model's certainty is to be read, by a simulated user's prompts on validation scans."""
-        if not self.main:
+        if not self.main or self.settings.preset.automatic:
             return Confidence()
         self.tell("calibrating on validation scans")
         predictor = Predictor(self.model(), device=str(self.trainer.device))
@@ -352,10 +408,11 @@ class Run:
         """The kept network as a model that says where it comes from."""
         settings, preset = self.settings, self.settings.preset
         trained = self.part("train")
-        measured = {VALIDATION_FIGURE: self.best} if self.best else {}
+        measured = {self.measured.validation: self.best} if self.best else {}
         provenance = Provenance(
             name=preset.name,
-            origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, tuning {preset.tuning}, "
+            origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, "
+            f"{'automatic, ' if preset.automatic else ''}tuning {preset.tuning}, "
             f"{len(trained)} scans of {len({scan.patient for scan in trained})} patients",
             licence=self.start.licence if preset.init != "none" else "",
             data=tuple(
@@ -370,7 +427,7 @@ class Run:
                 "processes": self.trainer.accelerator.num_processes,
                 "curve (step, validation Dice)": self.curve,
             },
-            notice=NOTICE,
+            notice=f"{AUTOMATIC_NOTICE} {NOTICE}" if preset.automatic else NOTICE,
         )
         return Bundle(self.trainer.kept, preset.preprocessing, provenance)
 

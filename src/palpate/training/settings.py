@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
 from ..atomic import replacing
-from ..bundle import Bundle, Provenance, extended, frozen_sha256, load, retuned
+from ..bundle import Bundle, Provenance, extended, frozen_sha256, load, promptless, retokened, retuned
 from ..cohort import Part, Split, propose_split
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..errors import CohortError, SettingsError
-from ..model import SIZES, Network
+from ..model import SIZES, Network, NetworkConfig
 from .preset import Preset, explained
 
 FORMAT = 1
@@ -120,7 +120,8 @@ def starting_bundle(preset: Preset) -> Bundle:
 
     Raises:
         ModelError: it is missing or damaged.
-        SettingsError: a tuning choice that leaves random weights frozen, or another width of dense prompts or quality.
+        SettingsError: a tuning choice that leaves random weights frozen; another width of dense prompts or quality;
+            other tokens than a detail path was made for; an automatic model where prompts are to be learned.
     """
     if preset.init == "none":
         if preset.tuning != "full":
@@ -129,10 +130,19 @@ def starting_bundle(preset: Preset) -> Bundle:
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(preset.recipe.seed)
-            fresh = Network(SIZES[preset.network])
+            fresh = Network(_fresh_shape(preset))
         bundle = Bundle(fresh, preset.preprocessing, Provenance(name=preset.network, origin="made from nothing"))
     else:
         bundle = load(preset.init)
+    if preset.token_voxels is not None:
+        bundle = retokened(bundle, preset.token_voxels)
+    if preset.automatic:
+        bundle = promptless(bundle)
+    elif bundle.network.config.promptless:
+        raise SettingsError(
+            f"{preset.init}: an automatic model has no prompt encoder to train; set automatic (--automatic), or start "
+            "from a model with one"
+        )
     bundle = retuned(bundle, preset.tuning, preset.recipe.seed)
     config = bundle.network.config
     for what, wanted, known in (
@@ -145,6 +155,13 @@ def starting_bundle(preset: Preset) -> Bundle:
             )
     bundle = extended(bundle, preset.dense, preset.quality, preset.recipe.seed)
     return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
+
+
+def _fresh_shape(preset: Preset) -> NetworkConfig:
+    """The shape of a network that starts from nothing."""
+    of_tokens = {} if preset.token_voxels is None else {"token_voxels": preset.token_voxels}
+    without = {"promptless": True, "spare_attention": False} if preset.automatic else {}
+    return SIZES[preset.network].model_copy(update=of_tokens | without)
 
 
 def begin(

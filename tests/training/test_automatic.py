@@ -1,0 +1,98 @@
+"""A model without prompts, trained from a preset and a model with them, to a file that proposes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from palpate.automatic import Proposer
+from palpate.bundle import load
+from palpate.cohort import Split
+from palpate.cohort.cache import PreparedCohort
+from palpate.cohort.prepare import prepare
+from palpate.errors import SettingsError
+from palpate.evaluation import automatic
+from palpate.frame import CropPercentiles, Preprocessing
+from palpate.training.launch import Changes, continued, new
+from palpate.training.preset import starting_from_nothing
+from palpate.training.rehearsal import rehearse
+from palpate.training.run import Run
+from small import prompted_bundle, small_cohort
+
+SPLIT = Split(train=("scan_0", "scan_1"), validation=("scan_2",), test=("scan_3",))
+COARSE = Preprocessing(crop=(32, 32, 32), spacing=(5.0, 5.0, 5.0), normalisation=CropPercentiles())
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
+    folder = tmp_path_factory.mktemp("automatic")
+    return prepare(small_cohort(folder, 4), folder / "prepared", workers=1)
+
+
+def begun(cohort: PreparedCohort, place: Path, told: list[str]) -> Run:
+    """As `palpate train --automatic --init base.safetensors` begins it."""
+    prompted_bundle().save(place / "base.safetensors")
+    preset = starting_from_nothing("finder", (), COARSE, SPLIT).with_recipe(
+        batch=1, warmup=0, precision="float32", averaging=0.0
+    )
+    preset.write(place / "preset.yaml")
+    changes = Changes(automatic=True, init=str(place / "base.safetensors"), steps=4, validations=2)
+    accelerator = Accelerator(cpu=True)
+    return new([cohort.folder], str(place / "preset.yaml"), changes, place / "run", None, accelerator, 0, told.append)
+
+
+def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> None:
+    told: list[str] = []
+    run = begun(cohort, tmp_path, told)
+    assert told[0].startswith(f"{tmp_path / 'base.safetensors'}, made automatic: ")
+    assert told[0].endswith("tensors of its prompts were dropped.")
+    before = {name: p.detach().clone() for name, p in run.trainer.tuned.items()}
+    outcome = run.train()
+    assert (outcome.why, outcome.step) == ("finished", 4)
+    assert all(not torch.equal(before[name], p) for name, p in run.trainer.tuned.items() if name.endswith("weight"))
+    assert outcome.best is not None
+    assert outcome.test is not None
+    bundle = load(tmp_path / "run" / "best.safetensors")
+    assert list(bundle.provenance.figures)[:2] == [
+        "validation patients, no prompt: all above 0.5 in the whole scan, native grid (chose these weights)",
+        "test patients, no prompt: all above 0.5 in the whole scan, native grid",
+    ]
+    assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
+    assert ": base.safetensors, automatic, tuning full, 2 scans of 2 patients" in bundle.provenance.origin
+    assert bundle.provenance.notice.startswith("Proposes lesions by itself: it misses some")
+    assert (tmp_path / "run" / "curves.png").is_file()
+    proposer = Proposer(bundle, "cpu")
+    (scan,) = run.part("validation")
+    (result,) = automatic(proposer, [(scan.name, *scan.load())])
+    assert round(result.dice, 4) == outcome.best["dice"], "what was validated is what the file proposes"
+    volume, _ = scan.load()
+    for one in proposer.propose(volume, least_ml=0):
+        assert one.mask.grid.same_as(volume.grid)
+
+
+def test_it_is_gone_on_with(cohort: PreparedCohort, tmp_path: Path) -> None:
+    run = begun(cohort, tmp_path, [])
+    stops = iter([False, True])
+    assert run.train(stop=lambda: next(stops)).why == "stopped"
+    again = continued(tmp_path / "run", Accelerator(cpu=True), 0, lambda _: None)
+    assert again.trainer.step == 2
+    assert again.trainer.network.prompt is None
+    assert again.settings.preset.automatic
+
+
+def test_a_rehearsal_measures_a_whole_scan(cohort: PreparedCohort, tmp_path: Path) -> None:
+    record = rehearse(begun(cohort, tmp_path, []))
+    assert record["steps"] == 4
+    assert record["validation_scan_seconds"] >= 0
+    assert record["scans"] == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_a_missing_library_is_said_before_the_training(
+    cohort: PreparedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "monai.inferers", None)
+    with pytest.raises(SettingsError, match=r"need the package monai; install it with pip install 'palpate\[auto\]'"):
+        begun(cohort, tmp_path, [])
+    assert not (tmp_path / "run").exists()
