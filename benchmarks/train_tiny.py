@@ -143,7 +143,7 @@ def synthetic_cohort(folder: Path) -> Cohort:
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
-    """Prepare the cohorts and the phantoms, and write both stages' presets."""
+    """Prepare the cohorts and the phantoms, and write all stages' presets."""
     out: Path = arguments.out
     cohorts = {name: find_cohort(arguments.data / name, patient=PATIENT[name]) for name in SHARES}
     split = split_of_all(cohorts)
@@ -153,7 +153,12 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     first.write(out / "stage1.yaml")
     second = first.with_recipe(steps=1500, validations=5, learning_rate=5e-4, seed=1)
     augmentation = second.augmentation.model_copy(update={"hide": 0.3, "fill": 0.5})
-    second.model_copy(update={"augmentation": augmentation}).write(out / "stage2.yaml")
+    second = second.model_copy(update={"augmentation": augmentation})
+    second.write(out / "stage2.yaml")
+    third = second.as_interactive().with_recipe(
+        steps=2800, validations=4, seed=3, warmup=100, patience=None, precision="bfloat16"
+    )
+    third.model_copy(update={"init": "palpate-tiny"}).write(out / "stage3.yaml")
 
 
 def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
@@ -276,7 +281,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    preparing = commands.add_parser("prepare", help="prepare the cohorts and write both stages' presets")
+    preparing = commands.add_parser("prepare", help="prepare the cohorts and write all stages' presets")
     preparing.add_argument("data", type=Path)
     preparing.add_argument("--out", type=Path, required=True)
     preparing.set_defaults(run=run_prepare)

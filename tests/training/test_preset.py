@@ -10,6 +10,7 @@ from palpate.cohort import PaperSplit, Split
 from palpate.cohort.augmentation import Prompts
 from palpate.errors import SettingsError
 from palpate.frame import CropPercentiles, Preprocessing
+from palpate.simulation import KINDS
 from palpate.training.launch import Changes
 from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
 from palpate.training.recipe import Recipe
@@ -186,3 +187,21 @@ def test_the_preset_of_the_page_on_automatic_models(tmp_path: Path) -> None:
     preprocessing = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
     expected = starting_from_nothing("hippocampus-automatic", (), preprocessing, None).as_automatic()
     assert Preset.load(tmp_path / "page.yaml") == expected.with_recipe(steps=1500)
+
+
+def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> None:
+    paper = Preset.load("kits21")
+    made = paper.as_interactive()
+    assert (made.dense, made.quality, made.preprocessing.zoom) == (16, 64, (0.5, 8.0))
+    assert made.prompts.rounds == 5
+    assert set(made.prompts.kinds) == set(KINDS)
+    assert made.augmentation.resize_share == 0.5
+    assert made.recipe == paper.recipe
+    assert made.as_interactive() == made, "what is set stays"
+    made.write(tmp_path / "made.yaml")
+    assert Preset.load(tmp_path / "made.yaml") == made
+    with pytest.raises(SettingsError, match="preset kits21 is automatic, it takes no prompts; choose one of the two"):
+        paper.as_automatic().as_interactive()
+    with pytest.raises(SettingsError, match="--interactive takes every prompt and --automatic takes none"):
+        Changes(interactive=True, automatic=True).applied(paper)
+    assert Changes(interactive=True, seed=4).applied(paper) == made.with_recipe(seed=4)

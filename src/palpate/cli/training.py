@@ -72,6 +72,7 @@ def prepare(
     epilog="Examples:\n\n`palpate train prepared/mine --preset mine.yaml --out runs/mine --dry-run`\n\n"
     "`palpate train prepared/mine --preset mine.yaml --out runs/mine`\n\n"
     "`palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20`\n\n"
+    "`palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine-interactive`\n\n"
     "`palpate train prepared/kits --preset kits21 --automatic --out runs/kits-automatic`\n\n"
     "`palpate train --resume runs/mine`\n\n"
     "Several GPUs: `torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine`"
@@ -92,6 +93,12 @@ def train(
         str | None, typer.Option(help="What is tuned: spatial (the paper), frozen, full, bottleneck, st or lora.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Size where --init is none: tiny, vit_b, vit_l, vit_h.")] = None,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive", help="A model that takes boxes, strokes, corrections and prior masks, and zooms."
+        ),
+    ] = False,
     automatic: Annotated[
         bool,
         typer.Option("--automatic", help="A model without prompts, for `segment --auto`; crops of 128 become 256."),
@@ -133,7 +140,8 @@ def train(
             run = continued(resume, accelerator, workers, console.say)
         else:
             changes = Changes(
-                init=init, tuning=tune, network=network, automatic=automatic, fold=fold, steps=steps, epochs=epochs,
+                init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
+                fold=fold, steps=steps, epochs=epochs,
                 batch=batch, learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
                 stored=stored, validations=validations, seed=seed,
             )  # fmt: skip

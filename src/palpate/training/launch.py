@@ -21,12 +21,14 @@ from .settings import Settings, begin, starting_bundle
 class Changes:
     """What differs from the preset; None leaves it as it is. Names are the preset's and its recipe's.
 
-    `automatic` turns the whole preset into its form without prompts (`Preset.as_automatic`).
+    `interactive` turns the whole preset into its form with every prompt (`Preset.as_interactive`), `automatic` into the
+    one without any (`Preset.as_automatic`).
     """
 
     init: str | None = None
     tuning: str | None = None
     network: str | None = None
+    interactive: bool = False
     automatic: bool = False
     fold: int | None = None
     steps: int | None = None
@@ -47,7 +49,9 @@ class Changes:
         """
         wanted: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
         own: dict[str, Any] = {name: wanted.pop(name) for name in ("init", "tuning", "network") if name in wanted}
-        automatic, fold = wanted.pop("automatic"), wanted.pop("fold", None)
+        interactive, automatic, fold = wanted.pop("interactive"), wanted.pop("automatic"), wanted.pop("fold", None)
+        if interactive and automatic:
+            raise SettingsError("--interactive takes every prompt and --automatic takes none; choose one of the two")
         if fold is not None:
             if not isinstance(preset.split, PaperSplit):
                 raise SettingsError(f"preset {preset.name} has no folds; --fold is for the paper's four")
@@ -62,6 +66,8 @@ class Changes:
             raise SettingsError(
                 f"--network {self.network} is for a start from nothing; the size here is {changed.init}'s"
             )
+        if interactive:
+            changed = changed.as_interactive()
         return (changed.as_automatic() if automatic else changed).with_recipe(**wanted)
 
 
