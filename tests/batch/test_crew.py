@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_fails_its_job_and_is_replaced(folder: Path, tmp
             pids.extend(child.pid or 0 for child in multiprocessing.active_children())
             os.kill(pids[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     # The scan that is held goes first, the others' jobs wait behind it.
     queue = Queue([jobs[1], jobs[0], *jobs[2:]], lambda job: None)
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_replaced_for_ever(folder: 
         pids.extend(child.pid or 0 for child in children)
         os.kill(pids[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with (
         Crew(Engine(held, None, "cpu", "float32", ""), Queue(jobs, lambda job: None), 1) as crew,

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -206,23 +207,39 @@ def test_an_output_that_cannot_hold_the_grid_is_told_before_the_work(
     assert "26.57 degrees off right angles, which .nrrd cannot hold" in row.message
 
 
-def test_what_is_odd_about_a_scan_is_in_its_rows(folder: Path) -> None:
+def test_what_is_odd_about_a_scan_is_in_all_its_rows(folder: Path) -> None:
+    """And what is odd about a job's mask, in its own alone."""
+    prompted_bundle().save(folder / "prompted.safetensors")
     image = nib.load(folder / "scan_0.nii.gz")
     shifted = np.array(image.affine)
     shifted[0, 3] += 30
-    image.set_qform(shifted, code=1)
-    nib.save(image, folder / "odd.nii.gz")
+    before = np.zeros(image.shape, np.uint8)
+    before[20:24, 22:26, 14:18] = 1
+    for name, array in (("odd", np.asarray(image.dataobj)), ("before", before)):
+        made = nib.Nifti1Image(array, image.affine)
+        made.set_qform(shifted, code=1)
+        nib.save(made, folder / f"{name}.nii.gz")
     listing(
         folder,
-        'odd.nii.gz,"click=20,24,16",mask_0.nii.gz',
+        "odd.nii.gz,prior=before.nii.gz,mask_0.nii.gz",
         'odd.nii.gz,"click=99,24,16",mask_1.nii.gz',
         'scan_1.nii.gz,"click=20,24,16",mask_2.nii.gz',
     )
-    summary = run(folder)
-    assert [row.status for row in summary.rows] == ["done", "failed", "done"]
-    for row in summary.rows[:2]:
-        assert "odd.nii.gz: the header's sform and qform differ" in row.warnings
-    assert summary.rows[2].warnings == ""
+    both, failed, none = run(folder, model="prompted").rows
+    assert [row.status for row in (both, failed, none)] == ["done", "failed", "done"]
+    of_scan, of_mask = both.warnings.split("; " + str(folder))
+    assert "odd.nii.gz: the header's sform and qform differ" in of_scan
+    assert "before.nii.gz: the header's sform and qform differ" in of_mask
+    assert failed.warnings == of_scan
+    assert none.warnings == ""
+
+
+def test_warnings_of_libraries_are_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Predictor, "set_volume", lambda *_: warnings.warn("not ours", RuntimeWarning, stacklevel=1))
+    with pytest.warns(RuntimeWarning, match="not ours"):
+        (row, *_) = run(folder).rows
+    assert row.error == "PromptError"
+    assert row.warnings == ""
 
 
 def test_prompts_of_every_kind_and_place(folder: Path) -> None:

@@ -123,7 +123,7 @@ class Crew:
         )
         advice = "run the same command again, with fewer workers (--workers 1) if memory is short"
         if worker.job is not None:
-            yield worker.job, Finding(None, "WorkerDied", f"the worker process {how}; {advice}")
+            yield worker.job, Finding(error="WorkerDied", message=f"the worker process {how}; {advice}")
         if worker.ready and len(self._queue):
             self._hire()
         elif not worker.ready:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..atomic import all_or_none
@@ -66,7 +68,7 @@ class Engine:
 class Finding:
     """What a job came to: a row without its job."""
 
-    seconds: float | None
+    seconds: float | None = None
     error: str = ""
     message: str = ""
     volume_ml: float | None = None
@@ -97,25 +99,26 @@ class Segmenter:
         self.predictor = predictor
         self._source: Source | None = None
         self._volume: Volume | None = None
-        self._warnings = ""
+        self._odd: list[str] = []  # about the scan
 
     def do(self, job: Job) -> Finding:
         """Segment and save; whatever goes wrong is told in what comes back."""
         began = time.perf_counter()
-        try:
-            prediction = self._segmented(job)
-        except Exception as error:  # one strange file must not end a night's work
-            words = " ".join(str(error).split()) or "no more is known"
-            return Finding(_since(began), type(error).__name__, words, warnings=self._warnings)
-        mask = prediction.mask
-        return Finding(
-            seconds=_since(began),
-            volume_ml=round(mask.volume_ml, 4),
-            voxels=mask.voxels,
-            extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
-            quality=None if prediction.quality is None else round(prediction.quality, 3),
-            warnings=self._warnings,
-        )
+        with _noting() as odd:
+            try:
+                prediction = self._segmented(job)
+            except Exception as error:  # one strange file must not end a night's work
+                words = " ".join(str(error).split()) or "no more is known"
+                finding = Finding(error=type(error).__name__, message=words)
+            else:
+                mask, quality = prediction.mask, prediction.quality
+                finding = Finding(
+                    volume_ml=round(mask.volume_ml, 4),
+                    voxels=mask.voxels,
+                    extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
+                    quality=None if quality is None else round(quality, 3),
+                )
+        return replace(finding, seconds=round(time.perf_counter() - began, 3), warnings="; ".join([*self._odd, *odd]))
 
     def _segmented(self, job: Job) -> Prediction:
         volume = self._read(job.source)
@@ -130,15 +133,22 @@ class Segmenter:
 
     def _read(self, source: Source) -> Volume:
         if self._volume is None or self._source != source:
-            self._source, self._volume, self._warnings = source, None, ""
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", PalpateWarning)
+            self._source, self._volume, self._odd = source, None, []
+            with _noting() as self._odd:
                 self._volume = read(source.scan, series=source.series)
-            told = [str(one.message) for one in caught if issubclass(one.category, PalpateWarning)]
-            self._warnings = " ".join("; ".join(told).split())
             self.predictor.set_volume(self._volume)
         return self._volume
 
 
-def _since(began: float) -> float:
-    return round(time.perf_counter() - began, 3)
+@contextmanager
+def _noting() -> Iterator[list[str]]:
+    """A list that, in the end, holds our warnings; strangers' are passed on."""
+    noted: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PalpateWarning)
+        yield noted
+    for warning in caught:
+        if issubclass(warning.category, PalpateWarning):
+            noted.append(" ".join(str(warning.message).split()))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
