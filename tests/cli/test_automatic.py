@@ -42,7 +42,7 @@ def test_proposals_as_labels_and_as_json(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     record, beside = json.loads(done.stdout), json.loads((tmp_path / "found.json").read_text())
     assert beside == {name: record[name] for name in beside}
-    assert record["told"] == str(tmp_path / "found.json")
+    assert record["json"] == str(tmp_path / "found.json")
     assert (record["version"], record["model"], record["least_ml"]) == (1, "small", 0.3)
     assert set(record["seconds"]) == {"read", "load", "propose", "save"}
     image = nib.load(out)

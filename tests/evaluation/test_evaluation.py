@@ -117,7 +117,7 @@ def test_near_is_ten_millimetres() -> None:
 
 
 def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
-    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    made = make_phantom(shape=(24, 24, 20), spacing=(4, 4, 5))
     truth = made.lesion.full()
     proposer = Proposer(promptless(small_bundle()), "cpu")
     (found,) = automatic(proposer, [("a", made.volume, truth)])

@@ -95,7 +95,7 @@ def propose(
                 seen.save(probability)
             if picture is not None:
                 save_first(volume, found, known, picture)
-    files = {"told": beside, "probability": probability, "picture": picture}
+    files = {"json": beside, "probability": probability, "picture": picture}
     record |= {name: None if path is None else str(path) for name, path in files.items()}
     console.result(record, sentences(record, console.seconds))
 
@@ -136,7 +136,7 @@ def sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     """The proposals with the highest scores, a line each, and where all of them are."""
     times = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items())
     found = record["proposals"]
-    told_in = f"{record['labels']}, {record['told']}: " if found else f"{record['labels']}: "
+    told_in = f"{record['labels']}, {record['json']}: " if found else f"{record['labels']}: "
     if not found:
         count = f"no proposal of {record['least_ml']:g} mL or more (--least-ml)"
     else:
@@ -146,7 +146,7 @@ def sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
         place = ",".join(map(str, one["click"]))
         lines.append(f"{one['label']}: score {one['score']:.2f}, {one['volume_ml']:.2f} mL; --click {place}")
     if len(found) > SHOWN:
-        lines.append(f"and {len(found) - SHOWN} more, in {record['told']}")
+        lines.append(f"and {len(found) - SHOWN} more, in {record['json']}")
     if "dice" in record:
         lines.append(f"Dice of all above 0.5 against the known mask: {record['dice']:.3f}")
     return lines
