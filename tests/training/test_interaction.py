@@ -41,11 +41,14 @@ def test_logits_repeat_and_are_learned_from() -> None:
     for number in range(6):
         features = network.encode(example.image[number : number + 1])
         first = example.clicks[number, 0]
-        one, two = (interaction.answer(network, features, example.truth[number], first, number) for _ in range(2))
-        assert torch.equal(one.logits, two.logits)
-        assert torch.equal(one.named, two.named)
-        assert one.logits.requires_grad
-        assert one.logits.shape == (1, 2, 32, 32, 32)
+        one, two = (interaction.answers(network, features, example.truth[number], first, number) for _ in range(2))
+        assert len(one) == len(two) == (1 if PROMPTS.turns(0, number) == 1 else 2), "the first and the last"
+        for a, b in zip(one, two, strict=True):
+            assert torch.equal(a.logits, b.logits)
+            assert torch.equal(a.named, b.named)
+            assert a.logits.requires_grad
+            assert a.logits.shape == (1, 2, 32, 32, 32)
+            assert example.truth[number][tuple(a.named.t())].shape == (len(a.named),)
 
 
 def test_a_crop_without_lesion_gets_a_click_that_says_so() -> None:
@@ -55,7 +58,8 @@ def test_a_crop_without_lesion_gets_a_click_that_says_so() -> None:
     prompt = interaction._first(nothing.bool().numpy(), torch.zeros(3), 5)
     assert not prompt.positive
     features = network.encode(torch.randn(1, 1, 32, 32, 32))
-    assert interaction.answer(network, features, nothing, torch.zeros(3), 5).logits.isfinite().all()
+    (answer,) = interaction.answers(network, features, nothing, torch.zeros(3), 5)
+    assert answer.logits.isfinite().all()
 
 
 def test_training_moves_all_that_prompts_go_through() -> None:

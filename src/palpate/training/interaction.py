@@ -18,7 +18,7 @@ from ..volume import Grid, Index3
 
 
 class Answer(NamedTuple):
-    """A crop's answer to the prompts of its last round.
+    """A crop's answer to prompts.
 
     Attributes:
         logits: `[1, 2, D, H, W]`.
@@ -43,8 +43,8 @@ class Interaction:
         grid = Grid(preprocessing.crop, np.diag([*preprocessing.spacing, 1.0]))
         self.frame = Frame(grid, preprocessing.crop, np.eye(4))
 
-    def answer(self, network: Network, features: Features, truth: Tensor, first: Tensor, number: int) -> Answer:
-        """What the network makes of the last round's prompts; only that one is learned from.
+    def answers(self, network: Network, features: Features, truth: Tensor, first: Tensor, number: int) -> list[Answer]:
+        """What the network makes of the first prompt, and of all after the last round: these two are learned from.
 
         Args:
             network: with dense prompts.
@@ -55,21 +55,23 @@ class Interaction:
         """
         lesion = truth.bool().cpu().numpy()
         prompts = [self._first(lesion, first, number)]
-        prior: Tensor | None = None
+        answers = [self._answer(network, features, prompts, None)]
         user = SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}") if lesion.any() else None
-        for _ in range(self.prompts.turns(self.seed, number) - 1 if user else 0):
-            with torch.no_grad():
-                seen = self._decoded(network, features, prompts, prior).float().softmax(dim=1)[0, 1]
+        turns = self.prompts.turns(self.seed, number) if user else 1
+        seen = answers[0].logits.detach()
+        for turn in range(2, turns + 1):
+            prior = seen.float().softmax(dim=1)[0, 1]
             assert user is not None
-            click = user.correction((seen > 0.5).cpu().numpy(), prompts)
+            click = user.correction((prior > 0.5).cpu().numpy(), prompts)
             if click is None:
                 break
             prompts.append(click)
-            prior = seen
-        logits = self._decoded(network, features, prompts, prior)
-        points, labels = self.frame.tokens(prompts)
-        named = points[labels < 2].round().long().clamp(min=0).minimum(torch.tensor(lesion.shape) - 1)
-        return Answer(logits, named.to(logits.device))
+            if turn == turns:
+                answers.append(self._answer(network, features, prompts, prior))
+            else:
+                with torch.no_grad():
+                    seen = self._answer(network, features, prompts, prior).logits
+        return answers
 
     def _first(self, lesion: np.ndarray, first: Tensor, number: int) -> Prompt:
         kind = self.prompts.kind(self.seed, number)
@@ -83,10 +85,11 @@ class Interaction:
             return Click(index)
         return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}").first(kind)
 
-    def _decoded(self, network: Network, features: Features, prompts: list[Prompt], prior: Tensor | None) -> Tensor:
+    def _answer(self, network: Network, features: Features, prompts: list[Prompt], prior: Tensor | None) -> Answer:
         device = features.deepest.device
-        points, labels = (part.to(device) for part in self.frame.tokens(prompts))
-        given = prompts[0]
-        mask = getattr(given, "mask", None)  # a Prior is what the first round starts from
-        before = prior if prior is not None else mask
-        return network.decode(features, points, labels, self.frame.maps(prompts, before, device))
+        points, labels = self.frame.tokens(prompts)
+        mask = getattr(prompts[0], "mask", None)  # a Prior is what the first round starts from
+        maps = self.frame.maps(prompts, prior if prior is not None else mask, device)
+        logits = network.decode(features, points.to(device), labels.to(device), maps)
+        named = points[labels < 2].round().long().clamp(min=0).minimum(torch.tensor(logits.shape[2:]) - 1)
+        return Answer(logits, named.to(device))

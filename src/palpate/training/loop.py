@@ -146,15 +146,15 @@ class Trainer:
         if self.network.dense is None:
             logits = self.network.decode(features, None if self.network.prompt is None else piece.clicks)
             return dice_cross_entropy(logits, piece.truth) + self._judged(features, logits, piece.truth)
+        loss = torch.zeros((), device=self.device)
         samples = zip(piece.truth, piece.clicks[:, 0], piece.number.tolist(), strict=True)
-        answers = [
-            self.interaction.answer(self.network, features.one(i), truth, first, number)
-            for i, (truth, first, number) in enumerate(samples)
-        ]
-        logits = torch.cat([logits for logits, _ in answers])
-        loss = dice_cross_entropy(logits, piece.truth) + self._judged(features, logits, piece.truth)
-        for (alone, named), truth in zip(answers, piece.truth, strict=True):
-            loss = loss + self.sampler.prompts.heed / len(answers) * heeding(alone, truth, named)
+        for crop, (truth, first, number) in enumerate(samples):
+            alone = features.one(crop)
+            answers = self.interaction.answers(self.network, alone, truth, first, number)
+            for logits, named in answers:
+                one = dice_cross_entropy(logits, truth[None]) + self._judged(alone, logits, truth[None])
+                one = one + self.sampler.prompts.heed * heeding(logits, truth, named)
+                loss = loss + one / (len(answers) * len(piece.image))
         return loss
 
     def _judged(self, features: Features, logits: Tensor, truth: Tensor) -> Tensor:
