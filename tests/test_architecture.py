@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {"errors", "model"},
     "bundle": BASE | {"model", "frame", "checkpoints", "weights"},
     "predictor": BASE | {"frame", "model", "bundle"},
+    "session": BASE | {"formats", "prompt_file", "predictor"},
     "cohort": BASE | {"formats", "frame", "simulation", "pictures"},
     "evaluation": BASE | {"predictor", "cohort", "simulation", "pictures"},
     "training": BASE | {"frame", "predictor", "cohort", "model", "bundle", "simulation", "evaluation"},

@@ -6,9 +6,9 @@ import palpate
 
 NAMES = {
     "Box", "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError", "GeometryWarning", "Grid",
-    "Lasso", "Mask", "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor",
-    "Prior", "Probability", "PromptError", "ScanError", "Scribble", "SeriesError", "SettingsError", "Volume",
-    "__version__", "import_foreign", "load", "read", "write",
+    "Lasso", "Lesion", "Mask", "Measurements", "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch",
+    "Prediction", "Predictor", "Prior", "Probability", "PromptError", "ScanError", "Scribble", "SeriesError", "Session",
+    "SessionError", "SettingsError", "Volume", "__version__", "import_foreign", "load", "measure", "read", "write",
 }  # fmt: skip
 
 
