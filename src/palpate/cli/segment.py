@@ -11,6 +11,18 @@ import typer
 
 from ..errors import OutputError, PalpateError, PromptError
 from .console import BaseOption, Console, JsonOption, ModelOption, app
+from .prompting import (
+    HOW_TO_POINT,
+    BoxOption,
+    ClickMmOption,
+    ClickOption,
+    LassoOption,
+    NotOption,
+    PriorOption,
+    PromptsOption,
+    ScribbleOption,
+    given_prompts,
+)
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -32,29 +44,14 @@ if TYPE_CHECKING:
 def segment(
     scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
-    click: Annotated[
-        list[str] | None, typer.Option(help="Voxel index X,Y,Z in the file's array, from 0; may be repeated.")
-    ] = None,
-    click_mm: Annotated[list[str] | None, typer.Option(help="Place X,Y,Z in RAS mm; may be repeated.")] = None,
-    no: Annotated[
-        list[str] | None, typer.Option("--not", help="Voxel index X,Y,Z outside the lesion; may be repeated.")
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(help="Two corners' voxels X,Y,Z,X,Y,Z; with one coordinate equal, a box on that slice."),
-    ] = None,
-    scribble: Annotated[
-        list[str] | None,
-        typer.Option(help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `not:` before it: outside the lesion."),
-    ] = None,
-    lasso: Annotated[
-        list[str] | None,
-        typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
-    ] = None,
-    prior: Annotated[Path | None, typer.Option(help="A mask to start from, on the scan's grid.")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others.")
-    ] = None,
+    click: ClickOption = None,
+    click_mm: ClickMmOption = None,
+    no: NotOption = None,
+    box: BoxOption = None,
+    scribble: ScribbleOption = None,
+    lasso: LassoOption = None,
+    prior: PriorOption = None,
+    prompts: PromptsOption = None,
     model: ModelOption = "palpate-tiny",
     base: BaseOption = None,
     picture: Annotated[
@@ -73,13 +70,15 @@ def segment(
         _check_outputs(output, probability, picture)
         with console.step("read", f"reading {scan}"):
             from ..formats import read
+            from ..prompts import check_inside
 
             volume = read(scan, series=series)
             known = _truth(truth, volume)
         _check_outputs(output, probability, picture, volume)
-        given = _prompts(
-            volume, prompts, prior, box or [], scribble or [], lasso or [], click or [], click_mm or [], no or []
-        )
+        given = given_prompts(volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
+        if not given:
+            raise PromptError(f"where is the lesion? {HOW_TO_POINT}")
+        check_inside(given, volume.grid)
         with console.step("load", f"loading {model}"):
             from ..bundle import load
             from ..predictor import Predictor
@@ -154,12 +153,14 @@ def _truth(path: Path | None, volume: Volume) -> Mask | None:
 def _record(
     scan: Path, output: Path, bundle: Bundle, given: list[Prompt], prediction: Prediction, known: Mask | None
 ) -> dict[str, Any]:
+    from ..prompt_file import summary
+
     mask = prediction.mask
     record: dict[str, Any] = {
         "scan": str(scan),
         "mask": str(output),
         "model": bundle.provenance.name,
-        "prompts": [_told(prompt) for prompt in given],
+        "prompts": [summary(prompt) for prompt in given],
         "empty": mask.empty,
         "voxels": mask.voxels,
         "volume_ml": round(mask.volume_ml, 4),
@@ -184,89 +185,3 @@ def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     if "dice" in record:
         lines.append(f"Dice against the known mask: {record['dice']:.3f}")
     return lines
-
-
-def _numbers(text: str, option: str, kind: type[int] | type[float], count: int = 3) -> tuple[Any, ...]:
-    """Numbers separated by commas."""
-    try:
-        values = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
-        words = {2: "two", 3: "three", 6: "six"}[count]
-        raise PromptError(f"{option} {text!r}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
-    return values
-
-
-def _prompts(
-    volume: Volume,
-    file: Path | None,
-    prior: Path | None,
-    boxes: list[str],
-    scribbles: list[str],
-    lassos: list[str],
-    clicks: list[str],
-    clicks_mm: list[str],
-    nots: list[str],
-) -> list[Prompt]:
-    """All that was pointed at: the file's prompts, the prior, then large things before small ones."""
-    from ..prompt_file import read_prior, read_prompts
-    from ..prompts import Box, Click, check_inside
-
-    given: list[Prompt] = read_prompts(file, volume.grid) if file is not None else []
-    if prior is not None:
-        given.append(read_prior(prior))
-    for text in boxes:
-        corners = _numbers(text, "--box", int, 6)
-        given.append(Box(corners[:3], corners[3:]))
-    given += [_scribble(text, volume) for text in scribbles]
-    given += [_lasso(text) for text in lassos]
-    given += [Click(_numbers(text, "--click", int)) for text in clicks]
-    given += [Click.at_mm(volume.grid, _numbers(text, "--click-mm", float)) for text in clicks_mm]
-    given += [Click(_numbers(text, "--not", int), positive=False) for text in nots]
-    if not given:
-        raise PromptError(
-            "where is the lesion? Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
-            "--box, --scribble, --lasso, --prior or --prompts"
-        )
-    check_inside(given, volume.grid)
-    return given
-
-
-def _scribble(text: str, volume: Volume) -> Prompt:
-    from ..formats import read
-    from ..prompts import Scribble
-
-    positive, rest = not text.startswith("not:"), text.removeprefix("not:")
-    if Path(rest).is_file():
-        return Scribble.of(read(rest).array > 0, volume.grid, positive)
-    return Scribble.along([_numbers(part, "--scribble", int) for part in rest.split(":")], positive)
-
-
-def _lasso(text: str) -> Prompt:
-    import numpy as np
-
-    from ..prompts import Lasso
-
-    positive, rest = not text.startswith("not:"), text.removeprefix("not:")
-    plane, *corners = rest.split(":")
-    axis, _, number = plane.partition("=")
-    if axis not in ("x", "y", "z") or not number.isdigit() or len(corners) < 3:
-        raise PromptError(
-            f"--lasso {text!r}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
-        )
-    outline = np.array([_numbers(corner, "--lasso", float, 2) for corner in corners])
-    return Lasso("xyz".index(axis), int(number), outline, positive)
-
-
-def _told(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a result's reader wants it; strokes and masks by their size."""
-    from ..prompt_file import record
-    from ..prompts import Prior, Scribble
-
-    if isinstance(prompt, Prior):
-        return {"kind": "prior", "voxels": prompt.mask.voxels}
-    if isinstance(prompt, Scribble):
-        return {"kind": "scribble", "voxels": len(prompt.places), "positive": prompt.positive}
-    return record(prompt)

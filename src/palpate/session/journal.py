@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -171,6 +172,11 @@ class SessionFiles:
         if not name.startswith(found):
             raise SessionError(f"{path} is damaged: its content is not what its name says; put a whole copy there")
 
+    def tidy(self) -> None:
+        """Take away what a kill left half written."""
+        for staging in self.folder.glob(".new-*"):
+            shutil.rmtree(staging, ignore_errors=True)
+
     def _keep(self, ending: str, writing: Callable[[Path], None]) -> str:
         """Write a file, name it by its content, and be sure that it is on the disk."""
         try:
@@ -265,9 +271,11 @@ class Journal:
             while done < len(text):
                 done += os.write(self._file, text[done:])
             os.fsync(self._file)
-        except OSError as error:
+        except BaseException as error:
             self._take_back()
-            raise unwritten(self.path, error) from error
+            if isinstance(error, OSError):
+                raise unwritten(self.path, error) from error
+            raise
         self._size += len(text)
         self._sequence += 1
 
@@ -301,6 +309,12 @@ def read_header(folder: Path) -> Header:
     first = next(_lines(folder / JOURNAL), None)
     if first is None:
         raise SessionError(f"{folder / JOURNAL}: has no whole line; start a new session in another folder")
+    newer = re.match(rb'\{"version": (\d+)', first)
+    if newer and newer[1] != str(VERSION).encode():
+        raise SessionError(
+            f"{folder / JOURNAL}: a journal of version {newer[1][:9].decode()}, this program reads {VERSION}; "
+            "update palpate"
+        )
     return _parsed(Header, first, folder / JOURNAL, 1, None)
 
 
@@ -369,17 +383,12 @@ def _parsed(kind: type[T], text: bytes, path: Path, number: int, files: SessionF
     if not found or rest != f'{zlib.crc32(body):08x}"}}'.encode():
         raise SessionError(f"{path}: line {number} is not what was written: {_REPAIR}")
     try:
-        version = json.loads(body + b"}").get("version", VERSION)
-        if version != VERSION:
-            raise SessionError(f"{path}: a journal of version {version}, this program reads {VERSION}; update palpate")
         return kind.model_validate_json(body + b"}", context=files)
-    except (ValueError, RecursionError, AttributeError) as error:
-        said = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+    except ValidationError as error:
+        said = error.errors()[0]
         where = ".".join(str(part) for part in said["loc"])
-        raise SessionError(f"{path}: line {number}: {where}: {said['msg'][:300]}; {_REPAIR}") from error
-    except (PromptError, ScanError, MemoryError) as error:
-        raise SessionError(f"{path}: line {number}: {error}; {_REPAIR}") from error
-    except SessionError as error:
+        raise SessionError(f"{path}: line {number}: {where}: {said['msg'][:300]}: {_REPAIR}") from error
+    except (SessionError, PromptError, ScanError, MemoryError) as error:
         raise SessionError(f"{path}: line {number}: {error}") from error
 
 

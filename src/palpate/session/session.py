@@ -58,7 +58,8 @@ class Session:
 
     A lesion's mask is what `Predictor.predict` makes of its prompts in their order, however they came about. A lesion
     with a start mask has that for a mask until it is given prompts, and from then on as a first prompt, a `Prior`,
-    where the model knows priors. A lesion with neither has an empty mask. Whoever changes a lesion's prompts makes it open.
+    where the model knows priors. A lesion with neither has an empty mask.
+    A change of prompts makes a lesion open.
 
     Every operation that the predictor or the disk refuses changes nothing. With a folder, an operation is on the disk
     before it returns. A session is used by one thread at a time.
@@ -127,6 +128,7 @@ class Session:
         session._check_scan(header.scan)
         if not read_only:
             session._journal = Journal.open(folder)
+            session._files.tidy()
         try:
             made_with = session._replay(header.model)
             if made_with.sha256 != session.model.sha256:
@@ -438,6 +440,7 @@ class Session:
         self._do(_made(kind, lesion=number, **fields))
 
     def _do(self, operation: Operation) -> None:
+        self._check_open()
         before = self._history.lesions
         after = operation.apply(before)
         if after is before:
@@ -448,9 +451,12 @@ class Session:
         self._write(operation)
         self._history.add(operation, after)
 
-    def _write(self, step: Step) -> None:
+    def _check_open(self) -> None:
         if self._read_only:
             raise SessionError(f"{self.folder}: is closed, or open for reading only; open it again to go on")
+
+    def _write(self, step: Step) -> None:
+        self._check_open()
         if self._journal is not None:
             assert self._files is not None
             self._journal.append(step, self._files)
