@@ -36,8 +36,10 @@ PriorOption = Annotated[Path | None, typer.Option(help="A mask to start from, on
 PromptsOption = Annotated[
     Path | None, typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others.")
 ]
-HOW_TO_POINT = "Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
+HOW_TO_POINT = (
+    "Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
     "--box, --scribble, --lasso, --prior or --prompts"
+)
 
 
 def given_prompts(
