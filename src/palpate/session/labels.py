@@ -32,9 +32,11 @@ def label_map(
         probability: for "highest", a lesion's by its value; one number for a mask that has no other.
 
     Raises:
-        SessionError: no such rule.
+        SessionError: no such rule, or "highest" without probabilities.
     """
     check_overlap(overlap)
+    if overlap == "highest" and probability is None:
+        raise SessionError("the rule 'highest' compares probabilities: give them, or choose later or earlier")
     kind = np.uint8 if max((value for value, _ in lesions), default=0) <= 255 else np.uint16
     shown = [(value, mask.cropped()) for value, mask in lesions if not mask.empty]
     if not shown:
