@@ -1,5 +1,6 @@
 """A model and a cohort small enough for tests: random weights, 32³ crops of 2 mm, phantoms of 4 mm."""
 
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -70,9 +71,14 @@ def prompted_bundle(seed: int = 0) -> Bundle:
 
 def quick_predictor(seed: int = 0, prompted: bool = True) -> Predictor:
     """A predictor that takes milliseconds: 16³ crops of 4 mm, as wide as those of the small model."""
+    return Predictor(_quick_bundle(seed, prompted), "cpu")
+
+
+@cache
+def _quick_bundle(seed: int, prompted: bool) -> Bundle:
     bundle = prompted_bundle(seed) if prompted else small_bundle(seed)
     preprocessing = PREPROCESSING.model_copy(update={"crop": (16, 16, 16), "spacing": (4.0, 4.0, 4.0)})
-    return Predictor(Bundle(bundle.network, preprocessing, bundle.provenance), "cpu")
+    return Bundle(bundle.network, preprocessing, bundle.provenance)
 
 
 def noise_scan(seed: int = 0) -> Volume:

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
     SerializationInfo,
+    StringConstraints,
     TypeAdapter,
     ValidationInfo,
     model_validator,
@@ -107,13 +107,12 @@ def _write_prompt(prompt: Prompt, info: SerializationInfo) -> dict[str, Any]:
     return record(prompt, info.context)
 
 
-def _stripped(value: Any) -> Any:  # noqa: ANN401 - whatever was given
-    return value.strip() if isinstance(value, str) else value
-
-
 Number = Annotated[int, Field(ge=1, le=MOST_LESIONS, strict=True)]
 PromptNumber = Annotated[int, Field(ge=1, strict=True)]
-Name = Annotated[str, BeforeValidator(_stripped), Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", strict=True),
+]
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 AnyPrompt = Annotated[Prompt, PlainValidator(_read_prompt), PlainSerializer(_write_prompt)]
 
