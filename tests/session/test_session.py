@@ -4,6 +4,7 @@ import random
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_undo_and_redo_reach_every_operation() -> None:
     for step in steps:
         step()
         states.append(told(session))
-    assert all(one != other for one, other in zip(states, states[1:], strict=False))
+    assert all(one != other for one, other in pairwise(states))
     touched = [session.undo() for _ in steps]
     assert touched == [1, 2, 2, *[1] * 8]
     assert not session.can_undo
@@ -478,23 +479,19 @@ def drawn(rng: random.Random) -> Prompt:
         x, y, z = (rng.randrange(low, n) for n in SCAN.shape)
         return x, y, z
 
-    kind = rng.randrange(12)
     positive = rng.random() < 0.7
-    if kind == 0:
-        return Box(place(), place())
-    if kind == 1:
-        return Scribble.along([place() for _ in range(3)], positive)
-    if kind == 2:
-        return Lasso(2, rng.randrange(10), np.array([[1, 1], [rng.random() * 9 + 4, 2], [3, 11 * rng.random() + 2]]))
-    if kind == 3:
-        return Prior(Mask(np.ones((3, 2, 2), bool), (rng.randrange(13), 3, 3), SCAN.grid))
-    if kind == 4:
-        array = np.zeros(SCAN.shape, bool)
-        array[: rng.randrange(9, 14)] = True
-        return Scribble.of(array, SCAN.grid)
-    if kind == 5:
-        return Click((99, 0, 0))
-    return Click(place(), positive)
+    array = np.zeros(SCAN.shape, bool)
+    array[: rng.randrange(9, 14)] = True
+    outline = np.array([[1, 1], [rng.random() * 9 + 4, 2], [3, 11 * rng.random() + 2]])
+    rare: list[Callable[[], Prompt]] = [
+        lambda: Box(place(), place()),
+        lambda: Scribble.along([place() for _ in range(3)], positive),
+        lambda: Lasso(2, rng.randrange(10), outline),
+        lambda: Prior(Mask(np.ones((3, 2, 2), bool), (rng.randrange(13), 3, 3), SCAN.grid)),
+        lambda: Scribble.of(array, SCAN.grid),
+        lambda: Click((99, 0, 0)),
+    ]
+    return rng.choice(rare)() if rng.random() < 0.5 else Click(place(), positive)
 
 
 def operate(session: Session, model: Plain, rng: random.Random) -> None:
