@@ -240,3 +240,14 @@ def test_missing_models_and_names() -> None:
 def test_an_unwritable_place(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         small_bundle().save(tmp_path / "missing" / "m.safetensors")
+
+
+def test_the_models_hash_is_of_all_that_makes_its_masks() -> None:
+    bundle = small_bundle()
+    before = bundle.sha256()
+    assert small_bundle().sha256() == before
+    assert small_bundle(1).sha256() != before
+    renamed = Bundle(bundle.network, bundle.preprocessing, Provenance(name="other", origin="elsewhere"))
+    assert renamed.sha256() == before, "a name makes no mask"
+    finer = bundle.preprocessing.model_copy(update={"spacing": (1.0, 1.0, 1.0)})
+    assert Bundle(bundle.network, finer, bundle.provenance).sha256() != before

@@ -20,7 +20,7 @@ import pytest
 
 from palpate.errors import OutputError, SessionError
 from palpate.prompt_file import LONG
-from palpate.prompts import Box, Click, Lasso, Prior, Scribble
+from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble
 from palpate.session import Session
 from palpate.session.journal import read_header
 from palpate.volume import Mask, Volume
@@ -29,7 +29,7 @@ from small import noise_scan, quick_predictor
 SCAN = noise_scan()
 START = Mask(np.ones((3, 4, 3), bool), (5, 5, 3), SCAN.grid)
 LONG_STROKE = Scribble(np.argwhere(np.ones((11, 12, 9), bool)) + np.array([4, 0, 0]))
-ALL = [
+ALL: list[Prompt] = [
     Click((8, 7, 5)),
     Click((2, 2, 2), positive=False),
     Box((4, 4, 4), (9, 9, 6)),

@@ -21,7 +21,7 @@ def sure(*values: float) -> Probability:
 
 
 LESIONS = [(1, row(0, 3)), (5, row(2, 4)), (2, row(3, 5))]
-SURE = {1: sure(0.6, 0.6, 0.9, 0.7, 0, 0), 5: sure(0, 0, 0.8, 0.7, 0.6, 0), 2: 0.9}
+SURE: dict[int, Probability | float] = {1: sure(0.6, 0.6, 0.9, 0.7, 0, 0), 5: sure(0, 0, 0.8, 0.7, 0.6, 0), 2: 0.9}
 
 
 @pytest.mark.parametrize(

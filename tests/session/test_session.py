@@ -258,7 +258,7 @@ def test_prompts_that_cannot_be_made() -> None:
         (lambda: Box((0, 0, 0), (nan, 1, 1)), "three voxel indices"),  # type: ignore[arg-type]
         (lambda: Click.at_mm(SCAN.grid, (nan, 0, 0)), "three RAS millimetres"),
         (lambda: Scribble.of(np.ones((3, 3, 3)), SCAN.grid), "does not fit a scan"),
-        (lambda: Scribble(np.zeros((0, 3))), "at least one"),
+        (lambda: Scribble(np.zeros((0, 3), np.int64)), "at least one"),
         (lambda: Lasso(2, 4, np.array([[nan, 1], [5, 1], [3, 5]])), "finite"),
         (lambda: Lasso(2, 4.5, np.array([[1, 1], [5, 1], [3, 5]])), "slice is a whole number, not 4.5"),  # type: ignore[arg-type]
         (lambda: Lasso(2, nan, np.array([[1, 1], [5, 1], [3, 5]])), "slice is a whole number, not nan"),  # type: ignore[arg-type]
@@ -271,9 +271,14 @@ def test_prompts_that_cannot_be_made() -> None:
 
 def test_a_label_from_numpy_is_a_label() -> None:
     """`positive=array[x, y, z]` is numpy's True, which is not Python's; the mask must not know the difference."""
-    assert Click((1, 1, 1), np.True_).positive is True
-    assert Scribble(np.array([[1, 1, 1]]), np.False_).positive is False
-    assert Lasso(np.int64(2), np.int64(4), np.array([[1, 1], [5, 1], [3, 5]]), np.False_).positive is False
+    yes: Any = np.True_
+    no: Any = np.False_
+    two: Any = np.int64(2)
+    assert Click((1, 1, 1), yes).positive is True
+    assert Scribble(np.array([[1, 1, 1]]), no).positive is False
+    lasso = Lasso(two, two, np.array([[1, 1], [5, 1], [3, 5]]), no)
+    assert lasso.positive is False
+    assert record(lasso) == record(Lasso(2, 2, np.array([[1, 1], [5, 1], [3, 5]]), False))
 
 
 def test_negatives_alone_are_refused_and_no_prompt_is_an_empty_mask() -> None:
@@ -441,16 +446,16 @@ def test_measures() -> None:
 class Plain:
     """Every state that ever was, as plain data."""
 
-    states: list[list[Any]] = field(default_factory=lambda: [[]])
+    states: list[list["PlainLesion"]] = field(default_factory=lambda: [[]])
     at: int = 0
     lesions: int = 0
     prompts: int = 0
 
     @property
-    def now(self) -> list[Any]:
+    def now(self) -> "list[PlainLesion]":
         return self.states[self.at]
 
-    def to(self, state: list[Any]) -> None:
+    def to(self, state: "list[PlainLesion]") -> None:
         if state != self.now:
             self.states[self.at + 1 :] = [state]
             self.at += 1
