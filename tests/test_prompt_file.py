@@ -127,7 +127,7 @@ def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path
 def test_a_strokes_file_is_plain_numbers(tmp_path: Path, stored: Any) -> None:
     np.save(tmp_path / "bad.npy", stored, allow_pickle=True)
     (tmp_path / "p.json").write_text('{"version": 1, "prompts": [{"kind": "scribble", "file": "bad.npy"}]}')
-    with pytest.raises(PromptError, match="not a stroke's file|a scribble is a list of voxel indices"):
+    with pytest.raises(PromptError, match=r"not a stroke's file|a scribble is a list of voxel indices"):
         read_prompts(tmp_path / "p.json", GRID)
 
 

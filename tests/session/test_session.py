@@ -60,7 +60,7 @@ def plain(prompt: Prompt) -> Any:
 
 def test_a_lesion_from_first_to_last() -> None:
     session = begun()
-    assert session.lesions == ()
+    assert list(session.lesions) == []
     number = session.add("  liver ")
     assert (number, session.lesion(1).name, session.lesion(1).status) == (1, "liver", "open")
     assert session.mask(1).empty
@@ -397,7 +397,7 @@ def test_few_predictions_are_kept_and_masks_longer() -> None:
     predictor = Counting(quick_predictor().bundle, "cpu")
     session = Session(predictor, SCAN)
     session.add_prompt(session.add(), INSIDE)
-    first = weakref.ref(session.prediction(1))  # type: ignore[arg-type]
+    first = weakref.ref(session.prediction(1))
     assert first() is not None
     for _ in range(KEPT):
         session.add_prompt(session.add(), NEAR)
