@@ -1,5 +1,6 @@
 """A model and a cohort small enough for tests: random weights, 32³ crops of 2 mm, phantoms of 4 mm."""
 
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,8 @@ from palpate.cohort import Cohort, LabelledScan
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.model import Network, NetworkConfig
 from palpate.phantom import make_phantom, oblique_affine
+from palpate.predictor import Predictor
+from palpate.volume import Volume
 
 CONFIG = NetworkConfig(
     width=48, depth=4, heads=3, token_voxels=8, position_grid=4, depth_grid=4, window_rows=15, global_blocks=(),
@@ -73,3 +76,21 @@ def judging_bundle(seed: int = 0) -> Bundle:
     assert bundle.network.quality is not None
     torch.nn.init.normal_(bundle.network.quality.out.weight, std=0.5)
     return bundle
+
+
+def quick_predictor(seed: int = 0, prompted: bool = True) -> Predictor:
+    """A predictor that takes milliseconds: 16³ crops of 4 mm, as wide as those of the small model."""
+    return Predictor(_quick_bundle(seed, prompted), "cpu")
+
+
+@cache
+def _quick_bundle(seed: int, prompted: bool) -> Bundle:
+    bundle = prompted_bundle(seed) if prompted else small_bundle(seed)
+    preprocessing = PREPROCESSING.model_copy(update={"crop": (16, 16, 16), "spacing": (4.0, 4.0, 4.0)})
+    return Bundle(bundle.network, preprocessing, bundle.provenance)
+
+
+def noise_scan(seed: int = 0) -> Volume:
+    """Noise on a small oblique grid that one crop holds, int16; to a model of random weights as good as a body."""
+    affine = oblique_affine((16, 14, 10), (3, 3, 4), orientation="LPS", angles_deg=(3, -5, 8), centre_mm=(10, -20, 30))
+    return Volume(np.random.default_rng(seed).integers(-1000, 1000, (16, 14, 10), dtype=np.int16), affine)

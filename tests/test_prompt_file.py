@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from palpate.errors import PromptError
 from palpate.formats import write
-from palpate.prompt_file import read_prompts, record
-from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from palpate.prompt_file import LONG, read_prompts, record, summary
+from palpate.prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
 from palpate.volume import Grid, Mask
 
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -68,7 +69,9 @@ def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
         ({"version": 1, "prompts": [{"kind": "click"}]}, "either index or mm"),
         ({"version": 1, "prompts": [{"kind": "click", "index": [1, 2]}]}, r"prompts\.0\.click\.index\.2"),
         ({"version": 1, "prompts": [{"kind": "click", "index": [1, 2, 3.5]}]}, "whole numbers"),
-        ({"version": 1, "prompts": [{"kind": "scribble"}]}, "either along or voxels"),
+        ('{"version": 1, "prompts": [{"kind": "click", "index": [1, 2, NaN]}]}', "finite number"),
+        ({"version": 1, "prompts": [{"kind": "scribble", "file": "gone.npy"}]}, r"gone\.npy: not a stroke's file"),
+        ({"version": 1, "prompts": [{"kind": "scribble"}]}, "either along or voxels or file"),
         ({"version": 1, "prompts": [{"kind": "box", "first": [1, 1, 1]}]}, r"last: Field required"),
         ({"version": 1, "prompts": [{"kind": "click", "mm": [900, 0, 0]}]}, "lies outside the scan"),
     ],
@@ -78,6 +81,60 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: object, message: str) -
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(PromptError, match=message):
         read_prompts(path, GRID)
+
+
+class Drawer:
+    """A place for files that keeps them under fixed names."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def keep_mask(self, mask: Mask) -> str:
+        write(mask, self.folder / "mask.nii.gz")
+        return "mask.nii.gz"
+
+    def keep_places(self, places: Places) -> str:
+        np.save(self.folder / "places.npy", places)
+        return "places.npy"
+
+
+def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path) -> None:
+    stroke = Scribble(np.argwhere(np.ones((12, 10, 9), bool))[::-1], positive=False)
+    short = Scribble(stroke.places[:LONG])
+    prior = Prior(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))
+    entries = [record(prompt, Drawer(tmp_path)) for prompt in (stroke, short, prior)]
+    assert entries[0] == {"kind": "scribble", "file": "places.npy", "positive": False}
+    assert len(entries[1]["voxels"]) == LONG
+    assert entries[2] == {"kind": "prior", "mask": "mask.nii.gz"}
+    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
+    long, _, mask = read_prompts(tmp_path / "p.json", GRID)
+    assert np.array_equal(long.places, stroke.places), "in its order"
+    assert not long.positive
+    assert isinstance(mask, Prior)
+    assert np.array_equal(mask.mask.full(), prior.mask.full())
+    assert mask.mask.array.shape == (2, 3, 4)
+    assert "file" not in record(stroke)
+    with pytest.raises(PromptError, match="a prior's mask is a file of its own; save it, and name that file"):
+        record(prior)
+    with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or Prior, not str"):
+        record("click")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [np.zeros(3, np.int64), np.array([[{}] * 3], object), np.zeros((3, 3), "U5"), np.zeros((MOST + 1, 3), "u1")],
+)
+def test_a_strokes_file_is_plain_numbers(tmp_path: Path, stored: Any) -> None:
+    np.save(tmp_path / "bad.npy", stored, allow_pickle=True)
+    (tmp_path / "p.json").write_text('{"version": 1, "prompts": [{"kind": "scribble", "file": "bad.npy"}]}')
+    with pytest.raises(PromptError, match=r"not a stroke's file|a scribble is a list of voxel indices"):
+        read_prompts(tmp_path / "p.json", GRID)
+
+
+def test_a_summary_tells_large_things_by_their_size() -> None:
+    assert summary(Click((1, 2, 3))) == {"kind": "click", "index": [1, 2, 3], "positive": True}
+    assert summary(Scribble(np.array([[1, 2, 3], [1, 2, 4]]))) == {"kind": "scribble", "voxels": 2, "positive": True}
+    assert summary(Prior(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))) == {"kind": "prior", "voxels": 24}
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -159,3 +159,18 @@ def test_a_probability_is_cut_above_its_threshold() -> None:
     assert probability.threshold().array.tolist() == [[[False, False, True]]]
     assert probability.threshold(0.3).voxels == 3
     assert probability.threshold().start == (1, 1, 1)
+
+
+def test_a_cropped_mask_is_the_same_mask_in_less_room() -> None:
+    array = np.zeros((4, 5, 6), bool)
+    array[1, 2, 3] = array[2, 2, 5] = True
+    mask = Mask(array, (1, 0, 1), GRID)
+    cropped = mask.cropped()
+    assert (cropped.start, cropped.array.shape) == ((2, 2, 4), (2, 1, 3))
+    assert np.array_equal(cropped.full(), mask.full())
+    nothing = Mask(np.zeros((2, 2, 2), bool), (1, 1, 1), GRID).cropped()
+    assert nothing.empty
+    assert nothing.bounds is None
+    assert nothing.array.size == 0
+    assert np.array_equal(nothing.full(), np.zeros(GRID.shape, bool))
+    assert nothing.cropped().full().shape == GRID.shape

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
         PromptError,
         ScanError,
         SeriesError,
+        SessionError,
         SettingsError,
     )
     from .formats import read, write
     from .predictor import Prediction, Predictor
     from .prompts import Box, Click, Lasso, Prior, Scribble
+    from .session import Lesion, Measurements, Session, measure
     from .volume import Grid, Mask, Patch, Probability, Volume
 
 __version__ = "0.1.0"
@@ -58,11 +60,13 @@ _ROOMS = {
         "PromptError",
         "ScanError",
         "SeriesError",
+        "SessionError",
         "SettingsError",
     ),
     "formats": ("read", "write"),
     "predictor": ("Prediction", "Predictor"),
     "prompts": ("Box", "Click", "Lasso", "Prior", "Scribble"),
+    "session": ("Lesion", "Measurements", "Session", "measure"),
     "volume": ("Grid", "Mask", "Patch", "Probability", "Volume"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -79,7 +83,9 @@ __all__ = [
     "GeometryWarning",
     "Grid",
     "Lasso",
+    "Lesion",
     "Mask",
+    "Measurements",
     "ModelError",
     "OutputError",
     "PalpateError",
@@ -95,11 +101,14 @@ __all__ = [
     "ScanError",
     "Scribble",
     "SeriesError",
+    "Session",
+    "SessionError",
     "SettingsError",
     "Volume",
     "__version__",
     "import_foreign",
     "load",
+    "measure",
     "read",
     "write",
 ]

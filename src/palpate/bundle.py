@@ -138,20 +138,20 @@ class Bundle:
             except SafetensorError as error:
                 raise OSError(str(error)) from error
 
+    def sha256(self) -> str:
+        """A hash of what its masks come from: tensors, the network's shape and preprocessing; not of its provenance."""
+        # Without defaults: a setting that a later version adds does not make this another model.
+        said = [part.model_dump_json(exclude_defaults=True) for part in (self.network.config, self.preprocessing)]
+        return _sha256(self.network.state_dict(), "".join(said))
+
 
 def frozen_sha256(state: dict[str, Tensor], config: NetworkConfig) -> str:
     """A hash of the tensors that `config` freezes: sorted names, shapes and float32 values, whatever file held them."""
     return _sha256({name: value for name, value in state.items() if is_frozen(name, config)})
 
 
-def model_sha256(bundle: Bundle) -> str:
-    """A hash of all that a mask depends on: the network's shape and tensors, and the preprocessing."""
-    shape = f"{bundle.network.config.model_dump_json()}{bundle.preprocessing.model_dump_json()}"
-    return hashlib.sha256(f"{shape}{_sha256(bundle.network.state_dict())}".encode()).hexdigest()
-
-
-def _sha256(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _sha256(state: dict[str, Tensor], before: str = "") -> str:
+    digest = hashlib.sha256(before.encode())
     for name in sorted(state):
         value = state[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}:{tuple(value.shape)}:".encode())

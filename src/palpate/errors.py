@@ -10,6 +10,7 @@
     ├── CohortError      labelled scans that cannot be found, prepared or split
     ├── SettingsError    a preset, a recipe or an option that cannot be followed
     ├── PromptError      a click outside the scan, or prompts that no crop can hold
+    ├── SessionError     a session that cannot be opened or gone on with, or a lesion that it does not have
     ├── ModelError       a model file that is missing, foreign, damaged or of another base
     ├── BatchError       a list of jobs that cannot be used, or no worker left to do them
     ├── OutputError      a result that cannot be written: folder, permission, disk, format
@@ -53,6 +54,10 @@ class SettingsError(PalpateError):
 
 class PromptError(PalpateError):
     """A prompt outside the scan, or prompts that no crop can hold."""
+
+
+class SessionError(PalpateError):
+    """A session that cannot be opened or gone on with, or a lesion or a step that it does not have."""
 
 
 class ModelError(PalpateError):

@@ -125,6 +125,11 @@ class Predictor:
         self._feature_bytes = 0  # of one crop's
         self._steps: list[_Step] = []
 
+    @property
+    def knows_priors(self) -> bool:
+        """Whether the model takes prompts beyond positive clicks: a mask to refine among them."""
+        return self.network.dense is not None
+
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
         self._volume = volume
@@ -146,7 +151,7 @@ class Predictor:
             raise PromptError("no scan yet: call set_volume before predict")
         prompts = tuple(prompts)
         check_inside(prompts, self._volume.grid)
-        if self.network.dense is None:
+        if not self.knows_priors:
             return self._at_once(prompts, self._volume)
         del self._steps[self._known(prompts) :]
         for count in range(len(self._steps) + 1, len(prompts) + 1):

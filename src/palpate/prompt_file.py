@@ -8,31 +8,34 @@
       {"kind": "box", "first": [100, 70, 40], "last": [140, 110, 52]},
       {"kind": "scribble", "along": [[118, 80, 45], [124, 92, 45]]},
       {"kind": "scribble", "voxels": [[118, 80, 45], [119, 80, 45]], "positive": false},
+      {"kind": "scribble", "file": "painted.npy"},
       {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
       {"kind": "prior", "mask": "before.nii.gz"}]}
 
 Indices are zero-based voxels (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the list.
-A prior's path is relative to the file's folder.
+Paths are relative to the file's folder; a long stroke's `.npy` holds whole numbers `[N, 3]`. A session's journal writes
+prompts the same way.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import PromptError
-from .prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from .prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
 from .volume import Grid, Index3, Mask
 
 VERSION = 1
+LONG = 1000  # voxels of a stroke: longer ones go to a file, where there is a place for files
 Three = tuple[float, float, float]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ClickEntry(_Entry):
@@ -70,24 +73,26 @@ class BoxEntry(_Entry):
 
 
 class ScribbleEntry(_Entry):
-    """Voxels, or corners of a stroke that runs straight from one to the next."""
+    """Voxels, their file, or corners of a stroke that runs straight from one to the next."""
 
     kind: Literal["scribble"]
     along: tuple[Three, ...] | None = None
     voxels: tuple[Three, ...] | None = None
+    file: str | None = None
     positive: bool = True
 
     @model_validator(mode="after")
     def _one_of_them(self) -> ScribbleEntry:
-        if (self.along is None) == (self.voxels is None):
-            raise ValueError("a scribble has either along or voxels")
+        if (self.along, self.voxels, self.file).count(None) != 2:
+            raise ValueError("a scribble has either along or voxels or file")
         return self
 
-    def prompt(self, _: Grid, __: Path) -> Prompt:
+    def prompt(self, _: Grid, folder: Path) -> Prompt:
         """The stroke."""
         if self.along is not None:
             return Scribble.along(self.along, self.positive)
-        return Scribble(np.array(self.voxels), self.positive)
+        places = np.array(self.voxels) if self.file is None else _read_places(folder / self.file)
+        return Scribble(places, self.positive)
 
 
 class LassoEntry(_Entry):
@@ -171,23 +176,63 @@ def read_prior(path: str | Path) -> Prior:
     from .formats import read
 
     volume = read(path)
-    return Prior(Mask(volume.array > 0, (0, 0, 0), volume.grid))
+    return Prior(Mask(volume.array > 0, (0, 0, 0), volume.grid).cropped())
 
 
-def record(prompt: Prompt) -> dict[str, Any]:
+class Files(Protocol):
+    """A place for what is too large for a line: each returns the name of the file that it made."""
+
+    def keep_mask(self, mask: Mask) -> str:
+        """Put a mask in a file."""
+
+    def keep_places(self, places: Places) -> str:
+        """Put voxels, `[N, 3]`, in a file."""
+
+
+def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
     """A prompt as an entry of such a file.
 
+    Args:
+        prompt: any of them.
+        files: where masks and long strokes go; without it, strokes are written out.
+
     Raises:
-        PromptError: a prior, whose mask is a file of its own.
+        PromptError: a prior, whose mask is a file of its own, without a place for files; or no prompt at all.
     """
     if isinstance(prompt, Click):
         return {"kind": "click", "index": list(prompt.index), "positive": prompt.positive}
     if isinstance(prompt, Box):
         return {"kind": "box", "first": list(prompt.first), "last": list(prompt.last)}
     if isinstance(prompt, Scribble):
+        if files is not None and len(prompt.places) > LONG:
+            return {"kind": "scribble", "file": files.keep_places(prompt.places), "positive": prompt.positive}
         return {"kind": "scribble", "voxels": prompt.places.tolist(), "positive": prompt.positive}
     if isinstance(prompt, Lasso):
         outline = prompt.outline.tolist()
         entry = {"kind": "lasso", "axis": prompt.axis, "slice": prompt.slice_index, "outline": outline}
         return {**entry, "positive": prompt.positive}
-    raise PromptError("a prior's mask is a file of its own; save it, and name that file")
+    if not isinstance(prompt, Prior):
+        raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or Prior, not {type(prompt).__name__}")
+    if files is None:
+        raise PromptError("a prior's mask is a file of its own; save it, and name that file")
+    return {"kind": "prior", "mask": files.keep_mask(prompt.mask)}
+
+
+def summary(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a result's reader wants it: as `record`, but strokes and masks by how many voxels they have."""
+    if isinstance(prompt, Prior):
+        return {"kind": "prior", "voxels": prompt.mask.voxels}
+    if isinstance(prompt, Scribble):
+        return {"kind": "scribble", "voxels": len(prompt.places), "positive": prompt.positive}
+    return record(prompt)
+
+
+def _read_places(path: Path) -> Places:
+    """The voxels `[N, 3]` of a NumPy file; nothing in it is executed, and a header that promises more is refused."""
+    try:
+        stored = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise PromptError(f"{path}: not a stroke's file ({error}); give a .npy of voxels [N, 3]") from error
+    if stored.ndim != 2 or len(stored) > MOST:
+        raise PromptError(f"{path}: not a stroke's file; give a .npy of at most {MOST} voxels [N, 3]")
+    return np.array(stored)

@@ -49,6 +49,7 @@ class Click:
         if (values != np.rint(values)).any():
             raise PromptError(f"a click names a voxel by whole numbers, not {self.index!r}; use Click.at_mm for places")
         object.__setattr__(self, "index", tuple(int(v) for v in values))
+        object.__setattr__(self, "positive", bool(self.positive))
 
     @property
     def places(self) -> Places:
@@ -115,6 +116,7 @@ class Scribble:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", _unrepeated(_places(self.places, "a scribble")))
+        object.__setattr__(self, "positive", bool(self.positive))
 
     @classmethod
     def along(cls, corners: Sequence[Sequence[float]], positive: bool = True) -> Scribble:
@@ -159,12 +161,17 @@ class Lasso:
         outline = np.asarray(self.outline, dtype=np.float64)
         if self.axis not in (0, 1, 2):
             raise PromptError(f"a lasso's axis is 0, 1 or 2, not {self.axis!r}")
+        if self.slice_index not in range(-MOST, MOST):
+            raise PromptError(f"a lasso's slice is a whole number, not {self.slice_index!r}")
         if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3 or not np.isfinite(outline).all():
             raise PromptError("a lasso is at least three corners of two finite numbers each")
         inside = _enclosed(outline)
         if not len(inside):
             raise PromptError("the lasso encloses no voxel; draw it larger, or click")
         object.__setattr__(self, "outline", outline)
+        object.__setattr__(self, "axis", int(self.axis))
+        object.__setattr__(self, "slice_index", int(self.slice_index))
+        object.__setattr__(self, "positive", bool(self.positive))
         object.__setattr__(self, "places", np.insert(inside, self.axis, self.slice_index, axis=1))
 
 

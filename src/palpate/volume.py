@@ -280,6 +280,14 @@ class Mask(Patch):
             last.append(self.start[axis] + int(hit[-1]))
         return (first[0], first[1], first[2]), (last[0], last[1], last[2])
 
+    def cropped(self) -> Mask:
+        """The same mask, holding no more of the grid than its bounding box."""
+        if self.bounds is None:
+            return Mask(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0), self.grid, self.source)
+        first, last = self.bounds
+        x, y, z = (slice(a, b + 1) for a, b in zip(first, last, strict=True))
+        return Mask(self[x, y, z], first, self.grid, self.source)
+
     @property
     def extent_mm(self) -> tuple[float, float, float]:
         """Edges of the lesion's bounding box along the array's axes, mm; zeros for an empty mask."""

@@ -17,7 +17,6 @@ from palpate.batch import Batch, read_jobs
 from palpate.batch.crew import Crew
 from palpate.batch.queue import Queue
 from palpate.batch.work import Engine
-from palpate.bundle import model_sha256
 from palpate.errors import BatchError, DeviceError, ModelError
 from small import small_bundle, small_cohort
 
@@ -38,7 +37,7 @@ def batch(folder: Path, out: Path, count: int = 6, device: str = "cpu") -> Batch
 
 
 def engine(folder: Path, **more: str) -> Engine:
-    told = {"device": "cpu", "sha256": model_sha256(small_bundle())} | more
+    told = {"device": "cpu", "sha256": small_bundle().sha256()} | more
     return Engine(folder / "small.safetensors", None, told["device"], "float32", told["sha256"])
 
 

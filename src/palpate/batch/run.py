@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle import Bundle, load, model_sha256
+from ..bundle import Bundle, load
 from ..devices import Precision
 from ..errors import SettingsError
 from ..predictor import BUDGET
@@ -79,7 +79,7 @@ class Batch:
     ):
         self._results = Results(results)
         self._bundle: Bundle | None = load(model, base=base)
-        self._engine = Engine(model, base, device, precision, model_sha256(self._bundle), zoom, budget)
+        self._engine = Engine(model, base, device, precision, self._bundle.sha256(), zoom, budget)
         arithmetic = self._engine.arithmetic
         stamps = Stamps()
         self._keys = {job: job.key(arithmetic, stamps) for job in jobs}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..atomic import all_or_none
-from ..bundle import Bundle, load, model_sha256
+from ..bundle import Bundle, load
 from ..devices import Precision
 from ..errors import ModelError, PalpateWarning
 from ..formats import check_output, read
@@ -59,7 +59,7 @@ class Engine:
         """
         if bundle is None:
             bundle = load(self.model, base=self.base)
-            if model_sha256(bundle) != self.sha256:
+            if bundle.sha256() != self.sha256:
                 raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
         return Segmenter(Predictor(bundle, self.device, self.precision, self.zoom, self.budget))
 

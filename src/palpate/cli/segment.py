@@ -11,6 +11,18 @@ from ..errors import OutputError, PromptError, SettingsError
 from .automatic import check_auto, propose
 from .batch import check_alone, segment_all
 from .console import BaseOption, Console, JsonOption, ModelOption, app
+from .prompting import (
+    HOW_TO_POINT,
+    BoxOption,
+    ClickMmOption,
+    ClickOption,
+    LassoOption,
+    NotOption,
+    PriorOption,
+    PromptsOption,
+    ScribbleOption,
+    given_prompts,
+)
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -39,29 +51,14 @@ def segment(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")
     ] = None,
-    click: Annotated[
-        list[str] | None, typer.Option(help="Voxel index X,Y,Z in the file's array, from 0; may be repeated.")
-    ] = None,
-    click_mm: Annotated[list[str] | None, typer.Option(help="Place X,Y,Z in RAS mm; may be repeated.")] = None,
-    no: Annotated[
-        list[str] | None, typer.Option("--not", help="Voxel index X,Y,Z outside the lesion; may be repeated.")
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(help="Two corners' voxels X,Y,Z,X,Y,Z; with one coordinate equal, a box on that slice."),
-    ] = None,
-    scribble: Annotated[
-        list[str] | None,
-        typer.Option(help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `not:` before it: outside the lesion."),
-    ] = None,
-    lasso: Annotated[
-        list[str] | None,
-        typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
-    ] = None,
-    prior: Annotated[Path | None, typer.Option(help="A mask to start from, on the scan's grid.")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others.")
-    ] = None,
+    click: ClickOption = None,
+    click_mm: ClickMmOption = None,
+    no: NotOption = None,
+    box: BoxOption = None,
+    scribble: ScribbleOption = None,
+    lasso: LassoOption = None,
+    prior: PriorOption = None,
+    prompts: PromptsOption = None,
     model: ModelOption = "palpate-tiny",
     base: BaseOption = None,
     picture: Annotated[
@@ -116,6 +113,7 @@ def segment(
         _check_outputs((output, probability, uncertainty), picture)
         with console.step("read", f"reading {scan}"):
             from ..formats import read
+            from ..prompts import check_inside
 
             volume = read(scan, series=series)
             known = _truth(truth, volume)
@@ -124,9 +122,10 @@ def segment(
             load_options = (model, base, device, precision)
             propose(console, load_options, scan, volume, known, least_ml, output, probability, picture)
             return
-        given = _prompts(
-            volume, prompts, prior, box or [], scribble or [], lasso or [], click or [], click_mm or [], no or []
-        )
+        given = given_prompts(volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
+        if not given:
+            raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or --auto, with an automatic model")
+        check_inside(given, volume.grid)
         with console.step("load", f"loading {model}"):
             from ..bundle import load
             from ..predictor import BUDGET, Predictor
@@ -193,12 +192,14 @@ def _truth(path: Path | None, volume: Volume) -> Mask | None:
 def _record(
     scan: Path, output: Path, bundle: Bundle, given: list[Prompt], prediction: Prediction, known: Mask | None
 ) -> dict[str, Any]:
+    from ..prompt_file import summary
+
     mask = prediction.mask
     record: dict[str, Any] = {
         "scan": str(scan),
         "mask": str(output),
         "model": bundle.provenance.name,
-        "prompts": [_told(prompt) for prompt in given],
+        "prompts": [summary(prompt) for prompt in given],
         "empty": mask.empty,
         "voxels": mask.voxels,
         "volume_ml": round(mask.volume_ml, 4),
@@ -228,53 +229,3 @@ def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     if "dice" in record:
         lines.append(f"Dice against the known mask: {record['dice']:.3f}")
     return lines
-
-
-def _prompts(
-    volume: Volume,
-    file: Path | None,
-    prior: Path | None,
-    boxes: list[str],
-    scribbles: list[str],
-    lassos: list[str],
-    clicks: list[str],
-    clicks_mm: list[str],
-    nots: list[str],
-) -> list[Prompt]:
-    """All that was pointed at: the file's prompts, the prior, then large things before small ones."""
-    from ..prompt_file import read_prompts
-    from ..prompt_text import from_text
-    from ..prompts import check_inside
-
-    given: list[Prompt] = read_prompts(file, volume.grid) if file is not None else []
-    texts = {
-        "prior": [] if prior is None else [str(prior)],
-        "box": boxes,
-        "scribble": scribbles,
-        "lasso": lassos,
-        "click": clicks,
-        "mm": clicks_mm,
-        "not": nots,
-    }
-    for kind, said in texts.items():
-        option = "--click-mm" if kind == "mm" else f"--{kind}"
-        given += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said]
-    if not given:
-        raise PromptError(
-            "where is the lesion? Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
-            "--box, --scribble, --lasso, --prior or --prompts; or --auto, with an automatic model"
-        )
-    check_inside(given, volume.grid)
-    return given
-
-
-def _told(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a result's reader wants it; strokes and masks by their size."""
-    from ..prompt_file import record
-    from ..prompts import Prior, Scribble
-
-    if isinstance(prompt, Prior):
-        return {"kind": "prior", "voxels": prompt.mask.voxels}
-    if isinstance(prompt, Scribble):
-        return {"kind": "scribble", "voxels": len(prompt.places), "positive": prompt.positive}
-    return record(prompt)

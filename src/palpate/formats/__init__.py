@@ -20,7 +20,7 @@ from ..volume import Patch, Volume
 from . import dicom, itk, nifti
 from .dicom import Series
 
-__all__ = ["READABLE", "WRITABLE", "Series", "check_output", "list_series", "read", "write"]
+__all__ = ["READABLE", "WRITABLE", "Series", "check_output", "list_series", "read", "write", "written_files"]
 
 READABLE = (*nifti.ENDINGS, *itk.READABLE)
 WRITABLE = (*nifti.ENDINGS, *itk.WRITABLE)
@@ -64,8 +64,10 @@ def list_series(folder: str | Path) -> tuple[Series, ...]:
         return dicom.list_series(folder)
 
 
-def write(patch: Patch, path: str | Path) -> None:
-    """Write a patch's full grid: a `Mask` as uint8 0 and 1, a `Probability` as float32.
+def write(patch: Patch | Volume, path: str | Path) -> None:
+    """Write a patch's full grid: a `Mask` as uint8 0 and 1, a `Probability` as float32, whole numbers as they are.
+
+    A `Volume` keeps each of its values; types that the formats lack become the next larger one.
 
     A file of the scan's own format repeats the scan's geometry number by number; in another format
     every voxel keeps its place in the patient. Written whole or not at all.
@@ -76,9 +78,7 @@ def write(patch: Patch, path: str | Path) -> None:
     """
     path = check_output(path, patch)
     family = nifti if _ending(path) in nifti.ENDINGS else itk
-    # MetaImage's .mhd names a second file that holds the voxels.
-    files = (path.with_suffix(".zraw"), path) if _ending(path) == ".mhd" else (path,)
-    with replacing(*files) as staged:
+    with replacing(*written_files(path)) as staged:
         family.write(staged[-1], _voxels(patch), patch.grid, patch.source)
 
 
@@ -100,6 +100,12 @@ def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
     if scan is not None and _ending(path) in itk.WRITABLE:
         itk.check_grid(path, scan.grid, scan.source)
     return check_writable(path)
+
+
+def written_files(path: str | Path) -> tuple[Path, ...]:
+    """What `write` makes at a path: that file, last, and before it the voxels' own of a MetaImage header (.mhd)."""
+    path = Path(path)
+    return (path.with_suffix(".zraw"), path) if _ending(path) == ".mhd" else (path,)
 
 
 @contextlib.contextmanager
@@ -142,8 +148,11 @@ def _ending(path: Path) -> str:
     return next((ending for ending in sorted(READABLE, key=len, reverse=True) if name.endswith(ending)), path.suffix)
 
 
-def _voxels(patch: Patch) -> npt.NDArray[Any]:
-    full = patch.full()
+def _voxels(patch: Patch | Volume) -> npt.NDArray[Any]:
+    full = np.asarray(patch.array) if isinstance(patch, Volume) else patch.full()
     if full.dtype == np.bool_:
         return full.view(np.uint8)
+    if isinstance(patch, Volume):
+        full = full.astype(full.dtype.newbyteorder("="), copy=False)
+        return full.astype(np.float32) if full.dtype == np.float16 else full
     return full.astype(np.float32, copy=False) if full.dtype.kind == "f" else full

@@ -1,0 +1,76 @@
+"""What is pointed at on the command line: the options of every verb that takes prompts, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..prompts import Prompt
+    from ..volume import Volume
+
+ClickOption = Annotated[
+    list[str] | None, typer.Option(help="Voxel index X,Y,Z in the file's array, from 0; may be repeated.")
+]
+ClickMmOption = Annotated[list[str] | None, typer.Option(help="Place X,Y,Z in RAS mm; may be repeated.")]
+NotOption = Annotated[
+    list[str] | None, typer.Option("--not", help="Voxel index X,Y,Z outside the lesion; may be repeated.")
+]
+BoxOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Two corners' voxels X,Y,Z,X,Y,Z; with one coordinate equal, a box on that slice."),
+]
+ScribbleOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `not:` before it: outside the lesion."),
+]
+LassoOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
+]
+PriorOption = Annotated[Path | None, typer.Option(help="A mask to start from, on the scan's grid.")]
+PromptsOption = Annotated[
+    Path | None, typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others.")
+]
+HOW_TO_POINT = (
+    "Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
+    "--box, --scribble, --lasso, --prior or --prompts"
+)
+
+
+def given_prompts(
+    volume: Volume,
+    file: Path | None,
+    prior: Path | None,
+    boxes: list[str] | None,
+    scribbles: list[str] | None,
+    lassos: list[str] | None,
+    clicks: list[str] | None,
+    clicks_mm: list[str] | None,
+    nots: list[str] | None,
+) -> list[Prompt]:
+    """All that was pointed at: the file's prompts, the prior, then large things before small ones; perhaps nothing.
+
+    Raises:
+        PromptError: what cannot be read as a prompt.
+        ScanError: a mask that cannot be read.
+    """
+    from ..prompt_file import read_prompts
+    from ..prompt_text import from_text
+
+    given: list[Prompt] = read_prompts(file, volume.grid) if file is not None else []
+    texts = {
+        "prior": [] if prior is None else [str(prior)],
+        "box": boxes,
+        "scribble": scribbles,
+        "lasso": lassos,
+        "click": clicks,
+        "mm": clicks_mm,
+        "not": nots,
+    }
+    for kind, said in texts.items():
+        option = "--click-mm" if kind == "mm" else f"--{kind}"
+        given += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said or []]
+    return given

@@ -1,0 +1,121 @@
+"""A cohort that grows by a scan at a time: a CSV beside folders of images and labels, as `palpate look` reads it.
+
+::
+
+    FOLDER/
+        cohort.csv           image,label,patient,name; further columns are kept
+        images/NAME.nii.gz   the scan, each voxel as it was read
+        labels/NAME.nii.gz   1 where an accepted lesion is, else 0
+
+NAME is the scan's own name and the beginning of its hash, so that a scan has one entry however often it is exported.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..atomic import replacing
+from ..errors import OutputError, SessionError
+from ..formats import READABLE, write
+from ..volume import Mask, Volume
+from .journal import ScanIdentity
+from .labels import label_map
+from .locking import locked, unwritten
+
+LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"
+COLUMNS = ("image", "label", "patient", "name")
+Row = dict[str, str]
+
+
+def append_to_cohort(
+    folder: Path, volume: Volume, scan: ScanIdentity, masks: Sequence[Mask], patient: str | None
+) -> str:
+    """Put a scan and what is lesion in it into a cohort; returns its name there.
+
+    Raises:
+        SessionError: no mask, or only empty ones; or another process exports to that cohort.
+        OutputError: the folder is another layout's, or cannot be written.
+    """
+    if not masks:
+        raise SessionError("nothing to export: no lesion is accepted; accept those that are right first")
+    lesion = label_map([(1, mask) for mask in masks], volume.grid, volume.source)
+    if not lesion.array.any():
+        raise SessionError("nothing to export: the accepted masks are empty")
+    name = _name(scan)
+    with _cohort(folder), locked(folder, LOCK):
+        columns, rows = _rows(folder / LISTING)
+        row = next((old for old in rows if old["name"] == name), {})
+        row |= {"image": f"{IMAGES}/{name}.nii.gz", "label": f"{LABELS}/{name}.nii.gz", "name": name}
+        if patient is not None:
+            row["patient"] = patient
+        rows = [old for old in rows if old["name"] != name] + [row]
+        image, label = folder / row["image"], folder / row["label"]
+        # The row comes last: until it is there, nobody looks at the files. A scan's voxels are what its name says.
+        if not image.exists():
+            write(volume, image)
+        write(lesion, label)
+        _list(folder / LISTING, columns, rows)
+    return name
+
+
+def _name(scan: ScanIdentity) -> str:
+    own = Path(scan.path).name if scan.path else "scan"
+    ending = next((e for e in sorted(READABLE, key=len, reverse=True) if own.lower().endswith(e)), "")
+    plain = re.sub(r"[^\w.-]+", "-", own[: len(own) - len(ending)]).strip("-.") or "scan"
+    return f"{plain}-{scan.sha256[:12]}"
+
+
+@contextmanager
+def _cohort(folder: Path) -> Iterator[None]:
+    """A folder that is such a cohort or can become one; what was made of it goes away after an error."""
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if LISTING not in there and set(there) - {LOCK}:
+        raise OutputError(
+            f"{folder}: holds {there[0]!r} but no {LISTING}; a cohort grows in a new folder, or in one of its own"
+        )
+    made: list[Path] = []
+    try:
+        for place in (folder, folder / IMAGES, folder / LABELS):
+            if not place.is_dir():
+                place.mkdir()
+                made.append(place)
+        yield
+    except BaseException as error:
+        for place in reversed(made):
+            (place / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # what another export put there stays
+                place.rmdir()
+        if isinstance(error, OSError):
+            raise unwritten(folder, error) from error
+        raise
+
+
+def _rows(path: Path) -> tuple[list[str], list[Row]]:
+    """The listing's columns and rows; ours, where there is no listing yet."""
+    if not path.exists():
+        return list(COLUMNS), []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="", strict=True)
+            columns = [column.strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OutputError(f"{path}: cannot be gone on with ({error}); repair it, or choose another folder") from error
+    if not set(COLUMNS) <= set(columns) or any(None in row for row in rows):
+        raise OutputError(f"{path}: is no cohort of ours, with the columns {','.join(COLUMNS)}; choose another folder")
+    return columns, rows
+
+
+def _list(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as (staged,):
+        staged.write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,192 @@
+"""What a session gives away: label maps, masks, what is known of each lesion; whole, or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from palpate import __version__
+from palpate.errors import OutputError, SessionError
+from palpate.formats import read, write
+from palpate.prompts import Click, Prior, Scribble
+from palpate.session import Session
+from palpate.volume import Mask, Volume
+from small import noise_scan, quick_predictor
+
+SCAN = noise_scan()
+
+
+def block(first: tuple[int, int, int], edge: int = 3) -> Mask:
+    return Mask(np.ones((edge, edge, edge), bool), first, SCAN.grid)
+
+
+@pytest.fixture
+def session() -> Session:
+    """Two overlapping proposals, one of them accepted, and a lesion under prompts."""
+    session = Session(quick_predictor(), SCAN)
+    session.add("segment 8", block((2, 2, 2)), score=0.25)
+    session.add("segment 7", block((4, 4, 4)), score=0.5)
+    session.accept(2)
+    session.add("Læsion/../3")
+    session.add_prompts(3, [Click((11, 10, 5)), Scribble(np.array([[12, 10, 5], [12, 11, 5]]), False)])
+    return session
+
+
+def listing(path: Path) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return said
+
+
+@pytest.mark.parametrize("name", ["labels.nii.gz", "labels.nii", "labels.nrrd", "labels.mha", "labels.mhd"])
+def test_a_label_map_on_the_scans_grid(session: Session, tmp_path: Path, name: str) -> None:
+    made = session.export(tmp_path / name, overlap="earlier")
+    assert made == (tmp_path / name, tmp_path / "labels.lesions.json")
+    labels = read(tmp_path / name)
+    assert labels.array.dtype == np.uint8
+    assert labels.grid.same_as(SCAN.grid)
+    assert np.array_equal(labels.array, session.label_map("earlier").full())
+    assert set(np.unique(labels.array)) == {0, 1, 2, 3}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        {name, "labels.lesions.json"} | ({"labels.zraw"} if name.endswith("mhd") else set())
+    )
+
+
+def test_what_is_known_of_each_lesion(session: Session, tmp_path: Path) -> None:
+    session.export(tmp_path / "out", overlap="earlier")
+    said = listing(tmp_path / "out" / "lesions.json")
+    assert (said["version"], said["palpate"], said["labels"], said["overlap"]) == (
+        1, __version__, "labels.nii.gz", "earlier",
+    )  # fmt: skip
+    assert said["scan"] == session.scan.model_dump(mode="json")
+    assert said["model"] == {"name": "small", "sha256": session.predictor.bundle.sha256(), "budget": 32}
+    first, second, third = said["lesions"]
+    assert (first["number"], first["name"], first["status"], first["score"]) == (1, "segment 8", "proposed", 0.25)
+    assert (first["label"], first["voxels"], first["label_voxels"]) == (1, 27, 27)
+    assert first["volume_ml"] == pytest.approx(27 * 36 / 1000)
+    assert first["longest"]["mm"] == pytest.approx(9 * np.sqrt(2), abs=1e-3)
+    assert first["slice"] == {"axis": 2, "index": 2}
+    ends = SCAN.grid.to_index(first["longest"]["ends"])
+    assert {tuple(np.round(end, 2)) for end in ends} <= {(x, y, 2.0) for x in (1.5, 4.5) for y in (1.5, 4.5)}
+    assert first["perpendicular"]["mm"] == pytest.approx(9 * np.sqrt(2), abs=1e-3)
+    assert first["prompts"] == []
+    assert first["start"] is True
+    assert (second["status"], second["label_voxels"]) == ("accepted", 26), "the blocks share one voxel"
+    assert third["prompts"] == [
+        {"kind": "click", "index": [11, 10, 5], "positive": True},
+        {"kind": "scribble", "voxels": 2, "positive": False},
+    ]
+    labels = read(tmp_path / "out" / "labels.nii.gz").array
+    assert [int((labels == each["label"]).sum()) for each in said["lesions"]] == [
+        each["label_voxels"] for each in said["lesions"]
+    ]
+
+
+def test_a_mask_a_lesion_as_it_is(session: Session, tmp_path: Path) -> None:
+    made = session.export(tmp_path / "out", separate=True, ending=".nrrd")
+    names = ["01-segment-8.nrrd", "02-segment-7.nrrd", "03-Læsion-3.nrrd"]
+    assert [path.name for path in made] == [*names, "lesions.json"]
+    for number, name in enumerate(names, start=1):
+        assert np.array_equal(read(tmp_path / "out" / name).array, session.mask(number).full())
+    said = listing(tmp_path / "out" / "lesions.json")
+    assert (said["labels"], said["overlap"]) == (None, None)
+    assert [each["file"] for each in said["lesions"]] == names
+    assert "label" not in said["lesions"][0]
+
+
+def test_an_empty_lesion_is_told_and_a_prior_by_its_size(tmp_path: Path) -> None:
+    session = Session(quick_predictor(), SCAN)
+    session.add("nothing")
+    session.add("from a prior")
+    session.add_prompt(2, Prior(block((4, 4, 4))))
+    session.export(tmp_path / "out")
+    first, second = listing(tmp_path / "out" / "lesions.json")["lesions"]
+    assert (first["volume_ml"], first["longest"], first["slice"]) == (0.0, None, None)
+    assert second["prompts"] == [{"kind": "prior", "voxels": 27}]
+
+
+def test_exporting_again_leaves_nothing_stale_and_touches_nothing_else(session: Session, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    session.export(out, separate=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "other.nii.gz").write_text("mine too")
+    session.remove(1)
+    session.rename(2, "renamed")
+    session.export(out, separate=True)
+    assert {path.name for path in out.iterdir()} == {
+        "02-renamed.nii.gz", "03-Læsion-3.nii.gz", "lesions.json", "notes.txt", "other.nii.gz",
+    }  # fmt: skip
+    (out / "lesions.json").write_text(json.dumps({"labels": "../out/notes.nii.gz", "lesions": [{"file": "/x.nii"}]}))
+    session.export(out)
+    assert (out / "other.nii.gz").exists()
+    (out / "lesions.json").write_text("[1]")
+    session.export(out, accepted_only=True)
+    assert [each["number"] for each in listing(out / "lesions.json")["lesions"]] == [2]
+    assert set(np.unique(read(out / "labels.nii.gz").array)) == {0, 2}
+
+
+def test_all_or_nothing(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.export(tmp_path / "old", separate=True)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
+    session.rename(1, "another")
+    written: list[Path] = []
+
+    def failing(patch: Any, path: Path) -> None:
+        written.append(path)
+        if len(written) % 3 == 0:
+            raise OSError(28, "No space left on device")
+        write(patch, path)
+
+    monkeypatch.setattr("palpate.session.export.write", failing)
+    for folder in ("old", "new"):
+        with pytest.raises(OutputError, match=r"No space left on device; nothing was changed"):
+            session.export(tmp_path / folder, separate=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_exported(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="no overlap rule 'best'"):
+        session.export(tmp_path / "out", overlap="best")  # type: ignore[arg-type]
+    with pytest.raises(SessionError, match="is one file; name a folder for a mask a lesion"):
+        session.export(tmp_path / "m.nii", separate=True)
+    with pytest.raises(OutputError, match=r"cannot write '\.png': unknown ending; use one of \.nii"):
+        session.export(tmp_path / "out", ending=".png")
+    with pytest.raises(OutputError, match=r"cannot make the folder .*nowhere/out: No such file"):
+        session.export(tmp_path / "nowhere" / "out")
+    session.reopen(2)
+    with pytest.raises(SessionError, match="there is no accepted lesion to export; accept one first"):
+        session.export(tmp_path / "out", accepted_only=True)
+    with pytest.raises(SessionError, match="there is no lesion to export; add one first"):
+        Session(quick_predictor(), SCAN).export(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_map_repeats_the_scans_own_header(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.asarray(SCAN.array), SCAN.affine)
+    image.set_qform(SCAN.affine, code=2)
+    image.set_sform(SCAN.affine, code=3)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    session = Session(quick_predictor(), read(tmp_path / "scan.nii.gz"))
+    assert session.scan.path == str(tmp_path / "scan.nii.gz")
+    session.add(start=block((2, 2, 2)))
+    session.export(tmp_path / "labels.nii.gz")
+    made = nib.load(tmp_path / "labels.nii.gz")
+    assert np.array_equal(made.affine, nib.load(tmp_path / "scan.nii.gz").affine)
+    assert (int(made.header["qform_code"]), int(made.header["sform_code"])) == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", ">i2", "int16", "uint16", "int32", "int64", "f2", "f4", "f8"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_a_scan_is_written_value_by_value(tmp_path: Path, dtype: str, ending: str) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2, (5, 4, 3)) if dtype in ("bool", "uint8") else rng.integers(-3000, 3000, (5, 4, 3))
+    array = (np.abs(values) if "u" in dtype else values).astype(dtype)
+    if array.dtype.kind == "f":
+        array = (array / np.array(7, dtype)).astype(dtype)
+    write(Volume(array, SCAN.affine), tmp_path / f"scan{ending}")
+    back = read(tmp_path / f"scan{ending}").array
+    assert np.array_equal(back, array)
+    assert back.dtype.itemsize >= array.dtype.itemsize
