@@ -29,6 +29,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ..atomic import replacing
 from ..errors import OutputError, PromptError, ScanError, SessionError
@@ -355,8 +356,16 @@ def identify(array: npt.NDArray[Any], grid: Grid, path: str | None) -> ScanIdent
 
 
 def _sealed(content: BaseModel, files: SessionFiles | None = None) -> bytes:
-    """A line of the journal: the content with a checksum of its text as its last field."""
-    text = json.dumps(content.model_dump(mode="json", context=files), ensure_ascii=False, allow_nan=False)[:-1]
+    """A line of the journal: the content with a checksum of its text as its last field; writes the files it names.
+
+    Raises:
+        OutputError: a file that it names cannot be written.
+    """
+    try:
+        plain = content.model_dump(mode="json", context=files)
+    except PydanticSerializationError as error:
+        raise (error.__cause__ or error) from None  # what went wrong with a file, in its own words
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)[:-1]
     return f'{text}{_CHECK}{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 
