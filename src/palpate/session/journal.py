@@ -369,15 +369,16 @@ def identify(array: npt.NDArray[Any], grid: Grid, path: str | None) -> ScanIdent
 
 
 def _sealed(content: BaseModel, files: SessionFiles | None = None) -> bytes:
-    """A line of the journal: the content with a checksum of its text as its last field."""
+    """A line of the journal: the content with a checksum of its text as its last field; writes the files it names.
+
+    Raises:
+        OutputError: a file that it names cannot be written.
+    """
     try:
-        said = content.model_dump(mode="json", context=files)
+        plain = content.model_dump(mode="json", context=files)
     except PydanticSerializationError as error:
-        # What went wrong with a mask's file, in our words, lies under pydantic's.
-        if isinstance(error.__cause__, OutputError):
-            raise error.__cause__ from None
-        raise
-    text = json.dumps(said, ensure_ascii=False, allow_nan=False)[:-1]
+        raise (error.__cause__ or error) from None  # what went wrong with a file, in its own words
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)[:-1]
     return f'{text}{_CHECK}{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 
