@@ -1,6 +1,6 @@
 """Lesions of any size: a network that knows the truth, so that only the looking is tested."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -34,7 +34,11 @@ def ball(centre: tuple[int, int, int], radius_mm: float, stretch: tuple[float, f
 
 
 def knowing(
-    truth: np.ndarray, bundle: Bundle | None = None, blur: bool = True, **options: bool | int
+    truth: np.ndarray,
+    bundle: Bundle | None = None,
+    blur: bool = True,
+    quality: Mapping[float, float] | None = None,
+    **options: bool | int,
 ) -> tuple[Predictor, list[View]]:
     """A predictor whose network draws the truth of whatever crop it sees, coarsely; and the list of what it saw."""
     bundle = bundle or prompted_bundle()
@@ -50,6 +54,8 @@ def knowing(
         return torch.nn.functional.avg_pool3d(share[None, None], 5, 1, 2, count_include_pad=False)[0, 0]
 
     predictor._seen = look  # type: ignore[assignment, method-assign]
+    if quality is not None:
+        predictor._expected = lambda view, _: quality[view.scale]  # type: ignore[assignment, method-assign]
     return predictor, seen
 
 
@@ -123,6 +129,35 @@ def test_small_lesions_are_seen_from_nearer() -> None:
     assert [view.scale for view in seen] == [1, 0.5, 0.5], "a correction stays where it is"
     predictor.predict([Click((60, 50, 30)), Click((90, 50, 30))])
     assert seen[-1].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
+
+
+def test_what_the_model_does_not_trust_is_seen_from_further_away() -> None:
+    """The view that it expects most of is taken; if it expects half or more at once, no other is tried."""
+    truth = ball((60, 50, 30), 12)
+    click: list[Prompt] = [Click((60, 50, 30))]
+    cases: list[tuple[dict[float, float], list[float], float]] = [
+        ({1: 0.5}, [1], 1),
+        ({1: 0.4, 2: 0.45, 4: 0.6, 8: 0.3}, [1, 2, 4, 8], 4),
+        ({1: 0.4, 2: 0.2, 4: 0.3, 8: 0.3}, [1, 2, 4, 8], 1),
+    ]
+    for quality, tried, taken in cases:
+        predictor, seen = knowing(truth, quality=quality)
+        predictor.set_volume(scan())
+        prediction = predictor.predict(click)
+        assert [view.scale for view in seen][: len(tried)] == tried
+        assert prediction.view.scale == taken
+        count = len(seen)
+        predictor.predict([*click, Click((61, 50, 30), positive=False)])
+        assert seen[count].scale == taken
+        assert all(view.scale < taken for view in seen[count + 1 :]), "a correction does not choose again"
+
+
+def test_a_nearer_look_is_taken_if_it_is_trusted_more() -> None:
+    truth = ball((60, 50, 30), 6)
+    for near, taken in ((0.8, 0.5), (0.5, 1)):
+        predictor, _ = knowing(truth, blur=False, quality={1: 0.6, 0.5: near})
+        predictor.set_volume(scan())
+        assert predictor.predict([Click((60, 50, 30))]).view.scale == taken
 
 
 def test_a_box_larger_than_a_crop_is_seen_whole() -> None:

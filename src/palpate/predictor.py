@@ -223,19 +223,42 @@ class Predictor:
     def _settled(
         self, view: View, prompts: Sequence[Prompt], anew: bool, look: Callable[[View], torch.Tensor]
     ) -> tuple[View, torch.Tensor, int]:
-        """The view in which the mask ends before the crop does, what is seen in it, and how many were tried."""
+        """The view in which the mask ends before the crop does, what is seen in it, and how many were tried.
+
+        A view that was planned anew is compared with nearer and wider ones: a small lesion is looked at from nearer,
+        and what the model itself does not trust from further away; the one that it expects most of is taken.
+        """
         settings, (closest, widest) = self.bundle.preprocessing, self._range
         seen, crops = look(view), 1
         while view.scale < widest and zoom.reaches_border(seen, view.frame):
             view = zoom.wider(view, seen, prompts, settings, widest)
             seen, crops = look(view), crops + 1
+        best, expected = (view, seen), self._expected(view, seen)
         near = zoom.closer(view, seen, prompts, settings, closest) if anew and view.scale <= 1 else None
         if near is not None:
             again = look(near)
             crops += 1
-            if not zoom.reaches_border(again, near.frame):
-                view, seen = near, again
-        return view, seen, crops
+            better = self._expected(near, again)
+            if not zoom.reaches_border(again, near.frame) and (better is None or expected is None or better > expected):
+                best, expected = (near, again), better
+        if not anew or expected is None or expected >= zoom.UNSURE:
+            return *best, crops
+        while view.scale < widest:
+            view = zoom.wider(view, seen, prompts, settings, widest)
+            seen, crops = look(view), crops + 1
+            value = self._expected(view, seen)
+            if value is not None and value > expected and not zoom.reaches_border(seen, view.frame):
+                best, expected = (view, seen), value
+        return *best, crops
+
+    def _expected(self, view: View, seen: torch.Tensor) -> float | None:
+        """The intersection over union expected of what is seen in a view, as the network itself says; None: nothing."""
+        if self.network.quality is None:
+            return None
+        assert self._volume is not None
+        features = self._encoded(view.frame, self._volume)
+        with torch.inference_mode():
+            return float(self.network.judge(features, seen[None]).sigmoid())
 
     def _refined(
         self,
@@ -284,16 +307,11 @@ class Predictor:
         return logits[0].float().softmax(dim=0)[1]
 
     def _prediction(self, view: View, seen: torch.Tensor, probability: Probability, crops: int) -> Prediction:
-        quality: float | None = None
-        if self.network.quality is not None:
-            assert self._volume is not None
-            features = self._encoded(view.frame, self._volume)
-            with torch.inference_mode():
-                logit = self.network.judge(features, seen[None])
-            read = self.bundle.confidence
-            quality = float((read.quality_slope * logit + read.quality_offset).sigmoid())
-        temperature = self.bundle.confidence.temperature
-        return Prediction(probability.threshold(), probability, view, quality, crops, temperature)
+        read, quality = self.bundle.confidence, self._expected(view, seen)
+        if quality is not None:
+            logit = float(np.log(max(quality, 1e-9)) - np.log(max(1 - quality, 1e-9)))
+            quality = float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))
+        return Prediction(probability.threshold(), probability, view, quality, crops, read.temperature)
 
     @property
     def _range(self) -> tuple[float, float]:
