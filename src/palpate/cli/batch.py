@@ -78,19 +78,20 @@ def segment_all(
 
 @contextmanager
 def _stoppable(console: Console) -> Iterator[None]:
-    """Let SIGTERM stop as Ctrl-C does, and say how to go on."""
+    """Let SIGTERM and Ctrl-C stop it, in a shell's background too, where Ctrl-C is ignored; say how to go on."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except KeyboardInterrupt:
         console.say("stopped; what was finished is kept. Run the same command again to do the rest")
         raise typer.Exit(STOPPED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _record(listing: Path, results: Path, summary: Summary) -> dict[str, Any]:
