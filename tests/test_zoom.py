@@ -133,7 +133,7 @@ def test_small_lesions_are_seen_from_nearer() -> None:
 
 def test_what_the_model_does_not_trust_is_seen_from_further_away() -> None:
     """The view that it expects most of is taken; if it expects half or more at once, no other is tried."""
-    truth = ball((60, 50, 30), 12)
+    truth = ball((60, 50, 30), 25)
     click: list[Prompt] = [Click((60, 50, 30))]
     cases: list[tuple[dict[float, float], list[float], float]] = [
         ({1: 0.5}, [1], 1),
@@ -158,6 +158,55 @@ def test_a_nearer_look_is_taken_if_it_is_trusted_more() -> None:
         predictor, _ = knowing(truth, blur=False, quality={1: 0.6, 0.5: near})
         predictor.set_volume(scan())
         assert predictor.predict([Click((60, 50, 30))]).view.scale == taken
+
+
+def test_prompts_too_wide_for_a_nearer_look_keep_the_view() -> None:
+    truth = ball((60, 50, 30), 5)
+    predictor, _ = knowing(truth, blur=False)
+    predictor.set_volume(scan())
+    assert predictor.predict([Box((50, 40, 28), (70, 60, 32))]).view.scale == 1
+    assert predictor.predict([Click((60, 50, 30)), Click((79, 50, 30), positive=False)]).mask.voxels
+
+
+def test_a_mask_of_nothing_wins_against_none() -> None:
+    truth = ball((60, 50, 30), 12)
+    predictor, _ = knowing(truth, quality={1: 0.4, 2: 0.3, 4: 0.9, 8: 0.3})
+    drawn = predictor._seen
+
+    def look(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        return drawn(view, prompts, prior) * (view.scale != 4)
+
+    predictor._seen = look  # type: ignore[assignment, method-assign]
+    predictor.set_volume(scan())
+    assert predictor.predict([Click((60, 50, 30))]).view.scale == 1
+
+
+def test_many_small_changes_are_a_large_one() -> None:
+    """From afar 0.9, then 0.2 less with every prompt: at last the lesion is gone."""
+    truth = ball((60, 50, 30), 70)
+    predictor, _ = knowing(truth, budget=0)
+    level = 0.9
+    predictor._seen = lambda view, *_: level * (view.frame.extract(truth)[0] > 0.5)  # type: ignore[method-assign]
+    predictor.set_volume(scan())
+    prompts: list[Prompt] = [Click((60, 50, 30))]
+    voxels = []
+    for _ in range(5):
+        voxels.append(predictor.predict(prompts).mask.voxels)
+        prompts.append(Click((60 + len(prompts), 50, 30), positive=False))
+        level -= 0.2
+    assert voxels[0] > 50_000
+    assert voxels[-1] < 0.1 * voxels[0]
+
+
+def test_nothing_is_seen_outside_the_scan() -> None:
+    """A lesion on the last slices: the prior does not go on beyond them."""
+    mask = np.zeros(SHAPE, np.float32)
+    mask[55:65, 45:55, 57:] = 1
+    frame = Frame.centred(scan().grid, (60, 50, 58), RANGE.zoomed(2))
+    prior = frame.maps([Click((60, 50, 58))], mask)[0, 3]
+    _, inside = frame.extract(mask)
+    assert (prior[~inside] == -1).all()
+    assert prior.max() > 0.9
 
 
 def test_a_box_larger_than_a_crop_is_seen_whole() -> None:

@@ -271,7 +271,10 @@ class Frame:
             sides.append(self.crop_index(np.concatenate(spots)) if spots else np.zeros((0, 3)))
         boxes = [prompt for prompt in prompts if isinstance(prompt, Box)]
         filled = self._filled(boxes).to(device) if boxes else None
-        before = None if prior is None else self.extract(prior, device)[0]
+        before: Tensor | None = None
+        if prior is not None:
+            values, within = self.extract(prior, device)
+            before = values * within  # a lesion at the scan's border does not go on outside
         return drawn(self.size, (torch.from_numpy(sides[0]), torch.from_numpy(sides[1])), filled, before, device)[None]
 
     def _filled(self, boxes: Sequence[Box]) -> Tensor:

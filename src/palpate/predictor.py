@@ -201,10 +201,14 @@ class Predictor:
         if view.scale <= 1:
             return _Answer(self._prediction(view, seen, far, crops), None)
         known = None
-        if before is not None and before.seen is not None and view is before.prediction.view:
+        same_start = before is not None and not isinstance(prompts[-1], Prior)
+        if before is not None and same_start and view is before.prediction.view:
             known = before.seen
         probability, more = self._refined(view, seen, far, prompts, start, known)
-        final = view.frame.extract(probability, self.device)[0]
+        final = self._cut(probability, view)
+        if known is not None:
+            # What changed too little to be taken over is compared with what was: many small steps are a large one.
+            seen = torch.where(zoom.changed(seen, known) > 0, seen, known)
         return _Answer(self._prediction(view, final, probability, crops + more), seen)
 
     def _planned(self, prompts: tuple[Prompt, ...], before: _Answer | None, grid: Grid) -> View:
@@ -234,12 +238,14 @@ class Predictor:
             view = zoom.wider(view, seen, prompts, settings, widest)
             seen, crops = look(view), crops + 1
         best, expected = (view, seen), self._expected(view, seen)
+        empty = not bool((seen > 0.5).any())
         near = zoom.closer(view, seen, prompts, settings, closest) if anew and view.scale <= 1 else None
         if near is not None:
             again = look(near)
             crops += 1
             better = self._expected(near, again)
-            if not zoom.reaches_border(again, near.frame) and (better is None or expected is None or better > expected):
+            ends = bool((again > 0.5).any()) and not zoom.reaches_border(again, near.frame)
+            if ends and (better is None or expected is None or better > expected):
                 best, expected = (near, again), better
         if not anew or expected is None or expected >= zoom.UNSURE:
             return *best, crops
@@ -247,8 +253,10 @@ class Predictor:
             view = zoom.wider(view, seen, prompts, settings, widest)
             seen, crops = look(view), crops + 1
             value = self._expected(view, seen)
-            if value is not None and value > expected and not zoom.reaches_border(seen, view.frame):
-                best, expected = (view, seen), value
+            drawn = bool((seen > 0.5).any())  # a mask of nothing may well be expected to be right, and is no answer
+            better = value is not None and value > expected and not zoom.reaches_border(seen, view.frame)
+            if value is not None and drawn and (better or empty):
+                best, expected, empty = (view, seen), value, False
         return *best, crops
 
     def _expected(self, view: View, seen: torch.Tensor) -> float | None:
@@ -283,7 +291,7 @@ class Predictor:
         """
         base = far
         if start is not None:
-            known = view.frame.extract(start, self.device)[0] if known is None else known
+            known = self._cut(start, view) if known is None else known
             mosaic = zoom.Mosaic(start)
             mosaic.add(view.frame, seen, zoom.changed(seen, known))
             base = mosaic.merged()
@@ -294,6 +302,11 @@ class Predictor:
             inside = [prompt for prompt in prompts if tile.frame.holds(prompt, 0.0)]
             mosaic.add(tile.frame, self._seen(tile, inside, base), zoom.weight(tile.frame.size).to(self.device))
         return mosaic.merged(), len(tiles)
+
+    def _cut(self, probability: Probability, view: View) -> torch.Tensor:
+        """A probability in a view's crop, `[D, H, W]`; nothing outside the scan."""
+        values, inside = view.frame.extract(probability, self.device)
+        return values * inside
 
     def _seen(self, view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> torch.Tensor:
         """The lesion's probability `[D, H, W]` in a crop."""

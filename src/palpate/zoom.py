@@ -95,8 +95,10 @@ def closer(
     extent = (places.amax(dim=0) - places.amin(dim=0) + 1).cpu().numpy() / np.array(view.frame.size)
     if float(extent.max()) >= SMALL:
         return None
-    near = _around(view, probability, prompts, preprocessing, max(closest, view.scale / STEP))
-    return near if all(near.frame.holds(prompt, 0.0) for prompt in prompts) else None
+    try:
+        return _around(view, probability, prompts, preprocessing, max(closest, view.scale / STEP))
+    except PromptError:  # they lie too far apart for it
+        return None
 
 
 def _around(

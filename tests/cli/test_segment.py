@@ -369,3 +369,10 @@ def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
     same = segment(folder, tmp_path / "a.nii.gz", "--uncertainty", tmp_path / "a.nii.gz", model="judging")
     assert same.exit_code == 2
     assert "two results would go to one file" in same.output
+
+
+@pytest.mark.parametrize("option", [("--uncertainty", "u.nii.gz"), ("--no-zoom",), ("--budget", "3")])
+def test_auto_takes_no_option_that_it_would_ignore(folder: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+    result = segment(folder, tmp_path / "m.nii.gz", "--auto", *option, click=None)
+    assert result.exit_code == 2
+    assert "--auto has no --uncertainty, --no-zoom or --budget; leave them out" in result.output

@@ -109,6 +109,8 @@ def segment(
             raise SettingsError(
                 "what and where to? `palpate segment SCAN --click X,Y,Z -o MASK`, or `palpate segment --batch jobs.csv`"
             )
+        if auto and (uncertainty is not None or not zoom or budget is not None):
+            raise SettingsError("--auto has no --uncertainty, --no-zoom or --budget; leave them out")
         check_auto(auto, least_ml, output, any((prompts, prior, box, scribble, lasso, click, click_mm, no)))
         _check_outputs((output, probability, uncertainty), picture)
         with console.step("read", f"reading {scan}"):

@@ -151,7 +151,7 @@ class CropSampler:
         scan, settings = self.scan(index), self.augmentation
         planned = self._frame(scan, rng)
         motion = settings.motion(self.preprocessing.crop, rng)
-        motion[:3, :3] *= settings.field(self._diameter(scan), rng)
+        motion[:3] *= settings.field(self._diameter(scan), rng)  # the shift too: it is a share of the crop's edge
         frame = planned.moved(motion)
         (values, share), inside = frame.extract_all((scan.image, scan.lesion), self.device)
         if rng.random() < settings.hide:

@@ -2,7 +2,7 @@
 
 SAM predicts it from a token of its decoder (Kirillov et al., arXiv 2304.02643, section 3); this network has no such
 token, so it is read from what is kept of the crop, pooled over the lesion, its edge and everything, and from how sure
-the probability is of itself. Nothing that decides the mask is changed by it or learns from it.
+the probability is of itself. No gradient of it reaches what draws the mask; it chooses among views (`zoom`).
 """
 
 from __future__ import annotations
