@@ -10,6 +10,7 @@ Voxel indices are zero-based (x, y, z) of the scan's array; `mm` is RAS. They ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3
         values = tuple(kind(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != count:
+    if len(values) != count or not all(map(math.isfinite, values)):
         example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
         words = {2: "two", 3: "three", 6: "six"}[count]
         raise PromptError(f"{name} {text!r}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
