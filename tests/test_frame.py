@@ -277,6 +277,22 @@ def test_tokens_and_labels_of_prompts() -> None:
     assert no_labels.shape == (1, 0)
 
 
+def test_prompts_that_leave_the_crop_are_cut_off_there() -> None:
+    grid = Grid((64, 64, 64), np.diag([-1.0, -1.0, 1.0, 1.0]))  # a crop's axes are the scan's, in reverse order
+    preprocessing = Preprocessing(crop=(16, 16, 16), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    frame = Frame.centred(grid, (32, 32, 32), preprocessing)
+    assert np.allclose(frame.scan_index((0, 0, 0)), 24)
+    box = Box((10, 26, 20), (28, 30, 60))
+    points, labels = frame.tokens([box, Click((10, 30, 30)), Scribble.along([(30, 30, 34), (30, 30, 50)])])
+    assert labels.tolist() == [[2, 3] + [0] * 6]
+    assert points[0, :2].tolist() == [[-0.5, 2, -0.5], [15.5, 6, 4]]
+    assert points[0, 2:, 0].tolist() == [10, 11, 12, 13, 14, 15], "of the stroke, what lies in the crop"
+    assert frame.maps([box])[0, 2].sum() == 16 * 5 * 5
+    apart, none = frame.tokens([Box((10, 10, 10), (20, 40, 40))])
+    assert apart.shape == (1, 0, 3)
+    assert none.shape == (1, 0)
+
+
 def test_prompts_are_drawn_where_they_lie() -> None:
     """On a flipped, anisotropic grid: each map, brought back to the scan, lies on its prompt."""
     affine = np.diag([-1.0, 2.0, 3.0, 1.0])

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from palpate.bundle import Bundle
 from palpate.errors import DeviceError, PromptError
+from palpate.frame import Frame
 from palpate.phantom import make_phantom
-from palpate.predictor import Predictor
+from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, Prior, Prompt, Scribble
-from palpate.volume import Mask, Volume
-from small import empty_bundle, prompted_bundle, small_bundle
+from palpate.volume import Grid, Mask, Probability, Volume
+from palpate.zoom import View
+from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,61 @@ def test_what_is_no_longer_kept_is_taken_in_anew(scan: Volume, monkeypatch: pyte
     assert sum(step.answer is not None for step in predictor._steps) == 2
     assert np.array_equal(predictor.predict(PROMPTS[:3]).probability.array, third)
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
+
+
+def zooming() -> Predictor:
+    """Random weights, which see lesion at every border: the widest view, and closer looks at it."""
+    bundle = judging_bundle()
+    ranged = Bundle(bundle.network, bundle.preprocessing.model_copy(update={"zoom": (0.5, 2.0)}), bundle.provenance)
+    predictor = Predictor(ranged, "cpu", budget=64)
+    predictor.set_volume(make_phantom(shape=(40, 40, 24), spacing=(3, 3, 4)).volume)
+    return predictor
+
+
+def test_with_zoom_too_a_list_gives_one_mask_however_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one call, in several, after an undo, where answers were let go, and where crops' features were."""
+    at_once = zooming()
+    whole = at_once.predict(PROMPTS)
+    assert whole.view.scale == 2
+    several = zooming()
+    answers = [several.predict(PROMPTS[:count]) for count in range(1, len(PROMPTS) + 1)]
+    assert max(answer.crops for answer in answers) > 10, "closer looks too"
+    assert all(not np.array_equal(a.probability.full(), b.probability.full()) for a, b in pairwise(answers))
+    undone = at_once.predict(PROMPTS[:3])
+    again = at_once.predict(PROMPTS)
+    monkeypatch.setattr("palpate.predictor.KEPT_ANSWERS", 1)
+    monkeypatch.setattr("palpate.predictor.KEPT_BYTES", 1)
+    forgetful = zooming()
+    late = forgetful.predict(PROMPTS)
+    assert sum(step.answer is not None for step in forgetful._steps) == 1
+    assert len(forgetful._features) == 1
+    earlier = forgetful.predict(PROMPTS[:3])
+    for one, other in ((answers[-1], whole), (again, whole), (late, whole), (undone, answers[2]), (earlier, undone)):
+        assert one.probability.start == other.probability.start
+        assert np.array_equal(one.probability.array, other.probability.array)
+        assert one.quality == other.quality
+
+
+def test_a_view_is_not_encoded_again_after_closer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large models' features leave room for one crop only; what judges the mask needs the first one's."""
+    monkeypatch.setattr("palpate.predictor.KEPT_BYTES", 1)
+    predictor = zooming()
+    encoded: list[int] = []
+    predictor.network.encoder.register_forward_hook(lambda m, i, o: encoded.append(1))
+    prediction = predictor.predict(PROMPTS[:1])
+    assert prediction.crops > 3
+    assert len(encoded) == prediction.crops
+
+
+def test_uncertainty_is_nothing_where_the_probability_is() -> None:
+    """So that no map shows the box of its patch."""
+    bundle = prompted_bundle()
+    grid = Grid((3, 1, 1), np.eye(4))
+    probability = Probability(np.array([0.0009, 0.5, 0.9], np.float32).reshape(3, 1, 1), (0, 0, 0), grid)
+    view = View(Frame.centred(grid, (1, 0, 0), bundle.preprocessing), 1)
+    prediction = Prediction(probability.threshold(), probability, view, None, 1)
+    expected = [0, 1, -0.9 * np.log2(0.9) - 0.1 * np.log2(0.1)]
+    assert np.allclose(prediction.uncertainty.array.ravel(), expected, atol=1e-5)
 
 
 def test_a_prior_is_where_it_starts_from(scan: Volume) -> None:

@@ -13,7 +13,7 @@ from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.phantom import oblique_affine
 from palpate.predictor import Predictor
-from palpate.prompts import Box, Click, Prior, Prompt
+from palpate.prompts import Box, Click, Prior, Prompt, Scribble
 from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
 from small import PREPROCESSING, prompted_bundle, small_bundle
@@ -275,20 +275,58 @@ def test_a_large_priors_detail_stays_where_the_network_agrees() -> None:
     assert dice(mask[60, 40:60, 25:35], comb[60, 40:60, 25:35]) == 1
 
 
+def at(x: int, grid: Grid, size: int = 4) -> Frame:
+    """A crop whose voxels are the grid's, from (x, 0, 0) on."""
+    to_scan = np.eye(4)
+    to_scan[0, 3] = x
+    return Frame(grid, (size, size, size), to_scan)
+
+
 def test_mosaic_by_hand() -> None:
     """A base of 0.2, and a look of 0.8 that weighs 0.25 and 1; outside both, nothing."""
     grid = Grid((10, 4, 4), np.eye(4))
-    base = Probability(np.full((4, 4, 4), 0.2, np.float32), (0, 0, 0), grid)
-    mosaic = zoom.Mosaic(base)
-    look = Probability(np.full((4, 4, 4), 0.8, np.float32), (2, 0, 0), grid)
-    weights = np.full((4, 4, 4), 0.25, np.float32)
+    mosaic = zoom.Mosaic(Probability(np.full((4, 4, 4), 0.2, np.float32), (0, 0, 0), grid))
+    weights = torch.full((4, 4, 4), 0.25)
     weights[2:] = 1
-    mosaic.looks.append((look, Probability(weights, (2, 0, 0), grid)))
+    mosaic.add(at(2, grid), torch.full((4, 4, 4), 0.8), weights)
+    assert np.allclose(mosaic.merged().full()[:, 0, 0], [0.2, 0.2, 0.35, 0.35, 0.8, 0.8, 0, 0, 0, 0])
+    mosaic.add(at(2, grid), torch.zeros(4, 4, 4), weights)
     merged = mosaic.merged()
-    line = merged.full()[:, 0, 0]
-    assert np.allclose(line, [0.2, 0.2, 0.35, 0.35, 0.8, 0.8, 0, 0, 0, 0])
-    mosaic.looks.append((Probability(look.array * 0, (2, 0, 0), grid), Probability(weights, (2, 0, 0), grid)))
-    assert np.allclose(mosaic.merged().full()[4, 0, 0], 0.4), "two looks that weigh as much: their mean"
+    assert np.allclose(merged.full()[4, 0, 0], 0.4), "two looks that weigh as much: their mean"
+    assert (merged.start, merged.array.shape) == ((0, 0, 0), (6, 4, 4))
+
+
+def test_a_mosaic_keeps_only_what_counts() -> None:
+    """A wide look that changed a corner takes a corner's memory; a base of nothing widens no box."""
+    grid = Grid((40, 40, 40), np.eye(4))
+    nothing = Probability(np.zeros((1, 1, 1), np.float32), (39, 39, 39), grid)
+    mosaic = zoom.Mosaic(nothing)
+    weights = torch.zeros(32, 32, 32)
+    mosaic.add(at(2, grid, 32), torch.ones(32, 32, 32), weights)
+    assert not mosaic.looks
+    assert mosaic.merged() is nothing
+    weights[4:6, 10:12, 10:12] = 1
+    mosaic.add(at(2, grid, 32), torch.ones(32, 32, 32), weights)
+    assert mosaic.looks[0][1].shape == (4, 4, 4), "what counts, and a voxel around it"
+    merged = mosaic.merged()
+    assert (merged.start, merged.array.shape) == ((5, 9, 9), (4, 4, 4))
+    assert np.allclose(merged.full()[6:8, 10:12, 10:12], 1)
+    assert merged.array.sum() == pytest.approx(8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 4.0])
+def test_a_part_reads_as_the_whole_crop_would(scale: float) -> None:
+    """On slices of 4 and of 9 mm, where a crop's voxels are averaged in blocks."""
+    weights = torch.zeros(32, 32, 32)
+    weights[9:14, 3:8, 20:31] = torch.rand(5, 5, 11, generator=torch.Generator().manual_seed(0))
+    for thickness in (4.0, 9.0):
+        grid = Grid(SHAPE, np.diag([2.0, 2.0, thickness, 1.0]))
+        frame = Frame.centred(grid, (60, 50, 30), RANGE.zoomed(scale))
+        mosaic = zoom.Mosaic(Probability(np.zeros((1, 1, 1), np.float32), (0, 0, 0), grid))
+        mosaic.add(frame, torch.ones(32, 32, 32), weights)
+        whole = frame.spread(weights, None).full()
+        assert np.allclose(mosaic.merged().full(), whole, atol=1e-4)
+        assert whole.max() > 0.1
 
 
 def test_a_far_views_patch_leaves_out_what_is_nothing() -> None:
@@ -305,3 +343,30 @@ def test_a_far_views_patch_leaves_out_what_is_nothing() -> None:
 def test_budget_is_a_number_of_crops() -> None:
     with pytest.raises(PromptError, match="a budget of -1 crops; give 0 or more"):
         Predictor(small_bundle(), "cpu", budget=-1)
+
+
+def test_every_look_is_told_all_prompts() -> None:
+    """A stroke that leaves a closer look's crop, and a box around it, are known in it as far as they lie in it."""
+    truth = ball((60, 50, 30), 70)
+    predictor, _ = knowing(truth, budget=200)
+    told: list[tuple[View, list[Prompt]]] = []
+    look = predictor._seen
+
+    def listening(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        told.append((view, list(prompts)))
+        return look(view, prompts, prior)
+
+    predictor._seen = listening  # type: ignore[assignment, method-assign]
+    predictor.set_volume(scan())
+    prompts: list[Prompt] = [Box((25, 15, 12), (95, 85, 48)), Scribble.along([(30, 50, 30), (90, 50, 30)])]
+    predictor.predict(prompts)
+    nearer = [(view, some) for view, some in told if view.scale < 4]
+    assert nearer
+    assert all(some == prompts[: len(some)] for _, some in nearer)
+    frames = [view.frame for view, some in nearer if some == prompts]
+    cut = [frame for frame in frames if not frame.holds(prompts[1], 0.0) and frame.maps(prompts)[0, 0].any()]
+    assert cut
+    for frame in cut:
+        points, labels = frame.tokens(prompts)
+        assert set(labels[0].tolist()) == {0, 2, 3}
+        assert ((points > -0.51) & (points < 31.51)).all()

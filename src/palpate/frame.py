@@ -233,27 +233,42 @@ class Frame:
 
     def holds(self, prompt: Prompt, margin: float) -> bool:
         """Whether all of a prompt lies in the crop, and nothing in its outer `margin` (a share of each edge)."""
-        places = self.crop_index(prompt.places)
+        return bool(self._within(self.crop_index(prompt.places), margin).all())
+
+    def _within(self, places: FloatArray, margin: float = 0.0) -> npt.NDArray[np.bool_]:
+        """Which crop positions `[N, 3]` lie in the crop, and not in its outer `margin`: bool `[N]`."""
         size = np.array(self.size)
-        return bool((places > size * margin - 0.5).all() and (places < size * (1 - margin) - 0.5).all())
+        return np.asarray(((places > size * margin - 0.5) & (places < size * (1 - margin) - 0.5)).all(axis=1))
 
     def tokens(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Prompts as the network samples them: positions (d, h, w), float32 `[1, N, 3]`, and labels, int64 `[1, N]`.
 
-        A click is one place, a box its two corners, a stroke or a lasso a few of its voxels, a prior none.
+        A click is one place, a box its two corners, a stroke or a lasso a few of its voxels, a prior none. What lies
+        outside the crop is left out, and a box that reaches out of it is cut off there.
         """
-        places: list[npt.NDArray[Any]] = [np.zeros((0, 3))]
+        places: list[FloatArray] = [np.zeros((0, 3))]
         labels: list[int] = []
         for prompt in prompts:
             if isinstance(prompt, Prior):
                 continue
-            few = prompt.places
-            if not isinstance(prompt, Box) and len(few) > STROKE_TOKENS:
-                few = few[np.linspace(0, len(few) - 1, STROKE_TOKENS).round().astype(int)]
+            few = self.crop_index(prompt.places)
+            if isinstance(prompt, Box):
+                few = self._cut_box(few)
+                labels += [2, 3][: len(few)]
+            else:
+                few = few[self._within(few)]
+                if len(few) > STROKE_TOKENS:
+                    few = few[np.linspace(0, len(few) - 1, STROKE_TOKENS).round().astype(int)]
+                labels += [0 if prompt.positive else 1] * len(few)
             places.append(few)
-            labels += [2, 3] if isinstance(prompt, Box) else [0 if prompt.positive else 1] * len(few)
-        points = torch.from_numpy(self.crop_index(np.concatenate(places))).float()
+        points = torch.from_numpy(np.concatenate(places)).float()
         return points[None], torch.tensor([labels], dtype=torch.int64)
+
+    def _cut_box(self, corners: FloatArray) -> FloatArray:
+        """The corners `[2, 3]` of the part of a box that lies in the crop; `[0, 3]` where none does."""
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        last = np.array(self.size) - 0.5
+        return corners.clip(-0.5, last) if (high > -0.5).all() and (low < last).all() else corners[:0]
 
     def maps(
         self, prompts: Sequence[Prompt], prior: Sliceable | None = None, device: torch.device | str = "cpu"

@@ -24,6 +24,7 @@ from .zoom import View
 BUDGET = 32  # crops of a refinement: on two cores five seconds of tiny
 KEPT_BYTES = 2**29  # of crops' features: three of vit_b's, some fifty of tiny's
 KEPT = 32  # last predictions of a list that undoing finds again; going back further takes the prompts in anew
+KEPT_ANSWERS = 2**30  # bytes of these; the last one is kept, however large
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Prediction:
 
         calibrated = expit(logit(self.probability.array.clip(1e-6, 1 - 1e-6)) / self.temperature)
         bits = ((entr(calibrated) + entr(1 - calibrated)) / np.log(2)).astype(np.float32)
+        # A patch ends where there is nothing; what is as little inside it must not show where that was.
+        bits[self.probability.array < zoom.NEGLIGIBLE] = 0
         return replace(self.probability, array=bits)
 
     @property
@@ -68,6 +71,12 @@ class _Answer:
 
     prediction: Prediction
     seen: torch.Tensor | None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes to keep it; its uncertainty, where someone asked for that, included."""
+        arrays = 2 * self.prediction.probability.array.nbytes + self.prediction.mask.array.nbytes
+        return arrays + (0 if self.seen is None else self.seen.numel() * self.seen.element_size())
 
 
 @dataclass
@@ -156,11 +165,20 @@ class Predictor:
         del self._steps[self._known(prompts) :]
         for count in range(len(self._steps) + 1, len(prompts) + 1):
             self._steps.append(_Step(prompts[count - 1], self._taken_in(prompts[:count], self._volume)))
-            if count > KEPT:
-                self._steps[count - KEPT - 1].answer = None
+            self._forget()
         answer = self._steps[-1].answer
         assert answer is not None
         return answer.prediction
+
+    def _forget(self) -> None:
+        """Let go of all answers but the last few."""
+        taken = 0
+        for kept, step in enumerate(reversed(self._steps)):
+            if step.answer is None:
+                break
+            taken += step.answer.bytes
+            if kept and (kept >= KEPT or taken > KEPT_ANSWERS):
+                step.answer = None
 
     def _known(self, prompts: tuple[Prompt, ...]) -> int:
         """How many of the prompts, from the first, were taken in already and have their prediction still."""
@@ -204,7 +222,9 @@ class Predictor:
         same_start = before is not None and not isinstance(prompts[-1], Prior)
         if before is not None and same_start and view is before.prediction.view:
             known = before.seen
+        features = self._encoded(view.frame, volume)
         probability, more = self._refined(view, seen, far, prompts, start, known)
+        self._keep(view.frame, features)  # closer looks may have taken its place
         final = self._cut(probability, view)
         if known is not None:
             # What changed too little to be taken over is compared with what was: many small steps are a large one.
@@ -299,8 +319,7 @@ class Predictor:
         tiles = zoom.tiles(view, worth, prompts[-1], anchor, self.bundle.preprocessing, self.budget)
         mosaic = zoom.Mosaic(base)
         for tile in tiles:
-            inside = [prompt for prompt in prompts if tile.frame.holds(prompt, 0.0)]
-            mosaic.add(tile.frame, self._seen(tile, inside, base), zoom.weight(tile.frame.size).to(self.device))
+            mosaic.add(tile.frame, self._seen(tile, prompts, base), zoom.weight(tile.frame.size).to(self.device))
         return mosaic.merged(), len(tiles)
 
     def _cut(self, probability: Probability, view: View) -> torch.Tensor:
@@ -331,17 +350,27 @@ class Predictor:
         return self.bundle.preprocessing.zoom if self.zoom else (1.0, 1.0)
 
     def _encoded(self, frame: Frame, volume: Volume) -> Features:
-        key = frame.to_scan.tobytes()
-        found = self._features.pop(key, None)
+        found = self._features.get(frame.to_scan.tobytes())
         if found is None:
             image = frame.image(volume.array, self.bundle.preprocessing.normalisation, self.device)
-            while self._features and (len(self._features) + 1) * self._feature_bytes > KEPT_BYTES:
-                del self._features[next(iter(self._features))]  # the one not asked for the longest
+            self._make_room()
             with torch.inference_mode(), arithmetic(self.device, self.precision), self._told():
                 found = self.network.encode(image)
             self._feature_bytes = _size(found)
-        self._features[key] = found
+        self._keep(frame, found)
         return found
+
+    def _keep(self, frame: Frame, features: Features) -> None:
+        """Keep a crop's features, as those last asked for."""
+        key = frame.to_scan.tobytes()
+        if self._features.pop(key, None) is None:
+            self._make_room()
+        self._features[key] = features
+
+    def _make_room(self) -> None:
+        """Let go of features, of the crop not asked for the longest first, until one more crop's fit."""
+        while self._features and (len(self._features) + 1) * self._feature_bytes > KEPT_BYTES:
+            del self._features[next(iter(self._features))]
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -189,45 +189,75 @@ def spread(view: View, probability: Tensor, source: Source | None) -> Probabilit
     """
     if view.scale <= 1:
         return view.frame.spread(probability, source)
-    places = torch.nonzero(probability > NEGLIGIBLE).cpu().numpy()
-    low = np.maximum(places.min(axis=0) - 1, 0) if len(places) else np.zeros(3, int)
-    high = np.minimum(places.max(axis=0) + 2, view.frame.size) if len(places) else np.ones(3, int)
+    part, (d, h, w) = _part(view.frame, probability > NEGLIGIBLE)
+    return part.spread(probability[d, h, w], source)
+
+
+def _part(frame: Frame, wanted: Tensor) -> tuple[Frame, tuple[slice, slice, slice]]:
+    """The part of a crop around what is wanted of it, bool `[D, H, W]`: its frame, and its place in the crop.
+
+    Whole blocks of as many crop voxels as one of the scan's spans, and one block around them: on the scan's grid the
+    part then reads as the whole crop would.
+    """
+    places = torch.nonzero(wanted).cpu().numpy()
+    if not len(places):
+        places = np.zeros((1, 3), np.int64)
+    block = np.maximum(1, np.rint(np.linalg.norm(frame.from_scan[:3, :3], axis=1))).astype(int)
+    low = np.maximum(places.min(axis=0) // block - 1, 0) * block
+    high = np.minimum((places.max(axis=0) // block + 2) * block, frame.size)
     (d, h, w), (nd, nh, nw) = low.tolist(), (high - low).tolist()
-    return view.frame.part((d, h, w), (nd, nh, nw)).spread(probability[d : d + nd, h : h + nh, w : w + nw], source)
+    return frame.part((d, h, w), (nd, nh, nw)), (slice(d, d + nd), slice(h, h + nh), slice(w, w + nw))
 
 
 @dataclass
 class Mosaic:
     """A probability put together on the scan's grid: a first look, then others that outweigh it.
 
+    Looks stay crops until they are put together, one after the other: on the scan's grid a wide one is gigabytes.
+
     Attributes:
         base: the first look.
-        looks: each other one, with its weight, 0 to 1, in the same box.
+        looks: each other one: a part of its crop, its probability there, and how much that counts, 0 to 1.
     """
 
     base: Probability
-    looks: list[tuple[Probability, Probability]] = field(default_factory=list)
+    looks: list[tuple[Frame, Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, frame: Frame, probability: Tensor, weight: Tensor) -> None:
-        """Another look: a crop's probability `[D, H, W]` and how much it counts."""
-        source = self.base.source
-        self.looks.append((frame.spread(probability, source), frame.spread(weight, source)))
+        """Another look: a crop's probability `[D, H, W]` and how much it counts; nothing is kept where that is 0."""
+        if bool((weight > 0).any()):
+            part, (d, h, w) = _part(frame, weight > 0)
+            self.looks.append((part, probability[d, h, w], weight[d, h, w]))
 
     def merged(self) -> Probability:
         """All of it, in the smallest box that holds every part."""
-        parts = [self.base, *(look for look, _ in self.looks)]
-        start = np.min([part.start for part in parts], axis=0)
-        stop = np.max([np.add(part.start, part.array.shape) for part in parts], axis=0)
-        total = np.zeros(stop - start, np.float32)
-        weights = np.zeros_like(total)
-        for look, weight in self.looks:
-            x, y, z = (slice(a, a + n) for a, n in zip(np.subtract(look.start, start), look.array.shape, strict=True))
-            total[x, y, z] += look.array * weight.array
-            weights[x, y, z] += weight.array
-        box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-        base = self.base[box[0], box[1], box[2]]
-        merged = total / np.maximum(weights, 1) + (1 - np.minimum(weights, 1)) * base
-        return Probability(merged, (box[0].start, box[1].start, box[2].start), self.base.grid, self.base.source)
+        if not self.looks:
+            return self.base
+        boxes = [part.covered() for part, _, _ in self.looks]
+        first, last = _hull(boxes)
+        total, weights = np.zeros(last - first, np.float32), np.zeros(last - first, np.float32)
+        for (part, probability, weight), (place, size) in zip(self.looks, boxes, strict=True):
+            box = tuple(slice(a, a + n) for a, n in zip(np.subtract(place, first), size, strict=True))
+            counts = part.spread(weight, None).array
+            total[box] += part.spread(probability, None).array * counts
+            weights[box] += counts
+        base = self.base
+        if base.array.any():  # else it is a speck of nothing, wherever that lies
+            boxes = [*boxes, (base.start, base.array.shape)]
+        start, stop = _hull(boxes)
+        x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        merged = base[x, y, z].astype(np.float32, copy=False)
+        inner = merged[tuple(slice(a, b) for a, b in zip(first - start, last - start, strict=True))]
+        inner *= 1 - np.minimum(weights, 1)
+        total /= np.maximum(weights, 1, out=weights)
+        inner += total
+        return Probability(merged, (x.start, y.start, z.start), base.grid, base.source)
+
+
+def _hull(boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The smallest box around boxes of (first voxel, size): its first voxel, and the one after its last."""
+    starts, sizes = (np.array(part, dtype=np.int64) for part in zip(*boxes, strict=True))
+    return starts.min(axis=0), (starts + sizes).max(axis=0)
 
 
 def changed(seen: Tensor, known: Tensor) -> Tensor:
