@@ -149,6 +149,36 @@ def test_what_is_no_longer_kept_is_taken_in_anew(scan: Volume, monkeypatch: pyte
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
 
 
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_a_correction_is_held_to_its_side(scan: Volume, zoomed: bool) -> None:
+    """Who says lesion loses nothing by it, who says none gains nothing, whatever the network draws elsewhere."""
+    predictor = zooming() if zoomed else fresh(scan)
+    masks = [predictor.predict(PROMPTS[:count]).mask.full() for count in range(1, len(PROMPTS) + 1)]
+    changes = []
+    for prompt, before, after in zip(PROMPTS[1:], masks[:-1], masks[1:], strict=True):
+        gained, lost = np.count_nonzero(after & ~before), np.count_nonzero(before & ~after)
+        if isinstance(prompt, Box):
+            assert gained or lost
+            continue
+        assert (lost if prompt.positive else gained) == 0
+        changes.append((prompt.positive, gained + lost))
+    assert any(changed for side, changed in changes if side)
+    assert any(changed for side, changed in changes if not side)
+
+
+def test_what_lies_outside_a_new_crop_stays(scan: Volume) -> None:
+    """A click outside the crop asks for another; what that does not see, it does not take away."""
+    predictor = fresh(scan)
+    first = predictor.predict([Click((10, 24, 20))])
+    second = predictor.predict([Click((10, 24, 20)), Click((23, 24, 20), positive=False)])
+    assert second.frame.to_scan.tolist() != first.frame.to_scan.tolist()
+    start, size = second.frame.covered()
+    outside = np.ones(scan.shape, bool)
+    outside[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = False
+    assert (first.mask.full() & outside).any()
+    assert np.array_equal(first.mask.full() & outside, second.mask.full() & outside)
+
+
 def zooming() -> Predictor:
     """Random weights, which see lesion at every border: the widest view, and closer looks at it."""
     bundle = judging_bundle()

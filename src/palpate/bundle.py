@@ -144,6 +144,11 @@ class Bundle:
         said = [part.model_dump_json(exclude_defaults=True) for part in (self.network.config, self.preprocessing)]
         return _sha256(self.network.state_dict(), "".join(said))
 
+    def answers_sha256(self) -> str:
+        """A hash of what all its answers come from: the masks', and how its words about certainty are read."""
+        read = self.confidence.model_dump_json(exclude={"measured"}, exclude_defaults=True)
+        return hashlib.sha256(f"{self.sha256()}{read}".encode()).hexdigest()
+
 
 def frozen_sha256(state: dict[str, Tensor], config: NetworkConfig) -> str:
     """A hash of the tensors that `config` freezes: sorted names, shapes and float32 values, whatever file held them."""

@@ -139,6 +139,11 @@ class Predictor:
         """Whether the model takes prompts beyond positive clicks: a mask to refine among them."""
         return self.network.dense is not None
 
+    @property
+    def zooms(self) -> bool:
+        """Whether it looks wider and closer: it was asked to, and the model was trained for it."""
+        return self._range != (1.0, 1.0)
+
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
         self._volume = volume
@@ -216,7 +221,11 @@ class Predictor:
         anew = before is None or first is not before.prediction.view
         view, seen, crops = self._settled(first, prompts, anew, lambda v: self._seen(v, prompts, start))
         far = zoom.spread(view, seen, volume.source)
+        side = prompts[-1].positive if before is not None and not isinstance(prompts[-1], (Box, Prior)) else None
         if view.scale <= 1:
+            if before is not None and side is not None:
+                far = _as_said(side, far, before.prediction.probability, view.frame)
+                seen = self._cut(far, view)
             return _Answer(self._prediction(view, seen, far, crops), None)
         known = None
         same_start = before is not None and not isinstance(prompts[-1], Prior)
@@ -225,10 +234,14 @@ class Predictor:
         features = self._encoded(view.frame, volume)
         probability, more = self._refined(view, seen, far, prompts, start, known)
         self._keep(view.frame, features)  # closer looks may have taken its place
+        if before is not None and side is not None:
+            probability = _as_said(side, probability, before.prediction.probability, view.frame)
         final = self._cut(probability, view)
         if known is not None:
             # What changed too little to be taken over is compared with what was: many small steps are a large one.
             seen = torch.where(zoom.changed(seen, known) > 0, seen, known)
+            if side is not None:
+                seen = torch.maximum(seen, known) if side else torch.minimum(seen, known)
         return _Answer(self._prediction(view, final, probability, crops + more), seen)
 
     def _planned(self, prompts: tuple[Prompt, ...], before: _Answer | None, grid: Grid) -> View:
@@ -386,6 +399,33 @@ class Predictor:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _as_said(positive: bool, new: Probability, old: Probability, frame: Frame) -> Probability:
+    """A correction's answer, held to its side: what says lesion takes nothing away, what says none adds nothing.
+
+    The network draws all of a crop anew, and elsewhere a little differently each time; who points at what is missing
+    does not ask for that (measured in docs/architecture.md).
+
+    Args:
+        positive: whether the correction said lesion.
+        new: the network's answer to it.
+        old: what was there before.
+        frame: the crop that the answer speaks of; outside it the old stays.
+    """
+    if positive:
+        start = np.minimum(old.start, new.start)
+        stop = np.maximum(np.add(old.start, old.array.shape), np.add(new.start, new.array.shape))
+        x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        return replace(old, array=np.maximum(old[x, y, z], new[x, y, z]), start=(x.start, y.start, z.start))
+    start, size = (np.array(part) for part in frame.covered())
+    low = np.maximum(start, old.start)
+    high = np.maximum(np.minimum(start + size, np.add(old.start, old.array.shape)), low)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    array = old.array.copy()
+    here = array[tuple(slice(a, b) for a, b in zip(low - old.start, high - old.start, strict=True))]
+    np.minimum(here, new[x, y, z], out=here)
+    return replace(old, array=array)
 
 
 def _size(features: Features) -> int:

@@ -51,6 +51,17 @@ def test_what_was_right_is_left() -> None:
     assert found.quality_slope == pytest.approx(1, abs=0.01)
 
 
+def test_masks_all_alike_keep_the_line_finite() -> None:
+    """No mask met any lesion: what is expected of them falls to nearly nothing, and nothing correlates."""
+    samples = drawn(1.0, 1.0, 0.0)
+    samples.masks = [(quality, 0.0) for quality, _ in samples.masks]
+    found = calibrated(samples)
+    assert found.measured["expected IoU's mean error"][1] < 0.01
+    assert abs(found.quality_offset) <= 5
+    assert "expected IoU's correlation with the IoU" not in found.measured
+    assert Confidence.model_validate_json(found.model_dump_json()) == found
+
+
 def test_nothing_to_calibrate_on() -> None:
     with pytest.raises(ScanError, match="no scan to calibrate on: the cohort has no lesion in that part"):
         calibrated(Samples())
@@ -63,8 +74,23 @@ def test_samples_repeat_and_hold_every_prompt() -> None:
     assert len(one.voxels) == len(one.masks) == 4
     assert all(0 <= q <= 1 and 0 <= r <= 1 for q, r in one.masks)
     assert one.masks == two.masks
+    assert all(0 <= outside < whole == made.lesion.voxels for outside, whole in one.missed)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(one.voxels, two.voxels, strict=True))
     assert all(set(np.unique(lesion)) <= {0, 1} for _, lesion in one.voxels)
+
+
+def test_lesion_that_no_crop_saw_is_told() -> None:
+    """Clicked at one end: what lies beyond the crop's border, no voxel of the map speaks of."""
+    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    truth = np.zeros(made.volume.shape, bool)
+    truth[2:46, 20:24, 14:18] = True
+    predictor = Predictor(judging_bundle(), "cpu")  # crops of 64 mm, no zoom
+    samples = sampled(predictor, [("a", made.volume, truth)], 1, ("click",))
+    ((outside, whole),) = samples.missed
+    assert whole == 44 * 16
+    assert outside == pytest.approx(whole * (1 - 64 / 176), rel=0.3)
+    told = calibrated(samples).measured["share of the lesions outside what was mapped"]
+    assert told == pytest.approx(outside / whole, abs=1e-4)
 
 
 def test_the_predictor_reads_it() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from palpate.errors import OutputError, SessionError
+from palpate.predictor import Predictor
 from palpate.prompt_file import LONG
 from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble
 from palpate.session import Session
@@ -292,8 +293,16 @@ def test_another_scan_is_refused_and_a_moved_one_is_not(kept: Path) -> None:
     Session.open(kept, quick_predictor(), fortran, read_only=True).close()
 
 
+def test_zoom_switched_off_is_no_other_model_where_it_has_none(copied: Path) -> None:
+    """The same masks either way, so the journal is as good."""
+    same = Predictor(quick_predictor().bundle, "cpu", zoom=False)
+    Session.open(copied, same, SCAN, read_only=True).close()
+
+
 def test_another_model_is_refused_unless_allowed(copied: Path) -> None:
-    with pytest.raises(SessionError, match=r"was made with the model small \([0-9a-f]{12}\), this is small \("):
+    with pytest.raises(
+        SessionError, match=r"was made with the model small \([0-9a-f]{12}, no zoom\), this is small \("
+    ):
         Session.open(copied, quick_predictor(seed=1), SCAN)
     with Session.open(copied, quick_predictor(seed=1), SCAN, allow_other_model=True, read_only=True) as session:
         other = session.mask(1).full()

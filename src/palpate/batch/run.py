@@ -79,7 +79,7 @@ class Batch:
     ):
         self._results = Results(results)
         self._bundle: Bundle | None = load(model, base=base)
-        self._engine = Engine(model, base, device, precision, self._bundle.sha256(), zoom, budget)
+        self._engine = Engine(model, base, device, precision, self._bundle.answers_sha256(), zoom, budget)
         arithmetic = self._engine.arithmetic
         stamps = Stamps()
         self._keys = {job: job.key(arithmetic, stamps) for job in jobs}

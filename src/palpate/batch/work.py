@@ -29,7 +29,7 @@ class Engine:
         base: for an adapter, the model that holds its frozen tensors.
         device: where the network runs.
         precision: its arithmetic.
-        sha256: the model's hash when the batch began.
+        sha256: of all that the model's answers come from (`Bundle.answers_sha256`), when the batch began.
         zoom: whether it looks wider and closer (`Predictor`).
         budget: most crops of a refinement.
     """
@@ -59,7 +59,7 @@ class Engine:
         """
         if bundle is None:
             bundle = load(self.model, base=self.base)
-            if bundle.sha256() != self.sha256:
+            if bundle.answers_sha256() != self.sha256:
                 raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
         return Segmenter(Predictor(bundle, self.device, self.precision, self.zoom, self.budget))
 

@@ -22,6 +22,7 @@ VOXELS = 20_000  # of one prediction's, drawn at random: what doubt there is, no
 DOUBTFUL = 0.001  # a voxel counts where the model gives it at least this, or where it is lesion
 BINS = 10
 DECIMALS = 4
+LINE = ((-2.0, 2.0), (-5.0, 5.0))  # of a slope's logarithm, and of an offset: masks all alike would ask for infinity
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ class Samples:
     Attributes:
         voxels: logits of voxels' probabilities, and whether they are lesion, one array a prediction.
         masks: expected and true intersection over union of each prediction.
+        missed: of each prediction, lesion voxels that lie outside its patch, and all of the lesion's. There the map
+            says nothing, and no temperature could make it say more: their share is told instead.
     """
 
     voxels: list[tuple[Floats, Floats]] = field(default_factory=list)
     masks: list[tuple[float, float]] = field(default_factory=list)
+    missed: list[tuple[int, int]] = field(default_factory=list)
 
 
 def sampled(
@@ -91,6 +95,8 @@ def sampled(
                     samples.masks.append((prediction.quality, iou(prediction.mask.full(), truth)))
                 p = prediction.probability.array
                 lesion = truth[prediction.probability.box]
+                whole = int(np.count_nonzero(truth))
+                samples.missed.append((whole - int(np.count_nonzero(lesion)), whole))
                 places = np.flatnonzero((p >= DOUBTFUL) | lesion)
                 rng = counted_rng(seed, f"calibration on {name} by {kind}", len(prompts))
                 drawn = places[rng.integers(places.size, size=min(VOXELS, places.size))] if places.size else places
@@ -119,16 +125,21 @@ def calibrated(samples: Samples) -> Confidence:
         "voxels": int(logits.size),
         "voxels' calibration error": [round(before, DECIMALS), round(after, DECIMALS)],
     }
+    if samples.missed:
+        outside, whole = np.sum(samples.missed, axis=0).tolist()
+        record["share of the lesions outside what was mapped"] = round(outside / max(1, whole), DECIMALS)
     kept = temperature if after < before else 1.0
     if not samples.masks:
         return Confidence(temperature=kept, measured=record)
     expected, ratio = np.array(samples.masks).T
     x = np.log(expected.clip(1e-6, 1 - 1e-6)) - np.log1p(-expected.clip(1e-6, 1 - 1e-6))
-    line = minimize(lambda ab: _loss(np.exp(ab[0]) * x + ab[1], ratio), x0=(0.0, 0.0)).x
+    line = minimize(lambda ab: _loss(np.exp(ab[0]) * x + ab[1], ratio), x0=(0.0, 0.0), bounds=LINE).x
     slope, offset = float(np.exp(line[0])), float(line[1])
     errors = [float(np.abs(expit(a * x + b) - ratio).mean()) for a, b in ((1.0, 0.0), (slope, offset))]
     record["expected IoU's mean error"] = [round(error, DECIMALS) for error in errors]
-    record["expected IoU's correlation with the IoU"] = round(float(np.corrcoef(expected, ratio)[0, 1]), DECIMALS)
+    if expected.std() > 0 and ratio.std() > 0:
+        correlation = float(np.corrcoef(expected, ratio)[0, 1])
+        record["expected IoU's correlation with the IoU"] = round(correlation, DECIMALS)
     if errors[1] >= errors[0]:
         slope, offset = 1.0, 0.0
     return Confidence(temperature=kept, quality_slope=slope, quality_offset=offset, measured=record)

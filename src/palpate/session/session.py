@@ -560,7 +560,7 @@ def _made(kind: type[K], **fields: Any) -> K:
 
 
 def _model(predictor: Predictor) -> ModelIdentity:
-    budget = predictor.budget if predictor.zoom else None
+    budget = predictor.budget if predictor.zooms else None
     return ModelIdentity(name=predictor.bundle.provenance.name, sha256=predictor.bundle.sha256(), budget=budget)
 
 

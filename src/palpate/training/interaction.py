@@ -28,6 +28,11 @@ class Answer(NamedTuple):
     logits: Tensor
     named: Tensor
 
+    @property
+    def probability(self) -> Tensor:
+        """The lesion's, `[D, H, W]`; nothing is learned through it."""
+        return self.logits.detach().float().softmax(dim=1)[0, 1]
+
 
 class Interaction:
     """Rounds of prompts on a crop, taken as a scan of its own: the very prompts, tokens and maps of inference.
@@ -58,19 +63,20 @@ class Interaction:
         answers = [self._answer(network, features, prompts, None)]
         user = SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}") if lesion.any() else None
         turns = self.prompts.turns(self.seed, number) if user else 1
-        seen = answers[0].logits.detach()
+        seen = answers[0].probability
         for turn in range(2, turns + 1):
-            prior = seen.float().softmax(dim=1)[0, 1]
             assert user is not None
-            click = user.correction((prior > 0.5).cpu().numpy(), prompts)
+            click = user.correction((seen > 0.5).cpu().numpy(), prompts)
             if click is None:
                 break
             prompts.append(click)
             if turn == turns:
-                answers.append(self._answer(network, features, prompts, prior))
+                answers.append(self._answer(network, features, prompts, seen))
             else:
                 with torch.no_grad():
-                    seen = self._answer(network, features, prompts, prior).logits
+                    new = self._answer(network, features, prompts, seen).probability
+                # As the Predictor holds a correction to its side.
+                seen = torch.maximum(seen, new) if click.positive else torch.minimum(seen, new)
         return answers
 
     def _first(self, lesion: np.ndarray, first: Tensor, number: int) -> Prompt:
