@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .errors import OutputError, PalpateError
 
+HIDDEN = ".palpate-"  # begins the names of folders that things are written in before they take their place
+
 
 def check_writable(path: str | Path) -> Path:
     """The path, if a file can be made there; asked before long work whose result it will hold.
@@ -41,26 +43,22 @@ def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         OutputError: the file cannot be made or written (folder, permission, full disk).
     """
     targets = [check_writable(path) for path in paths]
-    folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".palpate-", dir=targets[0].parent))
-        staged = tuple(folder / target.name for target in targets)
-        yield staged
-        for part, target in zip(staged, targets, strict=True):
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            # Some writers make files that only their owner can read; a result has the mode any new file would.
-            part.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
-        for part, target in zip(staged, targets, strict=True):
-            part.replace(target)
+        with hidden_folder(targets[0].parent) as folder:
+            staged = tuple(Path(folder) / target.name for target in targets)
+            yield staged
+            for part, target in zip(staged, targets, strict=True):
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                # Some writers make files that only their owner can read; a result has the mode any new file would.
+                part.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+            for part, target in zip(staged, targets, strict=True):
+                part.replace(target)
     except OSError as error:
         raise OutputError(
             f"cannot write {targets[-1]}: {error.strerror or error}; nothing was changed. "
             "Free some space or choose another place"
         ) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -73,6 +71,30 @@ def all_or_none(*paths: Path | None) -> Iterator[None]:
         for path in new:
             path.unlink(missing_ok=True)
         raise
+
+
+def tidy(folder: Path) -> None:
+    """Take away what a kill left half written in a folder."""
+    for torn in folder.glob(f"{HIDDEN}*"):
+        shutil.rmtree(torn, ignore_errors=True)
+
+
+def hidden_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
+    """A context: a hidden folder in `parent`, to write in what then takes its place there; gone in the end."""
+    return tempfile.TemporaryDirectory(prefix=HIDDEN, dir=parent, ignore_cleanup_errors=True)
+
+
+def settle(staged: Path, target: Path) -> None:
+    """Rename a folder of files to its place, once all that it holds is on the disk; others may read it.
+
+    Raises:
+        OSError: there is something in its place, or a full disk.
+    """
+    for path in staged.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    staged.chmod(0o755)
+    staged.rename(target)
 
 
 def _umask() -> int:

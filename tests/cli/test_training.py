@@ -155,10 +155,10 @@ def test_kill_9_while_a_state_is_written(place: Path, whole: Path) -> None:
     died = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert died.returncode == -signal.SIGKILL
     assert [path.name for path in run.glob("state-*")] == ["state-00000002"]
-    assert list(run.glob(".part-*"))
+    assert list(run.glob(".palpate-*"))
     assert trained(place, run).returncode == 0
     assert_same(run, whole)
-    assert not list(run.glob(".part-*"))
+    assert not list(run.glob(".palpate-*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -131,8 +131,8 @@ def test_kill_9_and_again(tmp_path: Path) -> None:
     killed_preparing(tmp_path / "cohort.pickle", folder)
     before = stamps(folder)
     assert 2 <= len(before) < 5
-    (folder / "scans" / ".part-torn").mkdir()
-    (folder / "scans" / ".part-torn" / "image.b2nd").write_bytes(b"half")
+    (folder / "scans" / ".palpate-torn").mkdir()
+    (folder / "scans" / ".palpate-torn" / "image.b2nd").write_bytes(b"half")
     with (folder / "journal.jsonl").open("a") as journal:
         journal.write('\n{"name": "torn')
     with pytest.raises(CohortError, match="its preparation was not finished"):
@@ -140,7 +140,7 @@ def test_kill_9_and_again(tmp_path: Path) -> None:
     again = prepare(cohort, folder, workers=1)
     assert again.index == whole.index
     assert before.items() <= stamps(folder).items(), "what was finished was not done again"
-    assert not list((folder / "scans").glob(".part-*"))
+    assert not list((folder / "scans").glob(".palpate-*"))
     assert not (folder / "journal.jsonl").exists()
 
 
@@ -158,7 +158,7 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert PreparedCohort.open(folder).index == first.index
-    assert not list((folder / "scans").glob(".part-*"))
+    assert not list((folder / "scans").glob(".palpate-*"))
     assert len(prepare(cohort, folder, workers=1).index.scans) == 2
 
 

@@ -49,8 +49,8 @@ def test_a_full_disk_keeps_the_state_before(tmp_path: Path) -> None:
 
 def test_a_torn_write_is_not_seen(tmp_path: Path) -> None:
     save_state(tmp_path, 1, FILES, {"step": 1})
-    (tmp_path / ".part-killed").mkdir()
-    (tmp_path / ".part-killed" / "network.safetensors").write_bytes(b"half")
+    (tmp_path / ".palpate-killed").mkdir()
+    (tmp_path / ".palpate-killed" / "network.safetensors").write_bytes(b"half")
     found = load_state(tmp_path)
     assert found is not None
     assert found[1] == {"step": 1}

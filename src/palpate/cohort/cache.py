@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..atomic import hidden_folder, settle
 from ..errors import CohortError, FormatError, OutputError, SettingsError
 from ..volume import Grid, Index3, Volume
 from .scans import LabelledScan, lesion_of
@@ -325,25 +323,17 @@ def _write(target: Path, image: npt.NDArray[Any], label: npt.NDArray[Any], grid:
         "voxels.b2nd": _packed(places[np.argsort(found, kind="stable")], LIST_CHUNK, LIST_BLOCK),
         "scan.json": record.model_dump_json().encode(),
     }
-    staged = None
     try:
-        staged = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
-        for name, content in parts.items():
-            with (staged / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        staged.chmod(0o755)
-        staged.rename(target)
+        with hidden_folder(target.parent) as folder:
+            for name, content in parts.items():
+                (Path(folder) / name).write_bytes(content)
+            settle(Path(folder), target)
     except OSError as error:
         if not target.is_dir():  # else two scans with one content met here, and the other was faster
             raise OutputError(
                 f"cannot write {target}: {error.strerror or error}; what was finished is kept: free some space "
                 "or choose another place, and run the same command again"
             ) from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _packed(array: npt.NDArray[Any], chunk: int, block: int) -> bytes:

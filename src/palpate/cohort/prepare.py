@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..atomic import replacing
+from ..atomic import replacing, tidy
 from ..errors import CohortError, OutputError, ScanError
 from .cache import FORMAT, Entry, Index, LeftOut, PreparedCohort, pack, read_index
 from .parallel import mapped
@@ -41,8 +41,7 @@ def prepare(
     _check_ours(folder)
     with _writable(folder):
         (folder / "scans").mkdir(parents=True, exist_ok=True)
-        for rest in (folder / "scans").glob(".part-*"):  # of a run that was killed
-            shutil.rmtree(rest, ignore_errors=True)
+        tidy(folder / "scans")
     known = {entry.sources: entry.key for entry in _finished(folder)}
     entries, left_out = [], []
     with _writable(folder), (folder / "journal.jsonl").open("a") as journal:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
+from ..atomic import tidy
 from ..automatic import Proposer, sliding_window
 from ..bundle import Bundle, Confidence, Provenance
 from ..cohort import Part
@@ -233,8 +233,7 @@ class Run:
     def save(self, seconds: float) -> None:
         """Write the state; only the main process does."""
         if self.main:
-            for torn in (*self.folder.glob(".part-*"), *self.folder.glob(".palpate-*")):  # by a kill
-                shutil.rmtree(torn, ignore_errors=True)
+            tidy(self.folder)
             numbers = {
                 "trainer": self.trainer.numbers(),
                 "best": self.best,

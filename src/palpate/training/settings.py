@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
-from ..atomic import replacing
+from ..atomic import HIDDEN, replacing
 from ..bundle import Bundle, Provenance, extended, frozen_sha256, load, promptless, retokened, retuned
 from ..cohort import Part, Split, propose_split
 from ..cohort.cache import PreparedCohort, PreparedScan
@@ -182,7 +182,7 @@ def begin(
             f"{run}: a training was begun here; go on with `palpate train --resume {run}`, or name another folder"
         )
     # What atomic writing left when it was killed is no run yet.
-    if run.exists() and (not run.is_dir() or any(not path.name.startswith(".palpate-") for path in run.iterdir())):
+    if run.exists() and (not run.is_dir() or any(not path.name.startswith(HIDDEN) for path in run.iterdir())):
         raise SettingsError(f"{run}: holds other files; name a new folder for the run")
     cohorts = [PreparedCohort.open(folder) for folder in prepared]
     if shares is not None and (len(shares) != len(cohorts) or min(shares) <= 0):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..atomic import hidden_folder, settle
 from ..errors import OutputError, SettingsError
 from .loop import State
 
@@ -26,27 +25,21 @@ def save_state(run: Path, step: int, files: dict[str, State], numbers: dict[str,
         OutputError: it cannot be written; the old one is kept.
     """
     target = run / f"{PREFIX}{step:08d}"
-    staged = None
+    if target.exists():  # the same step, saved again: the same state
+        return target
     try:
-        staged = Path(tempfile.mkdtemp(prefix=".part-", dir=run))
-        for name, tensors in files.items():
-            save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, staged / f"{name}.safetensors")
-        (staged / "state.json").write_text(json.dumps({"format": FORMAT, **numbers}))
-        for path in staged.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        staged.chmod(0o755)
-        if target.exists():  # the same step, saved again: the same state
-            return target
-        staged.rename(target)
+        with hidden_folder(run) as folder:
+            staged = Path(folder)
+            for name, tensors in files.items():
+                whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+                save_file(whole, staged / f"{name}.safetensors")
+            (staged / "state.json").write_text(json.dumps({"format": FORMAT, **numbers}))
+            settle(staged, target)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"cannot save the training's state in {run}: {error}; the state before it is kept. Free some space, "
             f"then go on with `palpate train --resume {run}`"
         ) from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
     for old in states(run):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 
+from ..atomic import hidden_folder
 from ..errors import CohortError, OutputError
 
 
@@ -23,14 +22,14 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
         raise CohortError(f"{archive}: this Python cannot unpack safely; use 3.11.4 or newer, or unpack it by hand")
-    staged = None
     try:
-        staged = Path(tempfile.mkdtemp(prefix=".palpate-", dir=folder.parent))
-        with tarfile.open(archive) as tar:
-            tar.extractall(staged, filter=_wanted)
-        if not (staged / folder.name / "dataset.json").is_file():
-            raise CohortError(f"{archive}: holds no {folder.name}/dataset.json, so it is not the Decathlon's archive")
-        (staged / folder.name).replace(folder)
+        with hidden_folder(folder.parent) as staged:
+            with tarfile.open(archive) as tar:
+                tar.extractall(staged, filter=_wanted)
+            unpacked = Path(staged) / folder.name
+            if not (unpacked / "dataset.json").is_file():
+                raise CohortError(f"{archive}: holds no {folder.name}/dataset.json, so it is not the Decathlon's")
+            unpacked.replace(folder)
     except tarfile.FilterError as error:
         raise CohortError(
             f"{archive}: refused, because it would write outside its folder ({error}); delete it"
@@ -41,9 +40,6 @@ def unpack(archive: Path, folder: Path) -> None:
         ) from error
     except OSError as error:
         raise OutputError(f"cannot unpack {archive} to {folder}: {error.strerror or error}") from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _wanted(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
