@@ -75,6 +75,26 @@ def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
     assert json.loads(looks.read_text().splitlines()[-1])["dice"] == outcome.test["dice"]
 
 
+def test_going_on_with_an_ended_run_is_no_further_look(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """The same model's figure is known; another's, or a damaged note of it, is measured."""
+    folder, looks = tmp_path / "run", cohort.folder / "test_looks.jsonl"
+    first = run(cohort, folder)
+    outcome = first.train()
+    count = len(looks.read_text().splitlines())
+    again = Run(first.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
+    assert again.restore()
+    same = again.train()
+    assert (same.test, same.looks) == (outcome.test, outcome.looks)
+    assert len(looks.read_text().splitlines()) == count
+    note = folder / "test.json"
+    note.write_text(note.read_text().replace(again.model().sha256(), "0" * 64))
+    assert again.restore()
+    assert again.train().looks == count + 1
+    note.write_text("{")
+    assert again.restore()
+    assert again.train().looks == count + 2
+
+
 def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path: Path) -> None:
     """The validation of the best model, repeated with its file through the Predictor."""
     from palpate.evaluation import one_click

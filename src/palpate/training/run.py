@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +30,13 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
-from ..atomic import tidy
+from ..atomic import replacing, tidy
 from ..automatic import Proposer, sliding_window
 from ..bundle import Bundle, Confidence, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
-from ..errors import CohortError, SettingsError
+from ..errors import CohortError, OutputError, SettingsError
 from ..evaluation import Figure, automatic, calibrated, one_click, sampled
 from ..predictor import Predictor
 from ..volume import Volume
@@ -369,8 +370,7 @@ class Run:
         confidence = self._calibrated()
         figures: dict[str, Any] = {}
         if test and self.part("test"):
-            outcome.test = self.measure("test", TEST_SEEDS).record()
-            outcome.looks = self._log_look(outcome.test) if self.main else 0
+            outcome.test, outcome.looks = self._tested()
             figures = {
                 self.measured.test: outcome.test,
                 "looks at these test patients, this one included": outcome.looks,
@@ -387,6 +387,26 @@ class Run:
         scans = ((scan.name, *scan.load()) for scan in self.part("validation")[:CALIBRATED])
         corrects = predictor.network.dense is not None
         return calibrated(sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",)))
+
+    def _tested(self) -> tuple[dict[str, Any], int]:
+        """The best model's figure on the test patients, and how often these were looked at.
+
+        A run that had ended and is gone on with does not look again, as long as its best model is the same.
+        """
+        path, model = self.folder / "test.json", self.model().sha256()
+        with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
+            known = json.loads(path.read_text())
+            if known["model"] == model:
+                return known["figure"], known["looks"]
+        figure = self.measure("test", TEST_SEEDS).record()
+        looks = self._log_look(figure) if self.main else 0
+        if self.main:
+            try:
+                with replacing(path) as (staged,):
+                    staged.write_text(json.dumps({"model": model, "figure": figure, "looks": looks}))
+            except OutputError as error:  # the model's own file has the figure
+                self.tell(str(error))
+        return figure, looks
 
     def _log_look(self, figure: dict[str, Any]) -> int:
         """Write down, beside each cohort, that its test patients were measured; how often that has happened."""
