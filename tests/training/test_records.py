@@ -33,11 +33,16 @@ def test_tensorboard_can_read_them(tmp_path: Path) -> None:
 
     records = Records(tmp_path, 0)
     records.add(row(1, memory_gb=2.5))
-    records.add({"step": 1, "validation": {"dice": 0.5, "interval": [0.4, 0.6]}})
+    records.add({"step": 1, "validation": {"dice": 0.5, "interval": [0.4, 0.6], "cohorts": {"a": {"dice": 0.4}}}})
     records.close()
     found = EventAccumulator(str(tmp_path / "tensorboard"))
     found.Reload()
-    assert set(found.Tags()["scalars"]) == {"training/loss", "training/memory_gb", "validation/dice"}
+    assert set(found.Tags()["scalars"]) == {
+        "training/loss",
+        "training/memory_gb",
+        "validation/dice",
+        "validation/dice of a",
+    }
     assert found.Scalars("validation/dice")[0].value == 0.5
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -13,6 +15,7 @@ from palpate.cohort.cache import PreparedCohort
 from palpate.cohort.prepare import prepare
 from palpate.errors import CohortError, SettingsError
 from palpate.training.preset import Preset, starting_from_nothing
+from palpate.training.records import read_rows
 from palpate.training.run import Report, Run
 from palpate.training.settings import Settings
 from small import PREPROCESSING, small_bundle, small_cohort
@@ -93,6 +96,34 @@ def test_going_on_with_an_ended_run_is_no_further_look(cohort: PreparedCohort, t
     note.write_text("{")
     assert again.restore()
     assert again.train().looks == count + 2
+
+
+def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """The whole is the mean over all scans; each cohort's is over its own."""
+    (tmp_path / "files").mkdir()
+    other = small_cohort(tmp_path / "files", 4)
+    scans = tuple(replace(scan, name=f"other_{scan.name}", patient=f"other_{scan.patient}") for scan in other.scans)
+    second = prepare(replace(other, scans=scans), tmp_path / "second", workers=1)
+    bundle = retuned(small_bundle(), "full")
+    names = {"train": ("scan_0", "scan_1"), "validation": ("scan_2",), "test": ("scan_3",)}
+    split = Split(**{part: (*some, *(f"other_{name}" for name in some)) for part, some in names.items()})
+    settings = Settings(
+        prepared=(str(cohort.folder), str(second.folder)),
+        preset=PRESET.with_recipe(steps=1, validations=1),
+        split=split,
+        cohorts_sha256=(cohort.sha256, second.sha256),
+        base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
+    )
+    (tmp_path / "run").mkdir()
+    outcome = Run(settings, bundle, tmp_path / "run", tell=lambda _: None).train()
+    for record in (outcome.best, outcome.test):
+        assert record is not None
+        assert list(record["cohorts"]) == ["prepared", "second"]
+        both = [one["dice"] for one in record["cohorts"].values()]
+        assert record["dice"] == pytest.approx(np.mean(both), abs=1e-4)
+        assert record["scans"] == 2
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["validation"]["cohorts"]["second"]["scans"] == 1
 
 
 def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path: Path) -> None:

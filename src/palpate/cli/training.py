@@ -263,14 +263,21 @@ def _sentences(run: Run, outcome: Outcome) -> list[str]:
     lines = [said]
     if outcome.best is not None:
         lines.append(f"validation, {run.measured.short}: {_figure(outcome.best)} at step {outcome.best['step']}")
+        lines += _by_cohort(outcome.best)
     if outcome.test is not None:
         lines.append(
             f"test, {run.measured.seeds}: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
             f"{outcome.test['patients']} patients (look number {outcome.looks} at them)"
         )
+        lines += _by_cohort(outcome.test)
     if outcome.model is not None:
         lines.append(f"model: {outcome.model}; curves: {run.folder / 'curves.png'}")
     return lines
+
+
+def _by_cohort(measured: dict[str, Any]) -> list[str]:
+    """A line for each of several cohorts."""
+    return [f"    {name}: {_figure(one)}, {one['scans']} scans" for name, one in measured.get("cohorts", {}).items()]
 
 
 def _figure(measured: dict[str, Any]) -> str:

@@ -43,10 +43,11 @@ class Records:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
-        for name, value in (row | row.get("validation", {})).items():
+        measured = row.get("validation", {})
+        values = row | measured | {f"dice of {name}": one["dice"] for name, one in measured.get("cohorts", {}).items()}
+        for name, value in values.items():
             if isinstance(value, (int, float)) and name != "step":
-                board = "validation" if "validation" in row else "training"
-                self._board.add_scalar(f"{board}/{name}", value, row["step"])
+                self._board.add_scalar(f"{'validation' if measured else 'training'}/{name}", value, row["step"])
         self._board.flush()
 
     def draw(self, path: Path, measured: str = "one click") -> None:

@@ -311,8 +311,12 @@ class Run:
         dice = self.curve[-1][1] if self.curve else None
         return Report(trainer.step, trainer.total, loss, rate, seconds, peak_memory_gb(trainer.device), dice)
 
-    def measure(self, part: Part, seeds: Sequence[int]) -> Figure:
-        """What `self.measured` says, on each scan's own grid; every process takes its share of the scans."""
+    def measure(self, part: Part, seeds: Sequence[int]) -> dict[str, Any]:
+        """What `self.measured` says, on each scan's own grid; every process takes its share of the scans.
+
+        Returns:
+            The record of a `Figure` of all scans; of several cohorts, `cohorts` has each one's, by its folder.
+        """
         accelerator = self.trainer.accelerator
         mine = self.part(part)[accelerator.process_index :: accelerator.num_processes]
         patients = {scan.name: scan.patient for scan in mine}
@@ -321,7 +325,16 @@ class Run:
             from accelerate.utils import gather_object
 
             rows = gather_object(rows)
-        return Figure.of(sorted(rows))
+        rows = sorted(rows)
+        record: dict[str, Any] = Figure.of(rows).record()
+        if len(self.cohorts) > 1:
+            names = [Path(folder).name for folder in self.settings.prepared]
+            if len(set(names)) < len(names):
+                names = list(self.settings.prepared)
+            home = {scan.name: name for name, scans in zip(names, self.cohorts, strict=True) for scan in scans}
+            there = sorted({home[name] for name, *_ in rows})
+            record["cohorts"] = {one: Figure.of(row for row in rows if home[row[0]] == one).record() for one in there}
+        return record
 
     def _answers(self, scans: list[PreparedScan], seeds: Sequence[int]) -> Iterator[tuple[str, float]]:
         """Each scan's name and Dice, once a seed; without prompts nothing is drawn, and once is enough."""
@@ -342,7 +355,7 @@ class Run:
         return ((scan.name, *scan.load()) for scan in scans)
 
     def _validate(self, records: Records | None) -> None:
-        figure, step = self.measure("validation", seeds=(0,)).record(), self.trainer.step
+        figure, step = self.measure("validation", seeds=(0,)), self.trainer.step
         dice = float(figure["dice"])
         self.curve.append([step, dice])
         if self.best is None or dice > self.best["dice"]:
@@ -398,7 +411,7 @@ class Run:
             known = json.loads(path.read_text())
             if known["model"] == model:
                 return known["figure"], known["looks"]
-        figure = self.measure("test", TEST_SEEDS).record()
+        figure = self.measure("test", TEST_SEEDS)
         looks = self._log_look(figure) if self.main else 0
         if self.main:
             try:
