@@ -39,7 +39,7 @@ from palpate.bundle import Bundle, load
 from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
-from palpate.evaluation import Corrected, Figure, corrected, one_click
+from palpate.evaluation import Corrected, Figure, calibrated, corrected, one_click, sampled
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
@@ -62,6 +62,7 @@ DATA = (
 PATIENT = {"hippocampus": None, "lung_nodules": r"^(LIDC-IDRI-\d+)", "sarcoma": r"^(STS_\d+)"}
 SYNTHETIC, FIRST_SYNTHETIC = 90, 1000  # phantoms that train, and the first one's seed
 VALIDATED = 40  # scans of a cohort that are looked at while training: the first, by name
+CALIBRATED = 20  # and those that a model is calibrated on
 
 
 def patient_of(cohort: str, name: str) -> str:
@@ -168,6 +169,7 @@ def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, di
     table = {kind: Figure.of(row[1:] for row in rows if row[0] == kind).record() for kind in kinds}
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     look = {"when": when, "model": arguments.model, "part": arguments.part, "seeds": arguments.seeds, "table": table}
+    look["sha256"] = predictor.bundle.sha256()
     with arguments.log.open("a") as log:
         log.write(json.dumps(look) + "\n")
     print(json.dumps(table, indent=1))
@@ -218,27 +220,27 @@ def run_correct(arguments: argparse.Namespace) -> None:
     """A simulated user's prompts and corrections: Dice after 1, 2, 3, 5 and 10 prompts, by cohort and first prompt."""
     predictor = Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom)
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
-    whole: dict[str, dict[str, object]] = {}
+    model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "zoom": not arguments.no_zoom}
     for kind in arguments.kinds:
         found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
         for what, patient, result in corrections(
             predictor, arguments.data, arguments.part, kind, arguments.seeds, counts[-1], arguments.most
         ):
             found[what].append((patient, result))
-        whole[kind] = {what: told(rows, counts) for what, rows in sorted(found.items())}
-        print(kind, json.dumps(whole[kind], indent=1), flush=True)
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    look = {"when": when, "model": arguments.model, "part": arguments.part, "seeds": arguments.seeds}
-    look |= {"zoom": not arguments.no_zoom, "most": arguments.most, "corrections": whole}
-    with arguments.log.open("a") as log:
-        log.write(json.dumps(look) + "\n")
+        table = {what: told(rows, counts) for what, rows in sorted(found.items())}
+        print(kind, json.dumps(table, indent=1), flush=True)
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        look = {"when": when, **model, "part": arguments.part, "seeds": arguments.seeds, "most": arguments.most}
+        with arguments.log.open("a") as log:  # kind by kind: what was seen is known, whatever becomes of the rest
+            log.write(json.dumps(look | {"corrections": {kind: table}}) + "\n")
 
 
 def run_blend(arguments: argparse.Namespace) -> None:
     """Average the weights of two stages, tensor by tensor, and validate (Wortsman et al., arXiv 2109.01903)."""
     first, second = load(arguments.first), load(arguments.second)
     state = second.network.state_dict()
-    blended = {k: torch.lerp(v, state[k], arguments.share) for k, v in first.network.state_dict().items()}
+    common = first.network.state_dict()  # what only the second has stays as it is
+    blended = {k: torch.lerp(common[k], v, arguments.share) if k in common else v for k, v in state.items()}
     second.network.load_state_dict(blended)
     predictor = Predictor(second, device=arguments.device)
     rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
@@ -254,27 +256,56 @@ def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
 
 
 def run_publish(arguments: argparse.Namespace) -> None:
-    """Write a trained model in half precision, with its data, licences and held-out figures inside."""
-    stages = [Settings.read(run).preset.model_dump(mode="json", exclude={"split"}) for run in arguments.stage]
+    """Write a trained model in half precision, calibrated on validation, with its data, licences and recipe inside."""
     trained = load(arguments.model)
     trained.save(arguments.output, dtype=torch.float16)
     stored = load(arguments.output)  # what is measured is what is shipped
-    table = figures(Predictor(stored, device=arguments.device), arguments)
+    scans = (scan for cohort in SHARES for scan in islice(scans_of(arguments.data, cohort, "validation"), CALIBRATED))
+    predictor = Predictor(stored, device=arguments.device)
+    confidence = calibrated(sampled(predictor, scans, 3, ("click", "box")))
+    print(confidence.model_dump_json(indent=1))
     provenance = stored.provenance.model_copy(
         update={
+            "name": "palpate-tiny",
             "origin": "trained from nothing by benchmarks/train_tiny.py; every parameter was tuned",
             "licence": "CC BY-SA 4.0",
             "data": DATA,
-            "figures": {f"{arguments.part} patients, one random click a scan, native grid, seeds 0-4": table},
-            "recipe": {
-                "shares": SHARES,
-                "stages": stages,
-                "blend": arguments.blend,
-            },
+            "figures": {},
+            "recipe": {"stages": [stage_of(run) for run in arguments.stage], "blends": arguments.blends},
             "notice": "Research software, not a medical device; not for diagnosis or treatment.",
         }
     )
-    Bundle(stored.network, stored.preprocessing, provenance).save(arguments.output, dtype=torch.float16)
+    Bundle(stored.network, stored.preprocessing, provenance, confidence).save(arguments.output, dtype=torch.float16)
+
+
+def stage_of(run: Path) -> dict[str, object]:
+    """What a stage did, from its run's folder."""
+    settings = Settings.read(run)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    preset = settings.preset.model_dump(mode="json", exclude={"split"}) | {"init": Path(settings.preset.init).name}
+    return {"run": run.name, "shares": settings.shares, "steps done": rows[-1]["step"], "preset": preset}
+
+
+def run_figures(arguments: argparse.Namespace) -> None:
+    """Put into a model's file what was measured of it, all looks at its test patients that the log has."""
+    bundle = load(arguments.model)
+    model, told = bundle.sha256(), dict[str, object]()
+    for line in arguments.log.read_text().splitlines():
+        look = json.loads(line)
+        if look.get("sha256") != model:
+            continue
+        where = f"{look['part']} patients, native grid, seeds {', '.join(map(str, look['seeds']))}"
+        if "table" in look:
+            told[f"{where}, one random click a scan"] = look["table"]
+        for kind, table in look.get("corrections", {}).items():
+            told[f"{where}, a simulated user who begins with a {kind} and corrects by clicks"] = table
+    if not told:
+        raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({model})")
+    provenance = bundle.provenance.model_copy(update={"figures": told})
+    Bundle(bundle.network, bundle.preprocessing, provenance, bundle.confidence).save(
+        arguments.model, dtype=torch.float16
+    )
+    print("\n".join(told))
 
 
 def main() -> None:
@@ -287,11 +318,18 @@ def main() -> None:
     preparing.set_defaults(run=run_prepare)
     testing = commands.add_parser("test", help="measure on held-out patients")
     testing.set_defaults(run=run_test)
-    publishing = commands.add_parser("publish", help="measure, and write the model that ships")
+    publishing = commands.add_parser("publish", help="calibrate, and write the model that ships")
     publishing.set_defaults(run=run_publish)
+    publishing.add_argument("data", type=Path)
+    publishing.add_argument("--model", required=True)
     publishing.add_argument("-o", "--output", type=Path, required=True)
     publishing.add_argument("--stage", type=Path, nargs="+", required=True, help="each stage's run")
-    publishing.add_argument("--blend", type=float, help="the share of the second stage that `blend` was given")
+    publishing.add_argument("--blends", nargs="+", default=[], help="which stages were blended, in words")
+    publishing.add_argument("--device", default="cpu")
+    telling = commands.add_parser("figures", help="put what was measured of a model into its file")
+    telling.set_defaults(run=run_figures)
+    telling.add_argument("--model", type=Path, required=True)
+    telling.add_argument("--log", type=Path, default=LOOKS)
     blending = commands.add_parser("blend", help="average the weights of two stages, and validate")
     blending.set_defaults(run=run_blend)
     blending.add_argument("data", type=Path)
@@ -306,7 +344,7 @@ def main() -> None:
     correcting.add_argument("--count", type=int, default=10, help="prompts a scan")
     correcting.add_argument("--most", type=int, help="scans of a cohort, the first by name")
     correcting.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
-    for command in (testing, publishing, correcting):
+    for command in (testing, correcting):
         command.add_argument("data", type=Path)
         command.add_argument("--model", default="palpate-tiny")
         command.add_argument("--part", choices=("validation", "test"), default="test")
