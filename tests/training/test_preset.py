@@ -193,9 +193,9 @@ def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> N
     paper = Preset.load("kits21")
     made = paper.as_interactive()
     assert (made.dense, made.quality, made.preprocessing.zoom) == (16, 64, (0.5, 8.0))
-    assert made.prompts.rounds == 5
+    assert made.prompts.rounds == 6
     assert set(made.prompts.kinds) == set(KINDS)
-    assert made.augmentation.resize_share == 0.5
+    assert made.augmentation.resize_share == 0.3
     assert made.recipe == paper.recipe
     assert made.as_interactive() == made, "what is set stays"
     made.write(tmp_path / "made.yaml")

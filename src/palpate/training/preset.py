@@ -70,15 +70,15 @@ class Preset(BaseModel):
     def as_interactive(self) -> Preset:
         """The preset of the same cohort for a model that takes every prompt, is corrected, and zooms.
 
-        Dense prompts, a head for quality, a simulated user who begins with any kind of prompt and corrects up to four
-        times, and half the crops resized to suit the lesion. What the preset sets of these already, stays.
+        Dense prompts, a head for quality, a simulated user who begins with any kind of prompt and corrects up to five
+        times, and three crops in ten resized to suit the lesion. What the preset sets of these already, stays.
 
         Raises:
             SettingsError: an automatic preset.
         """
         if self.automatic:
             raise SettingsError(f"preset {self.name} is automatic, it takes no prompts; choose one of the two")
-        moved = {"resize_share": self.augmentation.resize_share or 0.5, "shift": max(self.augmentation.shift, 0.15)}
+        moved = {"resize_share": self.augmentation.resize_share or 0.3, "shift": max(self.augmentation.shift, 0.12)}
         zoom = self.preprocessing.zoom if self.preprocessing.zoom != (1.0, 1.0) else self.augmentation.resize
         changes = {
             "dense": self.dense or 16,
@@ -203,14 +203,15 @@ def starting_from_nothing(
     )
 
 
-# A simulated user: clicks first, mostly, and up to four corrections; a mask of another program in one of seven.
+# A simulated user: clicks first, mostly, and up to five corrections; a mask of another program in one of twelve.
 INTERACTIVE = Prompts(
     lesion=(1, 1),
     anywhere=0,
     as_inference=True,
-    rounds=5,
-    kinds={"click": 0.52, "box": 0.12, "slice box": 0.08, "scribble": 0.07, "lasso": 0.06, "prior": 0.15},
-    heed=0.2,
+    rounds=6,
+    # Mostly clicks: a single one says least, and takes longest to learn (docs/architecture.md).
+    kinds={"click": 0.62, "box": 0.14, "slice box": 0.07, "scribble": 0.05, "lasso": 0.04, "prior": 0.08},
+    heed=0.3,
 )
 # The paper's augmentation for kidney and liver (docs/network.md, section 5). A crop placed at random in one 1.2 times
 # as large is a shift of a tenth of its edge either way; lesion and any other voxel are centred 2 : 1.
