@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "predictor": BASE | {"frame", "zoom", "model", "bundle", "devices"},
     "automatic": BASE | {"frame", "model", "bundle", "devices"},
     "batch": BASE | {"formats", "prompt_file", "prompt_text", "bundle", "devices", "predictor"},
-    "session": BASE | {"formats", "prompt_file", "predictor"},
+    "session": BASE | {"formats", "prompt_file", "devices", "predictor"},
     "cohort": BASE | {"formats", "frame", "simulation", "pictures"},
     "evaluation": BASE | {"bundle", "predictor", "automatic", "cohort", "simulation", "pictures"},
     "training": BASE | {"frame", "predictor", "automatic", "cohort", "model", "bundle", "simulation", "evaluation"},

@@ -1,6 +1,6 @@
 """The map between a scan's grid and a crop: by hand, and as properties on oblique, flipped, anisotropic grids."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -267,14 +267,42 @@ def test_tokens_and_labels_of_prompts() -> None:
     assert labels.tolist() == [[0, 1, 2, 3] + [1] * 8]
     assert points.shape == (1, 12, 3)
     for place, prompt in zip(
-        points[0, :4].numpy(), [(30, 30, 30), (31, 30, 30), (28, 29, 30), (32, 33, 34)], strict=True
+        points[0, :4].numpy(), [(30, 30, 30), (31, 30, 30), (32, 33, 30), (28, 29, 34)], strict=True
     ):
         assert np.allclose(frame.scan_index(place), prompt)
+    assert np.allclose(points[0, 2:4], [[8, 5, 6], [12, 9, 10]]), "lowest and highest in the crop, which runs back"
     ends = frame.scan_index(points[0, [4, 11]].numpy())
-    assert np.allclose(ends, [(25, 30, 30), (36, 30, 30)])
+    assert np.allclose(ends, [(36, 30, 30), (25, 30, 30)])
     none, no_labels = frame.tokens(prompts[-1:])
     assert none.shape == (1, 0, 3)
     assert no_labels.shape == (1, 0)
+
+
+def test_prompts_are_sampled_alike_however_a_scan_is_stored() -> None:
+    """A box's corners and a painted stroke's few voxels, in every order and direction of the same scan's axes."""
+    shape = np.array((20, 24, 28))
+    affine = oblique_affine((20, 24, 28), (2.0, 1.0, 1.5), orientation="LPS", angles_deg=(4, -6, 3))
+    painted = np.random.default_rng(0).integers(7, 12, (40, 3))
+    preprocessing = Preprocessing(crop=(32, 32, 32), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    answers = []
+    for order in permutations(range(3)):
+        for signs in product((1, -1), repeat=3):
+            to_first = np.eye(4)  # from this order's indices to the first's
+            to_first[:3, :3] = np.eye(3)[:, order] * signs
+            size = shape[list(order)]
+            to_first[:3, 3] = np.eye(3)[:, order] @ ((size - 1) * (np.array(signs) < 0))
+            grid = Grid((int(size[0]), int(size[1]), int(size[2])), affine @ to_first)
+            back = np.linalg.inv(to_first)
+            places = np.array([(5, 6, 8), (12, 20, 19), (10, 12, 14), *painted])
+            moved = np.rint(places @ back[:3, :3].T + back[:3, 3]).astype(int)
+            (x, y, z), (u, v, w) = moved[:2].min(axis=0).tolist(), moved[:2].max(axis=0).tolist()
+            stroke = Scribble(moved[3:][np.lexsort(moved[3:].T[::-1])])
+            frame = Frame.centred(grid, moved[2], preprocessing)
+            answers.append(frame.tokens([Box((x, y, z), (u, v, w)), stroke]))
+    assert len(answers) == 48
+    for points, labels in answers:
+        assert labels.tolist() == [[2, 3] + [0] * 8]
+        assert torch.allclose(points, answers[0][0], atol=1e-3)
 
 
 def test_prompts_that_leave_the_crop_are_cut_off_there() -> None:

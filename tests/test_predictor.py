@@ -1,5 +1,6 @@
 """The one inference path."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from palpate.frame import Frame
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, Prior, Prompt, Scribble
-from palpate.volume import Grid, Mask, Probability, Volume
+from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
 from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
 
@@ -147,6 +148,32 @@ def test_what_is_no_longer_kept_is_taken_in_anew(scan: Volume, monkeypatch: pyte
     assert sum(step.answer is not None for step in predictor._steps) == 2
     assert np.array_equal(predictor.predict(PROMPTS[:3]).probability.array, third)
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
+
+
+def test_what_denies_first_is_taken_in_with_the_first_that_says_where(scan: Volume) -> None:
+    """No step of its own on a lone denial, whose mask would mean nothing and be kept."""
+    denial, click = Click((27, 22, 15), positive=False), Click((24, 24, 16))
+    predictor = fresh(scan)
+    asked: list[int] = []
+    look = predictor._seen
+
+    def listening(view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        asked.append(len(prompts))
+        return look(view, prompts, prior)
+
+    predictor._seen = listening  # type: ignore[method-assign]
+    first = predictor.predict([denial, click])
+    assert asked == [2]
+    with pytest.raises(PromptError, match="nothing says where"):
+        predictor.predict([denial])
+    third = predictor.predict([denial, click, Click((24, 30, 16))])
+    assert asked == [2, 3]
+    again = fresh(scan)
+    again.predict([click, Click((25, 24, 16))])
+    assert np.array_equal(again.predict([denial, click]).probability.array, first.probability.array)
+    assert np.array_equal(
+        again.predict([denial, click, Click((24, 30, 16))]).probability.array, third.probability.array
+    )
 
 
 @pytest.mark.parametrize("zoomed", [False, True])

@@ -345,6 +345,29 @@ def test_budget_is_a_number_of_crops() -> None:
         Predictor(small_bundle(), "cpu", budget=-1)
 
 
+def test_what_was_held_can_be_taken_away() -> None:
+    """A is kept though the network, in a wider view, sees but B; who then says that A is none is heard."""
+    here, there = ball((30, 50, 30), 24), ball((95, 50, 30), 24)
+    truth = here.copy()
+    predictor, _ = knowing(truth, budget=0)
+    predictor.set_volume(scan())
+    prompts: list[Prompt] = [Click((30, 50, 30))]
+    predictor.predict(prompts)
+    truth[:] = there
+    prompts.append(Click((95, 50, 30)))
+    both = predictor.predict(prompts).mask.full()
+    assert both[30, 50, 30]
+    assert both[95, 50, 30]
+    prompts.append(Click((30, 50, 30), positive=False))
+    prompts[0] = Click((31, 50, 30))
+    truth[:] = here
+    predictor.predict(prompts[:1])
+    truth[:] = there
+    left = predictor.predict(prompts).mask.full()
+    assert not left[30, 50, 30]
+    assert left[95, 50, 30]
+
+
 def test_every_look_is_told_all_prompts() -> None:
     """A stroke that leaves a closer look's crop, and a box around it, are known in it as far as they lie in it."""
     truth = ball((60, 50, 30), 70)

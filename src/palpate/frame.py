@@ -243,8 +243,8 @@ class Frame:
     def tokens(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Prompts as the network samples them: positions (d, h, w), float32 `[1, N, 3]`, and labels, int64 `[1, N]`.
 
-        A click is one place, a box its two corners, a stroke or a lasso a few of its voxels, a prior none. What lies
-        outside the crop is left out, and a box that reaches out of it is cut off there.
+        A click is one place, a box its lowest and its highest corner in the crop, a stroke or a lasso a few of its
+        voxels, a prior none. What lies outside the crop is left out, and a box that reaches out of it is cut off there.
         """
         places: list[FloatArray] = [np.zeros((0, 3))]
         labels: list[int] = []
@@ -257,6 +257,8 @@ class Frame:
                 labels += [2, 3][: len(few)]
             else:
                 few = few[self._within(few)]
+                # In the crop's order, not the scan's: how a scan is stored must not matter.
+                few = few[np.lexsort(few.round(3).T[::-1])]
                 if len(few) > STROKE_TOKENS:
                     few = few[np.linspace(0, len(few) - 1, STROKE_TOKENS).round().astype(int)]
                 labels += [0 if prompt.positive else 1] * len(few)
@@ -265,10 +267,10 @@ class Frame:
         return points[None], torch.tensor([labels], dtype=torch.int64)
 
     def _cut_box(self, corners: FloatArray) -> FloatArray:
-        """The corners `[2, 3]` of the part of a box that lies in the crop; `[0, 3]` where none does."""
-        low, high = corners.min(axis=0), corners.max(axis=0)
+        """Lowest and highest corner `[2, 3]` of the part of a box that lies in the crop; `[0, 3]` where none does."""
+        ordered = np.stack([corners.min(axis=0), corners.max(axis=0)])
         last = np.array(self.size) - 0.5
-        return corners.clip(-0.5, last) if (high > -0.5).all() and (low < last).all() else corners[:0]
+        return ordered.clip(-0.5, last) if (ordered[1] > -0.5).all() and (ordered[0] < last).all() else corners[:0]
 
     def maps(
         self, prompts: Sequence[Prompt], prior: Sliceable | None = None, device: torch.device | str = "cpu"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,8 @@ class Predictor:
         if not self.knows_priors:
             return self._at_once(prompts, self._volume)
         del self._steps[self._known(prompts) :]
+        if not self._steps:  # what comes before any word of where the lesion is, is taken in with it
+            self._steps = [_Step(prompt, None) for prompt in takewhile(_only_denies, prompts)]
         for count in range(len(self._steps) + 1, len(prompts) + 1):
             self._steps.append(_Step(prompts[count - 1], self._taken_in(prompts[:count], self._volume)))
             self._forget()
@@ -220,19 +223,18 @@ class Predictor:
         first = self._planned(prompts, before, volume.grid)
         anew = before is None or first is not before.prediction.view
         view, seen, crops = self._settled(first, prompts, anew, lambda v: self._seen(v, prompts, start))
-        far = zoom.spread(view, seen, volume.source)
         side = prompts[-1].positive if before is not None and not isinstance(prompts[-1], (Box, Prior)) else None
         if view.scale <= 1:
+            near = zoom.spread(view, seen, volume.source)
             if before is not None and side is not None:
-                far = _as_said(side, far, before.prediction.probability, view.frame)
-                seen = self._cut(far, view)
-            return _Answer(self._prediction(view, seen, far, crops), None)
-        known = None
-        same_start = before is not None and not isinstance(prompts[-1], Prior)
-        if before is not None and same_start and view is before.prediction.view:
-            known = before.seen
+                near = _as_said(side, near, before.prediction.probability, view.frame)
+                seen = self._cut(near, view)
+            return _Answer(self._prediction(view, seen, near, crops), None)
+        known = None if start is None else self._cut(start, view)
+        if before is not None and view is before.prediction.view and not isinstance(prompts[-1], Prior):
+            known = before.seen if before.seen is not None else known
         features = self._encoded(view.frame, volume)
-        probability, more = self._refined(view, seen, far, prompts, start, known)
+        probability, more = self._refined(view, seen, prompts, start, known)
         self._keep(view.frame, features)  # closer looks may have taken its place
         if before is not None and side is not None:
             probability = _as_said(side, probability, before.prediction.probability, view.frame)
@@ -305,7 +307,6 @@ class Predictor:
         self,
         view: View,
         seen: torch.Tensor,
-        far: Probability,
         prompts: tuple[Prompt, ...],
         start: Probability | None,
         known: torch.Tensor | None,
@@ -317,14 +318,14 @@ class Predictor:
         Args:
             view: the look's crop.
             seen: the look, `[D, H, W]`.
-            far: the look, on the scan's grid.
             prompts: all so far.
             start: what was known before the last prompt, on the scan's grid; None: nothing.
-            known: the look from afar before the last prompt, in the same crop; None: there was none.
+            known: the look from afar before the last prompt, in the same crop, or what was known of it; None: nothing.
         """
-        base = far
-        if start is not None:
-            known = self._cut(start, view) if known is None else known
+        assert self._volume is not None
+        if start is None or known is None:
+            base = zoom.spread(view, seen, self._volume.source)
+        else:
             mosaic = zoom.Mosaic(start)
             mosaic.add(view.frame, seen, zoom.changed(seen, known))
             base = mosaic.merged()
@@ -399,6 +400,11 @@ class Predictor:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _only_denies(prompt: Prompt) -> bool:
+    """Whether a prompt says nothing of where the lesion is."""
+    return not isinstance(prompt, (Box, Prior)) and not prompt.positive
 
 
 def _as_said(positive: bool, new: Probability, old: Probability, frame: Frame) -> Probability:

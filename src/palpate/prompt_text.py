@@ -116,7 +116,7 @@ def _lasso(text: str, name: str) -> TextEntry:
     positive, rest = _side(text)
     plane, *corners = rest.split(":")
     axis, _, number = plane.partition("=")
-    if axis not in ("x", "y", "z") or not number.isdecimal() or len(corners) < 3:
+    if axis not in ("x", "y", "z") or not number.isdecimal() or len(number) > 9 or len(corners) < 3:
         raise PromptError(
             f"{name} {text!r}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from .volume import Grid, Index3, Mask
 Places = npt.NDArray[np.int64]  # [N, 3], zero-based voxel indices (x, y, z)
 MOST_PROMPTS = 2_000  # of one lesion: each is a step of its own
 MOST = 1_000_000  # voxels of one prompt: more is a mask, not a stroke
+LARGEST = 2**31  # no scan has a voxel of so large an index
 
 
 class Prompt(Protocol):
@@ -48,6 +50,8 @@ class Click:
             raise PromptError(f"a click is three voxel indices x, y, z, not {self.index!r}")
         if (values != np.rint(values)).any():
             raise PromptError(f"a click names a voxel by whole numbers, not {self.index!r}; use Click.at_mm for places")
+        if (values < -LARGEST).any() or (values > LARGEST).any():
+            raise PromptError(f"a click at {self.index!r} lies outside any scan; give a voxel's index in its array")
         object.__setattr__(self, "index", tuple(int(v) for v in values))
         object.__setattr__(self, "positive", bool(self.positive))
 
@@ -122,6 +126,9 @@ class Scribble:
     def along(cls, corners: Sequence[Sequence[float]], positive: bool = True) -> Scribble:
         """The stroke through voxels, straight from one to the next."""
         line = _places(corners, "a scribble")
+        length = int(np.abs(np.diff(line, axis=0)).max(axis=1).sum())
+        if length > MOST:
+            raise PromptError(f"a scribble of {length} voxels is more than {MOST}; give it as a prior mask")
         strokes = [line[:1]]
         for a, b in itertools.pairwise(line):
             steps = int(np.abs(b - a).max())
@@ -165,6 +172,8 @@ class Lasso:
             raise PromptError(f"a lasso's slice is a whole number, not {self.slice_index!r}")
         if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3 or not np.isfinite(outline).all():
             raise PromptError("a lasso is at least three corners of two finite numbers each")
+        if np.abs(outline).max() > LARGEST:
+            raise PromptError("a lasso lies outside any scan; give corners as indices in its array")
         inside = _enclosed(outline)
         if not len(inside):
             raise PromptError("the lasso encloses no voxel; draw it larger, or click")
@@ -244,6 +253,8 @@ def _places(values: Any, what: str) -> Places:  # noqa: ANN401 - whatever a user
         raise PromptError(f"{what} is a list of voxel indices x, y, z, at least one")
     if not np.isfinite(array).all() or (array != np.rint(array)).any():
         raise PromptError(f"{what} names voxels by whole numbers")
+    if (array < -LARGEST).any() or (array > LARGEST).any():
+        raise PromptError(f"{what} lies outside any scan; give voxels' indices in its array")
     if len(array) > MOST:
         raise PromptError(f"{what} of {len(array)} voxels is more than {MOST}; give it as a prior mask")
     return array.astype(np.int64)
@@ -259,7 +270,7 @@ def _enclosed(outline: npt.NDArray[np.float64]) -> Places:
     """Pixels `[N, 2]` whose centres an outline encloses, by the even-odd rule."""
     low = np.ceil(outline.min(axis=0)).astype(np.int64)
     high = np.floor(outline.max(axis=0)).astype(np.int64)
-    if (high < low).any() or int(np.prod(high - low + 1)) > MOST:
+    if (high < low).any() or math.prod((high - low + 1).tolist()) > MOST:
         return np.zeros((0, 2), np.int64)
     u, v = (np.arange(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True))
     odd = np.zeros((len(u), len(v)), dtype=bool)

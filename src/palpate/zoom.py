@@ -238,8 +238,9 @@ class Mosaic:
         total, weights = np.zeros(last - first, np.float32), np.zeros(last - first, np.float32)
         for (part, probability, weight), (place, size) in zip(self.looks, boxes, strict=True):
             box = tuple(slice(a, a + n) for a, n in zip(np.subtract(place, first), size, strict=True))
-            counts = part.spread(weight, None).array
-            total[box] += part.spread(probability, None).array * counts
+            counts, look = part.spread(weight, None).array, part.spread(probability, None).array
+            look *= counts
+            total[box] += look
             weights[box] += counts
         base = self.base
         if base.array.any():  # else it is a speck of nothing, wherever that lies
@@ -248,7 +249,8 @@ class Mosaic:
         x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
         merged = base[x, y, z].astype(np.float32, copy=False)
         inner = merged[tuple(slice(a, b) for a, b in zip(first - start, last - start, strict=True))]
-        inner *= 1 - np.minimum(weights, 1)
+        rest = np.minimum(weights, 1)  # in place from here on: these may be as large as a scan
+        inner *= np.subtract(1, rest, out=rest)
         total /= np.maximum(weights, 1, out=weights)
         inner += total
         return Probability(merged, (x.start, y.start, z.start), base.grid, base.source)

@@ -169,10 +169,20 @@ def test_the_key_follows_what_the_result_depends_on(tmp_path: Path) -> None:
     assert key() == seen[7]
 
 
+def test_a_painted_stroke_in_a_file_counts(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"version": 1, "prompts": [{"kind": "scribble", "file": "painted.npy"}]}')
+    job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
+    np.save(tmp_path / "painted.npy", [[1, 2, 3]])
+    before = job.key("one", Stamps())
+    np.save(tmp_path / "painted.npy", [[1, 2, 3], [1, 2, 4]])
+    assert job.key("one", Stamps()) != before
+    assert tmp_path / "painted.npy" in job.inputs
+
+
 def test_a_file_of_prompts_that_is_none_has_a_key_too(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(b"\xff{")
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
-    assert job.masks == ()
+    assert job.named == ()
     assert len(job.key("one", Stamps())) == 64
 
 

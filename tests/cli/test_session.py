@@ -71,6 +71,18 @@ def test_from_the_first_click_to_an_export(folder: Path, tmp_path: Path) -> None
     assert "node" not in left
 
 
+def test_it_goes_on_as_it_looked_before(folder: Path, tmp_path: Path) -> None:
+    """Arithmetic is part of what a mask depends on: another is refused, and can be asked for."""
+    session = tmp_path / "visit"
+    made = ("--lesion", "a", "--click", "8,7,5", "--precision", "bfloat16", "--no-zoom", "--budget", 3)
+    told(run("add", session, folder, *made, "--json"))
+    refused = run("replay", session, folder)
+    assert refused.exit_code == 2
+    assert "no zoom, bfloat16), this is" in refused.output
+    told(run("replay", session, folder, "--precision", "bfloat16", "--json"))
+    told(run("undo", session, folder, "--precision", "bfloat16", "--json"))
+
+
 def test_what_is_refused_is_not_kept(folder: Path, tmp_path: Path) -> None:
     session = tmp_path / "visit"
     for more, message in (

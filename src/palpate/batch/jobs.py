@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import BatchError, OutputError, PromptError
 from ..formats import READABLE, check_output
-from ..prompt_file import PriorEntry, read_entries
+from ..prompt_file import PriorEntry, ScribbleEntry, read_entries
 from ..prompt_text import Painted, TextEntry, from_line
 from ..prompts import Prompt
 from ..volume import Grid
@@ -80,16 +80,21 @@ class Job:
         return [entry.prompt(grid, self._beside) for entry in self.entries()]
 
     @property
-    def masks(self) -> tuple[Path, ...]:
-        """The masks that the prompts name."""
+    def named(self) -> tuple[Path, ...]:
+        """The files that the prompts name: masks, and strokes' voxels."""
+        found: list[str] = []
         with contextlib.suppress(PromptError):  # of a file that is none: the job will say so
-            return tuple(self._beside / e.mask for e in self.entries() if isinstance(e, PriorEntry | Painted))
-        return ()
+            for entry in self.entries():
+                if isinstance(entry, PriorEntry | Painted):
+                    found.append(entry.mask)
+                elif isinstance(entry, ScribbleEntry) and entry.file is not None:
+                    found.append(entry.file)
+        return tuple(self._beside / name for name in found)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """Every file or folder that the job reads."""
-        return (self.source.scan, *([] if self.prompt_file is None else [self.prompt_file]), *self.masks)
+        return (self.source.scan, *([] if self.prompt_file is None else [self.prompt_file]), *self.named)
 
     def key(self, model: str, stamps: Stamps) -> str:
         """A hash of all that the result depends on, and of where it goes.
@@ -105,7 +110,7 @@ class Job:
             "scan": stamps[self.source.scan],
             "series": self.source.series,
             "prompts": prompts,
-            "masks": [stamps[mask] for mask in self.masks],
+            "named": [stamps[path] for path in self.named],
             "outputs": [str(path) for path in self.outputs],
             "model": model,
         }
@@ -113,7 +118,7 @@ class Job:
 
     @property
     def _beside(self) -> Path:
-        """The folder to which masks' paths are relative."""
+        """The folder to which the paths in prompts are relative."""
         return self.folder if self.prompt_file is None else self.prompt_file.parent
 
 

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import PalpateError, PalpateWarning
+
+if TYPE_CHECKING:
+    from ..predictor import Predictor
 
 app = typer.Typer(
     help="Palpate: one click on a tumour in a 3-D scan, its mask back. Research software, not a medical device.",
@@ -26,6 +29,14 @@ app = typer.Typer(
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a model's file.")]
 BaseOption = Annotated[Path | None, typer.Option(help="For an adapter: the model it was trained on.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+PrecisionOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+ZoomOption = Annotated[
+    bool, typer.Option(help="Look wider, closer, and again along edges, as far as the model knows; or one crop only.")
+]
+BudgetOption = Annotated[
+    int | None, typer.Option(min=0, help="Most crops of a closer look along a large lesion's edge; 32 by default.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 FAULTY = 1  # exit code of work that was done, but not on everything
@@ -140,3 +151,19 @@ def described(record: dict[str, Any], indent: str = "") -> list[str]:
             shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
             lines.append(f"{indent}{key}: {shown}")
     return lines
+
+
+def predictor_of(
+    model: str, base: Path | None, device: str, precision: str, zoom: bool, budget: int | None
+) -> Predictor:
+    """A model at work, as the options say.
+
+    Raises:
+        ModelError: see `bundle.load`.
+        DeviceError: no such device or precision here.
+    """
+    from ..bundle import load
+    from ..predictor import BUDGET, Predictor
+
+    most = BUDGET if budget is None else budget
+    return Predictor(load(model, base=base), device, precision, zoom, most)  # type: ignore[arg-type]

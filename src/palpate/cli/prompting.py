@@ -51,7 +51,7 @@ def given_prompts(
     clicks_mm: list[str] | None,
     nots: list[str] | None,
 ) -> list[Prompt]:
-    """All that was pointed at: the file's prompts, the prior, then large things before small ones; perhaps nothing.
+    """All that was pointed at: the file's prompts, the prior, then large things before small, what denies last.
 
     Raises:
         PromptError: what cannot be read as a prompt.
@@ -70,7 +70,8 @@ def given_prompts(
         "mm": clicks_mm,
         "not": nots,
     }
+    pointed: list[Prompt] = []
     for kind, said in texts.items():
         option = "--click-mm" if kind == "mm" else f"--{kind}"
-        given += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said or []]
-    return given
+        pointed += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said or []]
+    return given + sorted(pointed, key=lambda prompt: not prompt.positive)

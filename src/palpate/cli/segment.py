@@ -10,7 +10,18 @@ import typer
 from ..errors import OutputError, PromptError, SettingsError
 from .automatic import check_auto, propose
 from .batch import check_alone, segment_all
-from .console import BaseOption, Console, JsonOption, ModelOption, app
+from .console import (
+    BaseOption,
+    BudgetOption,
+    Console,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    ZoomOption,
+    app,
+    predictor_of,
+)
 from .prompting import (
     HOW_TO_POINT,
     BoxOption,
@@ -70,15 +81,10 @@ def segment(
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")] = None,
     series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    zoom: Annotated[
-        bool,
-        typer.Option(help="Look wider, closer, and again along edges, as far as the model knows; or one crop only."),
-    ] = True,
-    budget: Annotated[
-        int | None, typer.Option(min=0, help="Most crops of a closer look along a large lesion's edge; 32 by default.")
-    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    zoom: ZoomOption = True,
+    budget: BudgetOption = None,
     batch: Annotated[
         Path | None,
         typer.Option(help="A CSV of scan,prompts,output to do instead (docs/batch.md); again: what is missing."),
@@ -129,11 +135,7 @@ def segment(
             raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or --auto, with an automatic model")
         check_inside(given, volume.grid)
         with console.step("load", f"loading {model}"):
-            from ..bundle import load
-            from ..predictor import BUDGET, Predictor
-
-            most = BUDGET if budget is None else budget
-            predictor = Predictor(load(model, base=base), device, precision, zoom, most)  # type: ignore[arg-type]
+            predictor = predictor_of(model, base, device, precision, zoom, budget)
         with console.step("segment", "segmenting") as progress:
             predictor.progress = progress
             predictor.set_volume(volume)

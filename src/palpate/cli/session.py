@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ..errors import PromptError, SessionError
-from .console import BaseOption, Console, JsonOption, ModelOption, app
+from ..errors import PalpateError, SessionError
+from .console import (
+    BaseOption,
+    BudgetOption,
+    Console,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    ZoomOption,
+    app,
+    predictor_of,
+)
 from .prompting import (
     HOW_TO_POINT,
     BoxOption,
@@ -39,10 +50,20 @@ app.add_typer(session_app, name="session")
 FolderArgument = Annotated[Path, typer.Argument(help="The session's folder.")]
 ScanOption = Annotated[Path, typer.Option(help="The scan: a file, or a folder of DICOM slices.")]
 SeriesOption = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 OtherModelOption = Annotated[
     bool, typer.Option("--other-model", help="Go on with another model than the session was made with.")
 ]
+
+
+class Looks(NamedTuple):
+    """Which model, and how it looks: what the verbs' options say, as `predictor_of` takes it."""
+
+    model: str
+    base: Path | None
+    device: str
+    precision: str
+    zoom: bool
+    budget: int | None
 
 
 @session_app.command(
@@ -69,6 +90,9 @@ def add(
     other_model: OtherModelOption = False,
     series: SeriesOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    zoom: ZoomOption = True,
+    budget: BudgetOption = None,
     machine: JsonOption = False,
 ) -> None:
     """Add prompts to a lesion; the session and the lesion are begun where there are none."""
@@ -77,7 +101,8 @@ def add(
         from ..session.journal import JOURNAL
 
         new = not (folder / JOURNAL).exists()
-        with _opened(console, folder, scan, series, model, base, device, new=new, other_model=other_model) as session:
+        looks = Looks(model, base, device, precision, zoom, budget)
+        with _opened(console, folder, scan, series, looks, new=new, other_model=other_model) as session:
             given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
             if not given and not accept:
                 raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_POINT}, or --accept")
@@ -102,14 +127,15 @@ def undo(
     other_model: OtherModelOption = False,
     series: SeriesOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    zoom: ZoomOption = True,
+    budget: BudgetOption = None,
     machine: JsonOption = False,
 ) -> None:
     """Take the last operations back: prompts, an acceptance, a new lesion."""
     console = Console(machine)
-    with (
-        console.reporting(),
-        _opened(console, folder, scan, series, model, base, device, other_model=other_model) as session,
-    ):
+    looks = Looks(model, base, device, precision, zoom, budget)
+    with console.reporting(), _opened(console, folder, scan, series, looks, other_model=other_model) as session:
         for _ in range(times):
             session.undo()
         _tell(console, folder, session, session.lesions)
@@ -143,6 +169,9 @@ def replay(
     other_model: OtherModelOption = False,
     series: SeriesOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    zoom: ZoomOption = True,
+    budget: BudgetOption = None,
     machine: JsonOption = False,
 ) -> None:
     """Make a session's masks anew from its journal, which is only read; print their sizes, and export them."""
@@ -150,9 +179,8 @@ def replay(
     with console.reporting():
         if patient is not None and cohort is None:
             raise SessionError(f"--patient {patient}: says whose scan it is in a cohort; give --cohort too")
-        with _opened(
-            console, folder, scan, series, model, base, device, other_model=other_model, read_only=True
-        ) as session:
+        looks = Looks(model, base, device, precision, zoom, budget)
+        with _opened(console, folder, scan, series, looks, other_model=other_model, read_only=True) as session:
             with console.step("segment", "segmenting") as progress:
                 session.predictor.progress = progress
                 for lesion in session.lesions:
@@ -177,9 +205,7 @@ def _opened(
     folder: Path,
     scan: Path,
     series: str | None,
-    model: str,
-    base: Path | None,
-    device: str,
+    looks: Looks,
     *,
     new: bool = False,
     other_model: bool = False,
@@ -193,12 +219,10 @@ def _opened(
         if not new:
             check_there(folder)
         volume = read(scan, series=series)
-    with console.step("load", f"loading {model}"):
-        from ..bundle import load
-        from ..predictor import Predictor
+    with console.step("load", f"loading {looks.model}"):
         from ..session import Session
 
-        predictor = Predictor(load(model, base=base), device)
+        predictor = predictor_of(*looks)
     if new:
         return Session(predictor, volume, folder)
     return Session.open(folder, predictor, volume, allow_other_model=other_model, read_only=read_only)
@@ -216,7 +240,7 @@ def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
     try:
         if given:
             session.add_prompts(number, given)
-    except PromptError:
+    except (PalpateError, KeyboardInterrupt):
         if not numbers:
             session.undo()
         raise

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ..atomic import replacing
+from ..devices import Precision
 from ..errors import OutputError, PromptError, ScanError, SessionError
 from ..formats import write
 from ..predictor import BUDGET
@@ -76,20 +77,24 @@ class ModelIdentity(_Part):
         name: what it calls itself; told, not compared.
         sha256: of its tensors, shape and preprocessing.
         budget: most crops of a refinement (`Predictor`); None: it does not zoom.
+        precision: the arithmetic of its network.
     """
 
     name: str
     sha256: Sha256
     budget: int | None = Field(BUDGET, ge=0)
+    precision: Precision = "float32"
 
     def same_as(self, other: ModelIdentity) -> bool:
         """Whether the same prompts give the same masks."""
-        return (self.sha256, self.budget) == (other.sha256, other.budget)
+        mine, others = ((one.sha256, one.budget, one.precision) for one in (self, other))
+        return mine == others
 
     @property
     def told(self) -> str:
         """It in words."""
         looks = "" if self.budget == BUDGET else ", no zoom" if self.budget is None else f", budget {self.budget}"
+        looks += "" if self.precision == "float32" else f", {self.precision}"
         return f"{self.name} ({self.sha256[:12]}{looks})"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -48,6 +48,7 @@ from .lesions import (
 from .measurements import Measurements, measure
 
 KEPT = 8  # predictions, with their probabilities, that are kept: as many lesions can be switched between at no cost
+KEPT_BYTES = 2**30  # of predictions, and of masks
 T = TypeVar("T")
 K = TypeVar("K", bound=BaseModel)
 MASKS = 256  # masks that are kept; each is a lesion's bounding box of booleans
@@ -88,8 +89,10 @@ class Session:
         self._journal: Journal | None = None
         self._read_only = False
         self._history = History()
-        self._predictions: _Recent[Prediction] = _Recent(KEPT)
-        self._masks: _Recent[Mask] = _Recent(MASKS)
+        self._predictions: _Recent[Prediction] = _Recent(
+            KEPT, lambda p: p.probability.array.nbytes + p.mask.array.nbytes
+        )
+        self._masks: _Recent[Mask] = _Recent(MASKS, lambda mask: mask.array.nbytes)
         predictor.set_volume(volume)
         if self.folder is not None:
             self._files = SessionFiles(self.folder, volume.grid, volume.source)
@@ -525,10 +528,15 @@ class Session:
 
 
 class _Recent(Generic[T]):
-    """What a few lesions' prompts gave; beyond `most` of them, what was not asked for longest is forgotten."""
+    """What a few lesions' prompts gave; what was not asked for longest is forgotten.
 
-    def __init__(self, most: int):
-        self._most = most
+    Args:
+        most: how many are kept.
+        size: bytes of one; beyond `KEPT_BYTES` of them only the last is kept for certain.
+    """
+
+    def __init__(self, most: int, size: Callable[[T], int]):
+        self._most, self._size = most, size
         self._kept: OrderedDict[int, tuple[tuple[Prompt, ...], T]] = OrderedDict()
 
     def find(self, number: int, prompts: tuple[Prompt, ...]) -> T | None:
@@ -545,8 +553,11 @@ class _Recent(Generic[T]):
         """Keep what a lesion's prompts gave, instead of what others gave before."""
         self._kept[number] = (prompts, value)
         self._kept.move_to_end(number)
-        if len(self._kept) > self._most:
+        while len(self._kept) > 1 and (len(self._kept) > self._most or self._bytes() > KEPT_BYTES):
             self._kept.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(self._size(value) for _, value in self._kept.values())
 
 
 def _made(kind: type[K], **fields: Any) -> K:
@@ -561,7 +572,8 @@ def _made(kind: type[K], **fields: Any) -> K:
 
 def _model(predictor: Predictor) -> ModelIdentity:
     budget = predictor.budget if predictor.zooms else None
-    return ModelIdentity(name=predictor.bundle.provenance.name, sha256=predictor.bundle.sha256(), budget=budget)
+    bundle, precision = predictor.bundle, predictor.precision
+    return ModelIdentity(name=bundle.provenance.name, sha256=bundle.sha256(), budget=budget, precision=precision)
 
 
 def _version() -> str:

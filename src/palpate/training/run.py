@@ -380,15 +380,16 @@ class Run:
             return outcome
         self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
         self.trainer.take(load_file(path))
-        confidence = self._calibrated()
         figures: dict[str, Any] = {}
-        if test and self.part("test"):
-            outcome.test, outcome.looks = self._tested()
+        tested = self._known_test() or (self._tested() if test and self.part("test") else None)
+        if tested is not None:
+            outcome.test, outcome.looks = tested
             figures = {
                 self.measured.test: outcome.test,
                 "looks at these test patients, this one included": outcome.looks,
             }
-        self._save_model(path, figures, confidence)
+        # Last, since the main process does it alone, and nobody may wait for it.
+        self._save_model(path, figures, self._calibrated())
         return outcome
 
     def _calibrated(self) -> Confidence:
@@ -401,16 +402,17 @@ class Run:
         corrects = predictor.network.dense is not None
         return calibrated(sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",)))
 
-    def _tested(self) -> tuple[dict[str, Any], int]:
-        """The best model's figure on the test patients, and how often these were looked at.
-
-        A run that had ended and is gone on with does not look again, as long as its best model is the same.
-        """
-        path, model = self.folder / "test.json", self.model().sha256()
+    def _known_test(self) -> tuple[dict[str, Any], int] | None:
+        """The figure on the test patients, where the run had ended before with the same best model: no further look."""
         with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
-            known = json.loads(path.read_text())
-            if known["model"] == model:
+            known = json.loads((self.folder / "test.json").read_text())
+            if known["model"] == self.model().sha256():
                 return known["figure"], known["looks"]
+        return None
+
+    def _tested(self) -> tuple[dict[str, Any], int]:
+        """The best model's figure on the test patients, measured now, and how often these were looked at."""
+        path, model = self.folder / "test.json", self.model().sha256()
         figure = self.measure("test", TEST_SEEDS)
         looks = self._log_look(figure) if self.main else 0
         if self.main:
