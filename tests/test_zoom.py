@@ -138,13 +138,13 @@ def test_what_the_model_does_not_trust_is_seen_from_further_away() -> None:
     cases: list[tuple[dict[float, float], list[float], float]] = [
         ({1: 0.5}, [1], 1),
         ({1: 0.4, 2: 0.45, 4: 0.6, 8: 0.3}, [1, 2, 4, 8], 4),
-        ({1: 0.4, 2: 0.2, 4: 0.3, 8: 0.3}, [1, 2, 4, 8], 1),
+        ({1: 0.4, 2: 0.2, 4: 0.9, 8: 0.9}, [1, 2], 1),  # beyond a worse view a better one is rarely so
     ]
     for quality, tried, taken in cases:
         predictor, seen = knowing(truth, quality=quality)
         predictor.set_volume(scan())
         prediction = predictor.predict(click)
-        assert [view.scale for view in seen][: len(tried)] == tried
+        assert sorted({view.scale for view in seen if view.scale >= 1}) == tried
         assert prediction.view.scale == taken
         count = len(seen)
         predictor.predict([*click, Click((61, 50, 30), positive=False)])

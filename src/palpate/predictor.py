@@ -292,6 +292,8 @@ class Predictor:
             better = value is not None and value > expected and not zoom.reaches_border(seen, view.frame)
             if value is not None and drawn and (better or empty):
                 best, expected, empty = (view, seen), value, False
+            elif not empty:
+                break  # beyond a worse view a better one is rarely so
         return *best, crops
 
     def _expected(self, view: View, seen: torch.Tensor) -> float | None:
