@@ -302,15 +302,15 @@ def test_everything_a_user_can_point_with(folder: Path, tmp_path: Path) -> None:
     first = segment(folder, one, *options, "--json", model="prompted")
     assert first.exit_code == 0, first.output
     told = json.loads(first.stdout)["prompts"]
-    assert [prompt["kind"] for prompt in told] == ["prior", "box", "scribble", "scribble", "lasso", "click", "click"]
-    assert [prompt.get("positive", True) for prompt in told] == [True, True, True, False, True, True, False]
+    assert [prompt["kind"] for prompt in told] == ["prior", "box", "scribble", "lasso", "click", "scribble", "click"]
+    assert [prompt.get("positive", True) for prompt in told] == [True, True, True, True, True, False, False]
     entries = [
         {"kind": "prior", "mask": str(lesion)},
         {"kind": "box", "first": [18, 23, 16], "last": [22, 27, 20]},
         {"kind": "scribble", "along": [[19, 25, 18], [21, 25, 18]]},
-        {"kind": "scribble", "along": [[18, 22, 18], [18, 23, 18]], "positive": False},
         {"kind": "lasso", "axis": 2, "slice": 18, "outline": [[18.5, 23.5], [21.5, 23.5], [20, 27.5]]},
         {"kind": "click", "index": [20, 25, 18]},
+        {"kind": "scribble", "along": [[18, 22, 18], [18, 23, 18]], "positive": False},
         {"kind": "click", "index": [19, 21, 18], "positive": False},
     ]
     (tmp_path / "prompts.json").write_text(json.dumps({"version": 1, "prompts": entries}))
