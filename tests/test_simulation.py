@@ -58,6 +58,21 @@ def test_first_prompts_are_on_the_lesion_and_repeat(kind: str) -> None:
     assert type(SimulatedUser(truth, GRID, 0, "x").first("slice box")).__name__ == "Box"
 
 
+def test_nobody_draws_beyond_the_picture() -> None:
+    """Lesions that reach the scan's borders, thick ones and thin: every first prompt lies in the scan."""
+    for low, high in (
+        ((0, 0, 0), (24, 24, 9)),
+        ((18, 10, 0), (24, 24, 24)),
+        ((0, 3, 3), (2, 21, 20)),
+        ((5, 0, 22), (20, 1, 24)),
+    ):
+        truth = np.zeros((24, 24, 24), bool)
+        truth[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+        for seed in range(20):
+            for kind in KINDS:
+                check_inside([SimulatedUser(truth, GRID, seed, "at the border").first(kind)], GRID)
+
+
 def test_a_slice_box_is_one_voxel_thick() -> None:
     box = SimulatedUser(ball(), GRID, 3, "x").first("slice box")
     assert (box.places[0] == box.places[1]).sum() >= 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ScanError
+from .errors import PromptError, ScanError
 from .prompts import Box, Click, Lasso, Prior, Prompt, Scribble
 from .volume import Grid, Index3, Mask
 
@@ -176,8 +176,14 @@ class SimulatedUser:
             near = np.cos(angles - ray) > np.cos(np.pi / 10)
             if near.any():
                 reach = np.linalg.norm(places[near] - middle, axis=1).max() * rng.uniform(0.9, 1.1)
-                corners.append(middle + reach * np.array([np.cos(ray), np.sin(ray)]))
-        return Lasso(axis, number, np.array(corners)) if len(corners) >= 3 else None
+                corner = middle + reach * np.array([np.cos(ray), np.sin(ray)])
+                corners.append(np.clip(corner, -0.49, np.array(area.shape) - 0.51))  # nobody draws beyond the picture
+        if len(corners) < 3:
+            return None
+        try:
+            return Lasso(axis, number, np.array(corners))
+        except PromptError:  # too thin to enclose a voxel's centre
+            return None
 
     def _prior(self, rng: np.random.Generator) -> Prior | None:
         """The truth grown or shrunk and moved: a mask as another program or an older model would give."""
