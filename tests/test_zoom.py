@@ -368,6 +368,33 @@ def test_what_was_held_can_be_taken_away() -> None:
     assert left[95, 50, 30]
 
 
+def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
+    """Around its very voxel; one that is heeded is not, nor is any where nothing nearer is known."""
+    truth = ball((60, 50, 30), 20)
+    predictor, seen = knowing(truth, blur=False)
+    look = predictor._seen
+    hole = truth.copy()
+    hole[65:68, 49:52, 30] = False
+
+    def coarse(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        drawn: torch.Tensor = look(view, prompts, prior)
+        return view.frame.extract(hole)[0] if view.scale < 1 else drawn
+
+    predictor._seen = coarse  # type: ignore[assignment, method-assign]
+    predictor.set_volume(scan())
+    prompts: list[Prompt] = [Click((60, 50, 30))]
+    before = predictor.predict(prompts)
+    prompts.append(Click((66, 50, 30), positive=False))
+    answer = predictor.predict(prompts)
+    assert [view.scale for view in seen] == [1, 1, 0.5]
+    assert answer.crops == 2
+    assert not answer.mask.full()[66, 50, 30]
+    assert np.array_equal(seen[-1].frame.scan_index([16, 16, 16]), (66, 50, 30))
+    assert np.count_nonzero(before.mask.full() & ~answer.mask.full()) < 30
+    predictor.predict([*prompts, Click((71, 50, 30), positive=False)])
+    assert [view.scale for view in seen[3:]] == [1], "that is no lesion anyway"
+
+
 def test_every_look_is_told_all_prompts() -> None:
     """A stroke that leaves a closer look's crop, and a box around it, are known in it as far as they lie in it."""
     truth = ball((60, 50, 30), 70)

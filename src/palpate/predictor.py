@@ -228,7 +228,8 @@ class Predictor:
             near = zoom.spread(view, seen, volume.source)
             if before is not None and side is not None:
                 near = _as_said(side, near, before.prediction.probability, view.frame)
-                seen = self._cut(near, view)
+                near, more = self._heard(near, prompts, view)
+                seen, crops = self._cut(near, view), crops + more
             return _Answer(self._prediction(view, seen, near, crops), None)
         known = None if start is None else self._cut(start, view)
         if before is not None and view is before.prediction.view and not isinstance(prompts[-1], Prior):
@@ -337,6 +338,26 @@ class Predictor:
         for tile in tiles:
             mosaic.add(tile.frame, self._seen(tile, prompts, base), zoom.weight(tile.frame.size).to(self.device))
         return mosaic.merged(), len(tiles)
+
+    def _heard(self, probability: Probability, prompts: Sequence[Prompt], view: View) -> tuple[Probability, int]:
+        """A click that was not heeded is looked at from nearer, in a crop around its very voxel; how many looks.
+
+        A crop's voxels are wider than many a scan's, and what lies between two of them is drawn as both say.
+        """
+        assert self._volume is not None
+        last, closest = prompts[-1], self._range[0]
+        if not isinstance(last, Click) or closest >= view.scale:
+            return probability, 0
+        x, y, z = last.index
+        if bool(probability[x : x + 1, y : y + 1, z : z + 1] > 0.5) is last.positive:
+            return probability, 0
+        scale = max(closest, view.scale / zoom.STEP)
+        settings = self.bundle.preprocessing.zoomed(scale)
+        nearer = View(Frame.centred(self._volume.grid, last.index, settings), scale)
+        mosaic = zoom.Mosaic(probability)
+        look = self._seen(nearer, prompts, probability)
+        mosaic.add(nearer.frame, look, zoom.weight(nearer.frame.size).to(self.device))
+        return _as_said(last.positive, mosaic.merged(), probability, nearer.frame), 1
 
     def _cut(self, probability: Probability, view: View) -> torch.Tensor:
         """A probability in a view's crop, `[D, H, W]`; nothing outside the scan."""
