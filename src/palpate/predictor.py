@@ -216,35 +216,34 @@ class Predictor:
     def _taken_in(self, prompts: tuple[Prompt, ...], volume: Volume) -> _Answer:
         """The answer to the last of the prompts, after all the others."""
         before = self._steps[-1].answer if self._steps else None
-        start = before.prediction.probability if before is not None else None
-        if isinstance(prompts[-1], Prior):
-            mask = prompts[-1].mask
-            start = Probability(mask.array.astype(np.float32), mask.start, volume.grid, volume.source)
+        start, last = before.prediction.probability if before is not None else None, prompts[-1]
+        held = None if isinstance(last, (Box, Prior)) else start  # what a correction only adds to, or only takes from
+        if isinstance(last, Prior):
+            start = Probability(last.mask.array.astype(np.float32), last.mask.start, volume.grid, volume.source)
         first = self._planned(prompts, before, volume.grid)
         anew = before is None or first is not before.prediction.view
         view, seen, crops = self._settled(first, prompts, anew, lambda v: self._seen(v, prompts, start))
-        side = prompts[-1].positive if before is not None and not isinstance(prompts[-1], (Box, Prior)) else None
         if view.scale <= 1:
             near = zoom.spread(view, seen, volume.source)
-            if before is not None and side is not None:
-                near = _as_said(side, near, before.prediction.probability, view.frame)
+            if held is not None:
+                near = _as_said(last.positive, near, held, view.frame)
                 near, more = self._heard(near, prompts, view)
                 seen, crops = self._cut(near, view), crops + more
             return _Answer(self._prediction(view, seen, near, crops), None)
         known = None if start is None else self._cut(start, view)
-        if before is not None and view is before.prediction.view and not isinstance(prompts[-1], Prior):
-            known = before.seen if before.seen is not None else known
+        if before is not None and before.seen is not None and view is before.prediction.view:
+            known = known if isinstance(last, Prior) else before.seen
         features = self._encoded(view.frame, volume)
         probability, more = self._refined(view, seen, prompts, start, known)
         self._keep(view.frame, features)  # closer looks may have taken its place
-        if before is not None and side is not None:
-            probability = _as_said(side, probability, before.prediction.probability, view.frame)
+        if held is not None:
+            probability = _as_said(last.positive, probability, held, view.frame)
         final = self._cut(probability, view)
         if known is not None:
             # What changed too little to be taken over is compared with what was: many small steps are a large one.
             seen = torch.where(zoom.changed(seen, known) > 0, seen, known)
-            if side is not None:
-                seen = torch.maximum(seen, known) if side else torch.minimum(seen, known)
+            if held is not None:
+                seen = torch.maximum(seen, known) if last.positive else torch.minimum(seen, known)
         return _Answer(self._prediction(view, final, probability, crops + more), seen)
 
     def _planned(self, prompts: tuple[Prompt, ...], before: _Answer | None, grid: Grid) -> View:
