@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 
 from palpate.bundle import (
     Bundle,
+    Confidence,
     Provenance,
     describe,
     frozen_sha256,
@@ -52,6 +54,15 @@ def test_a_full_model_comes_back_as_it_was(tmp_path: Path) -> None:
     assert back.preprocessing == bundle.preprocessing
     assert back.provenance == bundle.provenance
     assert torch.equal(logits(back), logits(bundle))
+
+
+def test_answers_are_told_apart_by_weights_and_by_how_certainty_is_read_not_by_what_was_measured() -> None:
+    bundle = small_bundle()
+    answers = bundle.answers_sha256()
+    measured = replace(bundle, confidence=Confidence(measured={"scans": 3}))
+    assert measured.answers_sha256() == answers
+    assert replace(bundle, confidence=Confidence(temperature=1.5)).answers_sha256() != answers
+    assert trained(small_bundle()).answers_sha256() != answers
 
 
 def test_half_the_size_in_half_precision(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
         ("scribble=1,2,3:4", "scribble '4': three whole numbers"),
         ("lasso=z=4:1,1:2,2", "lasso 'z=4:1,1:2,2': a slice and at least three corners on it"),
         ("lasso=z=²:1,1:2,2:1,3", "a slice and at least three corners"),
+        ("lasso=z=1234567890:1,1:2,2:1,3", "a slice and at least three corners"),
         ("lasso=z=4:1,1:2,2:3", "lasso '3': two numbers, such as 110,80"),
     ],
 )

@@ -466,7 +466,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
             lesion = session.lesion(1)
             there = [each.number for each in lesion.numbered]
             assert there in ([*range(1, acknowledged[-1] + 1)], [*range(1, acknowledged[-1] + 2)])
-            assert list((folder / "files").glob(".new-*")) == []
+            assert list((folder / "files").glob(".palpate-*")) == []
             for count, prompt in enumerate(lesion.prompts):
                 if count % 5 == 4:
                     assert isinstance(prompt, Prior)

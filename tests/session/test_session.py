@@ -412,6 +412,17 @@ def test_few_predictions_are_kept_and_masks_longer() -> None:
     assert np.array_equal(again.mask.full(), session.mask(1).full())
 
 
+def test_large_predictions_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palpate.session.session.KEPT_BYTES", 1)
+    session = begun()
+    session.add_prompt(session.add(), INSIDE)
+    first, mask = weakref.ref(session.prediction(1)), session.mask(1).full()
+    assert first() is not None, "the last one stays, however large"
+    session.add_prompt(session.add(), NEAR)
+    assert first() is None
+    assert np.array_equal(session.mask(1).full(), mask)
+
+
 def test_a_label_map_has_the_lesions_numbers() -> None:
     session = begun()
     session.add(start=block((2, 2, 2)), score=0.4)

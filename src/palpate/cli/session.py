@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -242,7 +243,8 @@ def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
             session.add_prompts(number, given)
     except (PalpateError, KeyboardInterrupt):
         if not numbers:
-            session.undo()
+            with suppress(PalpateError):  # a full disk, say, which is told already
+                session.undo()
         raise
     return number
 

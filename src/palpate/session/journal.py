@@ -18,8 +18,6 @@ import itertools
 import json
 import os
 import re
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -31,7 +29,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from ..atomic import replacing
+from ..atomic import hidden_folder, replacing, tidy
 from ..devices import Precision
 from ..errors import OutputError, PromptError, ScanError, SessionError
 from ..formats import write
@@ -193,14 +191,13 @@ class SessionFiles:
 
     def tidy(self) -> None:
         """Take away what a kill left half written."""
-        for staging in self.folder.glob(".new-*"):
-            shutil.rmtree(staging, ignore_errors=True)
+        tidy(self.folder)
 
     def _keep(self, ending: str, writing: Callable[[Path], None]) -> str:
         """Write a file, name it by its content, and be sure that it is on the disk."""
         try:
             self.folder.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as staging:
+            with hidden_folder(self.folder) as staging:
                 path = Path(staging) / f"new{ending}"
                 writing(path)
                 name = _sha256(path) + ending

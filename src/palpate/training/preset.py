@@ -209,7 +209,7 @@ INTERACTIVE = Prompts(
     anywhere=0,
     as_inference=True,
     rounds=6,
-    # Mostly clicks: a single one says least, and takes longest to learn (docs/architecture.md).
+    # Mostly clicks: a single one says least, and was soonest forgotten (docs/architecture.md).
     kinds={"click": 0.62, "box": 0.14, "slice box": 0.07, "scribble": 0.05, "lasso": 0.04, "prior": 0.08},
     heed=0.3,
 )
