@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from palpate.bundle import Bundle, load
+from palpate.bundle import Bundle, load, retuned
 from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
@@ -265,13 +265,14 @@ def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
 
 def run_publish(arguments: argparse.Namespace) -> None:
     """Write a trained model in half precision, calibrated on validation, with its data, licences and recipe inside."""
-    trained = load(arguments.model)
+    trained = retuned(load(arguments.model), "spatial")  # who adapts it tunes what the paper tunes, by default
     trained.save(arguments.output, dtype=torch.float16)
     stored = load(arguments.output)  # what is measured is what is shipped
     scans = (scan for cohort in SHARES for scan in islice(scans_of(arguments.data, cohort, "validation"), CALIBRATED))
     predictor = Predictor(stored, device=arguments.device)
     confidence = calibrated(sampled(predictor, scans, 3, ("click", "box")))
     print(confidence.model_dump_json(indent=1))
+    before = {"set out from": load(arguments.before).provenance.recipe} if arguments.before else {}
     provenance = stored.provenance.model_copy(
         update={
             "name": "palpate-tiny",
@@ -279,7 +280,7 @@ def run_publish(arguments: argparse.Namespace) -> None:
             "licence": "CC BY-SA 4.0",
             "data": DATA,
             "figures": {},
-            "recipe": {"stages": [stage_of(run) for run in arguments.stage], "blends": arguments.blends},
+            "recipe": before | {"stages": [stage_of(run) for run in arguments.stage], "blends": arguments.blends},
             "notice": "Research software, not a medical device; not for diagnosis or treatment.",
         }
     )
@@ -334,6 +335,7 @@ def main() -> None:
     publishing.add_argument("--model", required=True)
     publishing.add_argument("-o", "--output", type=Path, required=True)
     publishing.add_argument("--stage", type=Path, nargs="+", required=True, help="each stage's run")
+    publishing.add_argument("--before", help="a published model that the first of these stages set out from")
     publishing.add_argument("--blends", nargs="+", default=[], help="which stages were blended, in words")
     publishing.add_argument("--device", default="cpu")
     telling = commands.add_parser("figures", help="put what was measured of a model into its file")

@@ -128,7 +128,7 @@ def test_small_lesions_are_seen_from_nearer() -> None:
     predictor.predict([Click((60, 50, 30)), Click((61, 50, 30), positive=False)])
     assert [view.scale for view in seen] == [1, 0.5, 0.5], "a correction stays where it is"
     predictor.predict([Click((60, 50, 30)), Click((90, 50, 30))])
-    assert seen[-1].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
+    assert seen[3].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
 
 
 def test_what_the_model_does_not_trust_is_seen_from_further_away() -> None:
@@ -393,6 +393,31 @@ def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
     assert np.count_nonzero(before.mask.full() & ~answer.mask.full()) < 30
     predictor.predict([*prompts, Click((71, 50, 30), positive=False)])
     assert [view.scale for view in seen[3:]] == [1], "that is no lesion anyway"
+
+
+def test_within_a_large_lesion_too_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, seen = knowing(truth)
+    look = predictor._seen
+    hole = truth.copy()
+    hole[64:69, 48:53, 29:32] = False
+
+    def coarse(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        drawn: torch.Tensor = look(view, prompts, prior)
+        return view.frame.extract(hole)[0] if view.scale < 1 else drawn
+
+    predictor._seen = coarse  # type: ignore[assignment, method-assign]
+    predictor.set_volume(scan())
+    prompts: list[Prompt] = [Click((60, 50, 30))]
+    before = predictor.predict(prompts)
+    assert before.view.scale == 4
+    count = len(seen)
+    answer = predictor.predict([*prompts, Click((66, 50, 30), positive=False)])
+    assert [view.scale for view in seen[count:]].count(0.5) == 1
+    assert answer.crops == len(seen) - count
+    assert answer.view is before.view
+    assert not answer.mask.full()[66, 50, 30]
+    assert np.count_nonzero(before.mask.full() & ~answer.mask.full()) < 5 * 5 * 3 + 1
 
 
 def test_every_look_is_told_all_prompts() -> None:

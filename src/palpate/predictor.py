@@ -238,6 +238,8 @@ class Predictor:
         self._keep(view.frame, features)  # closer looks may have taken its place
         if held is not None:
             probability = _as_said(last.positive, probability, held, view.frame)
+            probability, looks = self._heard(probability, prompts, view)
+            more += looks
         final = self._cut(probability, view)
         if known is not None:
             # What changed too little to be taken over is compared with what was: many small steps are a large one.
@@ -345,12 +347,13 @@ class Predictor:
         """
         assert self._volume is not None
         last, closest = prompts[-1], self._range[0]
-        if not isinstance(last, Click) or closest >= view.scale:
+        nearest = min(view.scale, 1.0)  # of the crops that the click was looked at in
+        if not isinstance(last, Click) or closest >= nearest:
             return probability, 0
         x, y, z = last.index
         if bool(probability[x : x + 1, y : y + 1, z : z + 1] > 0.5) is last.positive:
             return probability, 0
-        scale = max(closest, view.scale / zoom.STEP)
+        scale = max(closest, nearest / zoom.STEP)
         settings = self.bundle.preprocessing.zoomed(scale)
         nearer = View(Frame.centred(self._volume.grid, last.index, settings), scale)
         mosaic = zoom.Mosaic(probability)
