@@ -5,7 +5,7 @@ import torch
 
 from palpate.bundle import extended
 from palpate.model import SIZES, Network
-from palpate.model.dense import DensePrompts
+from palpate.model.dense import DensePrompts, in_eights
 from small import CONFIG, prompted_bundle, small_bundle
 
 
@@ -28,6 +28,22 @@ def test_shapes(token: int) -> None:
         assert seen.deep.shape == (1, config.neck_width, *[32 // token] * 3)
         assert seen.middle.shape == (1, config.decoder_width, *[64 // token] * 3)
         assert (seen.fine is None) == (detail == 0)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 8, 11])
+def test_channels_of_zeros_change_nothing(channels: int) -> None:
+    layer, x = torch.nn.Conv3d(channels, 5, 3, padding=1), torch.randn(2, channels, 9, 8, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(in_eights(layer, x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+def test_training_and_inference_see_the_same() -> None:
+    dense, maps = prompted_bundle().network.dense, torch.rand(1, 4, 32, 32, 32)
+    assert dense is not None
+    learning = dense(maps)
+    with torch.no_grad():
+        for one, other in zip(learning, dense(maps), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_spot_changes_the_mask_where_it_lies() -> None:
