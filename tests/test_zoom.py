@@ -72,6 +72,32 @@ def test_the_field_widens_until_the_lesion_ends(oblique: bool, bundle: Callable[
     assert dice(prediction.mask.full(), truth) > (0.97 if bundle is prompted_bundle else 0.9)
 
 
+@pytest.mark.parametrize("oblique", [False, True])
+def test_a_lesion_that_a_crop_cuts_but_could_hold_moves_it(oblique: bool) -> None:
+    """44 mm in a crop of 64 mm, clicked 20 mm off its middle: no wider field is needed."""
+    truth = ball((60, 50, 30), 22)
+    predictor, seen = knowing(truth)
+    predictor.set_volume(scan(oblique))
+    prediction = predictor.predict([Click((70, 50, 30))])
+    assert [view.scale for view in seen] == [1, 1]
+    assert zoom.reaches_border(seen[0].frame.extract(truth)[0], seen[0].frame)
+    assert not zoom.reaches_border(seen[1].frame.extract(truth)[0], seen[1].frame)
+    assert prediction.crops == 2
+    assert dice(prediction.mask.full(), truth) > 0.93
+    predictor.predict([Click((70, 50, 30)), Click((60, 50, 30))])
+    assert [view.scale for view in seen[2:]] == [1], "a correction moves nothing"
+
+
+def test_a_crop_is_not_moved_from_its_prompts() -> None:
+    truth = ball((48, 50, 30), 16)
+    predictor, seen = knowing(truth)
+    predictor.set_volume(scan())
+    box = Box((52, 46, 28), (80, 54, 32))
+    predictor.predict([box])
+    assert [view.scale for view in seen[:3]] == [1, 1, 2], "moved, the crop still cuts the lesion"
+    assert all(view.frame.holds(box, 0.0) for view in seen[:3])
+
+
 def test_one_crop_where_zoom_is_off_or_the_model_was_not_trained_for_it() -> None:
     truth = ball((60, 50, 30), 70)
     predictor, seen = knowing(truth, zoom=False)

@@ -266,11 +266,16 @@ class Predictor:
     ) -> tuple[View, torch.Tensor, int]:
         """The view in which the mask ends before the crop does, what is seen in it, and how many were tried.
 
-        A view that was planned anew is compared with nearer and wider ones: a small lesion is looked at from nearer,
-        and what the model itself does not trust from further away; the one that it expects most of is taken.
+        A view that was planned anew is moved, once, to a lesion that it cuts and could hold, and is compared with
+        nearer and wider ones: a small lesion is looked at from nearer, and what the model itself does not trust from
+        further away; the one that it expects most of is taken.
         """
         settings, (closest, widest) = self.bundle.preprocessing, self._range
         seen, crops = look(view), 1
+        if anew and view.scale < widest and zoom.reaches_border(seen, view.frame):
+            moved = zoom.moved(view, seen, prompts, settings)
+            if moved is not None:
+                view, seen, crops = moved, look(moved), crops + 1
         while view.scale < widest and zoom.reaches_border(seen, view.frame):
             view = zoom.wider(view, seen, prompts, settings, widest)
             seen, crops = look(view), crops + 1

@@ -26,6 +26,7 @@ from .volume import Grid, Index3, Probability, Source
 
 STEP = 2.0  # how much wider the next field is
 TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on outside; less is a speck
+FITTING = 0.8  # longest edge of a mask that its crop cuts, as a share of the crop's, up to which that is moved to it
 SMALL = 0.22  # longest edge of a lesion, as a share of the crop's, below which it is looked at from nearer
 NEGLIGIBLE = 1e-3  # probability that a patch from afar may leave out
 UNSURE = 0.5  # expected intersection over union below which a lesion is looked at from further away too
@@ -97,6 +98,18 @@ def closer(
         return None
     try:
         return _around(view, probability, prompts, preprocessing, max(closest, view.scale / STEP))
+    except PromptError:  # they lie too far apart for it
+        return None
+
+
+def moved(view: View, probability: Tensor, prompts: Sequence[Prompt], preprocessing: Preprocessing) -> View | None:
+    """As wide a field around a mask that this one cuts; None where the mask all but fills it, or prompts do not fit."""
+    places = torch.nonzero(probability > 0.5)
+    extent = (places.amax(dim=0) - places.amin(dim=0) + 1).cpu().numpy() / np.array(view.frame.size)
+    if float(extent.max()) > FITTING:
+        return None
+    try:
+        return _around(view, probability, prompts, preprocessing, view.scale)
     except PromptError:  # they lie too far apart for it
         return None
 
