@@ -193,17 +193,25 @@ def test_a_correction_is_held_to_its_side(scan: Volume, zoomed: bool) -> None:
     assert any(changed for side, changed in changes if not side)
 
 
-def test_what_lies_outside_a_new_crop_stays(scan: Volume) -> None:
-    """A click outside the crop asks for another; what that does not see, it does not take away."""
+@pytest.mark.parametrize("further", [Click((23, 24, 20), positive=False), Box((22, 23, 19), (25, 26, 21))])
+def test_what_lies_outside_a_new_crop_stays(scan: Volume, further: Prompt) -> None:
+    """A prompt outside the crop asks for another; what that does not see, it does not take away."""
     predictor = fresh(scan)
     first = predictor.predict([Click((10, 24, 20))])
-    second = predictor.predict([Click((10, 24, 20)), Click((23, 24, 20), positive=False)])
+    second = predictor.predict([Click((10, 24, 20)), further])
     assert second.frame.to_scan.tolist() != first.frame.to_scan.tolist()
     start, size = second.frame.covered()
     outside = np.ones(scan.shape, bool)
     outside[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = False
     assert (first.mask.full() & outside).any()
     assert np.array_equal(first.mask.full() & outside, second.mask.full() & outside)
+
+
+def test_nobody_changes_an_answer_that_the_next_one_starts_from(scan: Volume) -> None:
+    prediction = fresh(scan).predict([Click((10, 24, 20))])
+    for array in (prediction.mask.array, prediction.probability.array):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
 
 
 def zooming() -> Predictor:

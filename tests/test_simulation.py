@@ -132,6 +132,18 @@ def test_hands_tremble_and_sometimes_slip() -> None:
     assert all(click is not None and truth[click.index] for click in steady)
 
 
+def test_without_slips_no_click_contradicts_the_truth() -> None:
+    """A plate, drawn shifted by its own thickness: what is missed lies beside what is too much."""
+    truth, drawn = np.zeros((40, 40, 20), bool), np.zeros((40, 40, 20), bool)
+    truth[5:35, 5:35, 8:10] = True
+    drawn[5:35, 5:35, 10:12] = True
+    for seed in range(60):
+        user = SimulatedUser(truth, Grid(truth.shape, np.eye(4)), seed, "x", Habits(jitter_mm=2, slips=0))
+        click = user.correction(drawn, [])
+        assert click is not None
+        assert click.positive == truth[click.index]
+
+
 def test_distances_are_millimetres() -> None:
     """A slab of 3 voxels of 10 mm by 9 of 1 mm: its deepest voxel is in the middle of the short millimetres."""
     truth = np.zeros(GRID.shape, bool)

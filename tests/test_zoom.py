@@ -88,6 +88,40 @@ def test_a_lesion_that_a_crop_cuts_but_could_hold_moves_it(oblique: bool) -> Non
     assert [view.scale for view in seen[2:]] == [1], "a correction moves nothing"
 
 
+@pytest.mark.parametrize("quality", [None, {1: 0.9, 2: 0.6, 4: 0.8}])
+def test_a_look_that_draws_nothing_takes_no_mask_away(quality: dict[float, float] | None) -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, seen = knowing(truth, quality=quality, budget=0)
+    look = predictor._seen
+
+    def blind(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        drawn: torch.Tensor = look(view, prompts, prior)
+        return torch.zeros_like(drawn) if view.scale == 2 else drawn
+
+    predictor._seen = blind  # type: ignore[assignment, method-assign]
+    predictor.set_volume(scan())
+    prediction = predictor.predict([Click((60, 50, 30))])
+    assert [view.scale for view in seen] == [1, 2, 4]
+    assert prediction.view.scale == 4
+    assert dice(prediction.mask.full(), truth) > 0.9
+
+
+def test_a_moved_crop_that_draws_nothing_is_not_taken() -> None:
+    truth = ball((60, 50, 30), 22)
+    predictor, seen = knowing(truth)
+    look = predictor._seen
+
+    def blind(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        drawn: torch.Tensor = look(view, prompts, prior)
+        return torch.zeros_like(drawn) if len(seen) == 2 else drawn
+
+    predictor._seen = blind  # type: ignore[assignment, method-assign]
+    predictor.set_volume(scan())
+    prediction = predictor.predict([Click((70, 50, 30))])
+    assert [view.scale for view in seen[:3]] == [1, 1, 2]
+    assert dice(prediction.mask.full(), truth) > 0.9
+
+
 def test_a_crop_is_not_moved_from_its_prompts() -> None:
     truth = ball((48, 50, 30), 16)
     predictor, seen = knowing(truth)
@@ -112,7 +146,7 @@ def test_one_crop_where_zoom_is_off_or_the_model_was_not_trained_for_it() -> Non
 def test_a_closer_look_draws_finer() -> None:
     truth = ball((60, 50, 30), 70, (1, 0.6, 0.5))
     answers = {}
-    for budget in (0, 1, 200):
+    for budget in (0, 4, 200):
         predictor, seen = knowing(truth, budget=budget)
         predictor.set_volume(scan())
         prediction = predictor.predict([Click((60, 50, 30))])
@@ -120,7 +154,7 @@ def test_a_closer_look_draws_finer() -> None:
         assert prediction.crops == len(seen)
         assert len(seen) - 3 <= budget, "three crops find the lesion"
     assert answers[200] > answers[0] + 0.02
-    assert answers[0] == answers[1], "one crop cannot follow the edge at any finer spacing"
+    assert answers[0] < answers[4] < answers[200], "four crops cannot follow all of the edge, but some"
 
 
 def test_the_scans_end_is_no_border() -> None:
@@ -364,6 +398,21 @@ def test_a_far_views_patch_leaves_out_what_is_nothing() -> None:
     assert patch.array.size < whole.array.size / 100
     assert np.allclose(patch.full(), whole.full(), atol=1e-6)
     assert not zoom.spread(view, probability * 0, None).array.any()
+
+
+def test_a_budget_that_does_not_do_goes_to_the_prompt_and_where_most_is_doubtful() -> None:
+    view = View(Frame.centred(scan().grid, (60, 50, 30), RANGE.zoomed(4)), 4.0)
+    doubt = np.ones(view.frame.size, bool)
+    named = Click((110, 100, 55))
+    (only,) = zoom.tiles(view, doubt, named, (60, 50, 30), RANGE, 1)
+    assert only.scale == 2, "the coarsest that is nearer"
+    assert only.frame.holds(named, 0.0)
+    some = zoom.tiles(view, doubt, named, (60, 50, 30), RANGE, 5)
+    assert len(some) == 5
+    assert sum(tile.frame.holds(named, 0.0) for tile in some) >= 1
+    everything = zoom.tiles(view, doubt, named, (60, 50, 30), RANGE, 1000)
+    assert {tile.scale for tile in everything} == {zoom.finest(scan().grid, RANGE)}
+    assert all(min(tile.frame.covered()[1]) > 0 for tile in everything), "none lies wholly outside the scan"
 
 
 def test_budget_is_a_number_of_crops() -> None:

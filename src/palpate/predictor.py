@@ -229,6 +229,10 @@ class Predictor:
                 near = _as_said(last.positive, near, held, view.frame)
                 near, more = self._heard(near, prompts, view)
                 seen, crops = self._cut(near, view), crops + more
+            elif start is not None:  # a box or a prior speaks of its crop; what lies outside stays
+                mosaic = zoom.Mosaic(start)
+                mosaic.add(view.frame, seen, torch.ones_like(seen))
+                near = mosaic.merged()
             return _Answer(self._prediction(view, seen, near, crops), None)
         known = None if start is None else self._cut(start, view)
         if before is not None and before.seen is not None and view is before.prediction.view:
@@ -275,27 +279,33 @@ class Predictor:
         if anew and view.scale < widest and zoom.reaches_border(seen, view.frame):
             moved = zoom.moved(view, seen, prompts, settings)
             if moved is not None:
-                view, seen, crops = moved, look(moved), crops + 1
-        while view.scale < widest and zoom.reaches_border(seen, view.frame):
-            view = zoom.wider(view, seen, prompts, settings, widest)
-            seen, crops = look(view), crops + 1
+                again, crops = look(moved), crops + 1
+                if zoom.drawn(again) and not zoom.reaches_border(again, moved.frame):
+                    view, seen = moved, again
+        scale, ends = view.scale, not zoom.reaches_border(seen, view.frame)
+        while scale < widest and not ends:
+            scale = min(scale * zoom.STEP, widest)
+            further = zoom.around(view, seen, prompts, settings, scale)
+            again, crops = look(further), crops + 1
+            if zoom.drawn(again):  # what draws nothing, where a nearer look drew something, says nothing
+                view, seen, ends = further, again, not zoom.reaches_border(again, further.frame)
         best, expected = (view, seen), self._expected(view, seen)
-        empty = not bool((seen > 0.5).any())
+        empty = not zoom.drawn(seen)
         near = zoom.closer(view, seen, prompts, settings, closest) if anew and view.scale <= 1 else None
         if near is not None:
             again = look(near)
             crops += 1
             better = self._expected(near, again)
-            ends = bool((again > 0.5).any()) and not zoom.reaches_border(again, near.frame)
+            ends = zoom.drawn(again) and not zoom.reaches_border(again, near.frame)
             if ends and (better is None or expected is None or better > expected):
                 best, expected = (near, again), better
         if not anew or expected is None or expected >= zoom.UNSURE:
             return *best, crops
         while view.scale < widest:
-            view = zoom.wider(view, seen, prompts, settings, widest)
+            view = zoom.around(view, seen, prompts, settings, min(view.scale * zoom.STEP, widest))
             seen, crops = look(view), crops + 1
             value = self._expected(view, seen)
-            drawn = bool((seen > 0.5).any())  # a mask of nothing may well be expected to be right, and is no answer
+            drawn = zoom.drawn(seen)  # a mask of nothing may well be expected to be right, and is no answer
             better = value is not None and value > expected and not zoom.reaches_border(seen, view.frame)
             if value is not None and drawn and (better or empty):
                 best, expected, empty = (view, seen), value, False
@@ -387,7 +397,10 @@ class Predictor:
         if quality is not None:
             logit = float(np.log(max(quality, 1e-9)) - np.log(max(1 - quality, 1e-9)))
             quality = float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))
-        return Prediction(probability.threshold(), probability, view, quality, crops, read.temperature)
+        mask = probability.threshold()
+        for array in (mask.array, probability.array):
+            array.setflags(write=False)  # the next prompt starts from them, and so does the same list asked again
+        return Prediction(mask, probability, view, quality, crops, read.temperature)
 
     @property
     def _range(self) -> tuple[float, float]:

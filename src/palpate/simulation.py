@@ -89,7 +89,7 @@ class SimulatedUser:
         return made if made is not None else random_clicks(self.truth, 1, rng)[0]
 
     def correction(self, predicted: Bools, prompts: Sequence[Prompt]) -> Click | None:
-        """A click in the largest connected error, positive where lesion was missed; None where all is right."""
+        """A click in the largest connected error, positive where lesion was missed; None where all were clicked."""
         rng = counted_rng(self.seed, f"correction on {self.what}", len(prompts))
         wrong = self.truth != predicted
         for prompt in prompts:  # a voxel that was clicked is not clicked again
@@ -101,7 +101,7 @@ class SimulatedUser:
         meant = self._meant(piece, rng)
         place = tuple(int(a + b) for a, b in zip(meant, start, strict=True))
         positive = bool(self.truth[place])
-        made = Click(self._jittered(place, wrong, rng), positive)
+        made = Click(self._jittered(place, wrong & (self.truth == positive), rng), positive)
         # A slip may not take back what was said before: that would be undone instead.
         at_odds = any((p.places == made.index).all(axis=1).any() for p in prompts if not isinstance(p, (Box, Prior)))
         return Click((place[0], place[1], place[2]), positive) if at_odds else made
@@ -116,11 +116,11 @@ class SimulatedUser:
         depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=self.grid.spacing)[1:-1, 1:-1, 1:-1]
         return np.array(np.unravel_index(int(depth.argmax()), piece.shape), dtype=np.int64)
 
-    def _jittered(self, place: tuple[int, ...], wrong: Bools, rng: np.random.Generator) -> Index3:
+    def _jittered(self, place: tuple[int, ...], meant: Bools, rng: np.random.Generator) -> Index3:
         moved = np.rint(place + rng.normal(0, self.habits.jitter_mm, 3) / self.grid.spacing).astype(int)
         x, y, z = np.clip(moved, 0, np.array(self.grid.shape) - 1).tolist()
         slip = rng.random() < self.habits.slips
-        return (x, y, z) if wrong[x, y, z] or slip else (place[0], place[1], place[2])
+        return (x, y, z) if meant[x, y, z] or slip else (place[0], place[1], place[2])
 
     def _bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         places = np.argwhere(self.truth)

@@ -78,12 +78,9 @@ def reaches_border(probability: Tensor, frame: Frame) -> bool:
     return False
 
 
-def wider(
-    view: View, probability: Tensor, prompts: Sequence[Prompt], preprocessing: Preprocessing, widest: float
-) -> View:
-    """A field twice as wide, around the mask so far and all prompts."""
-    scale = min(view.scale * STEP, widest)
-    return _around(view, probability, prompts, preprocessing, scale)
+def drawn(probability: Tensor) -> bool:
+    """Whether there is a mask in a crop's probability."""
+    return bool((probability > 0.5).any())
 
 
 def closer(
@@ -97,7 +94,7 @@ def closer(
     if float(extent.max()) >= SMALL:
         return None
     try:
-        return _around(view, probability, prompts, preprocessing, max(closest, view.scale / STEP))
+        return around(view, probability, prompts, preprocessing, max(closest, view.scale / STEP))
     except PromptError:  # they lie too far apart for it
         return None
 
@@ -109,14 +106,19 @@ def moved(view: View, probability: Tensor, prompts: Sequence[Prompt], preprocess
     if float(extent.max()) > FITTING:
         return None
     try:
-        return _around(view, probability, prompts, preprocessing, view.scale)
+        return around(view, probability, prompts, preprocessing, view.scale)
     except PromptError:  # they lie too far apart for it
         return None
 
 
-def _around(
+def around(
     view: View, probability: Tensor, prompts: Sequence[Prompt], preprocessing: Preprocessing, scale: float
 ) -> View:
+    """A field of another width, around the mask that was drawn in a view and all prompts.
+
+    Raises:
+        PromptError: prompts too far apart for it.
+    """
     grid, zoomed = view.frame.grid, preprocessing.zoomed(scale)
     places = [prompt.places.astype(np.float64) for prompt in prompts]
     mask = torch.nonzero(probability > 0.5)
@@ -147,6 +149,7 @@ def tiles(
     """Overlapping crops, closer than `view`, over what is doubtful and around a prompt; as close as a budget lets.
 
     They lie on a lattice through `anchor`, so that the next prompt finds the same crops, and what was encoded of them.
+    Where no spacing brings all within the budget, the coarsest serves as far as it goes.
 
     Args:
         view: what was drawn from afar.
@@ -158,6 +161,8 @@ def tiles(
     """
     grid = view.frame.grid
     places = view.frame.scan_index(np.argwhere(doubtful))
+    places = places[((places > -0.5) & (places < np.array(grid.shape) - 0.5)).all(axis=-1)]
+    found: list[View] = []
     scale = finest(grid, preprocessing)
     while scale < view.scale / 1.2:
         zoomed = preprocessing.zoomed(scale)
@@ -166,17 +171,21 @@ def tiles(
         cells = Counter(map(tuple, np.rint((unit.crop_index(places) - middle) / stride).astype(int).tolist()))
         # A speck of doubt is not worth a crop; a prompt always is.
         least = 0.002 * np.prod(unit.size) * (scale / view.scale) ** 3 * STRIDE**3
-        wanted = {cell for cell, count in cells.items() if count > least}
+        named: set[tuple[int, ...]] = set()
         if not isinstance(prompt, (Box, Prior)):
-            named = unit.crop_index(prompt.places)
-            wanted |= set(map(tuple, np.rint((named - middle) / stride).astype(int).tolist()))
+            where = unit.crop_index(prompt.places)
+            named = set(map(tuple, np.rint((where - middle) / stride).astype(int).tolist()))
+        wanted = named | {cell for cell, count in cells.items() if count > least}
+        # Where the budget does not do, the prompt's own crops come first, then those with most to look at.
+        first = sorted(wanted, key=lambda cell: (cell not in named, -cells[cell], cell))[:budget]
+        found = [
+            View(Frame.centred(grid, np.rint(unit.scan_index(middle + np.array(cell) * stride)), zoomed), scale)
+            for cell in sorted(first)
+        ]
         if len(wanted) <= budget:
-            return [
-                View(Frame.centred(grid, np.rint(unit.scan_index(middle + np.array(cell) * stride)), zoomed), scale)
-                for cell in sorted(wanted)
-            ]
+            break
         scale *= STEP
-    return []
+    return found
 
 
 def doubtful(probability: Tensor, before: Tensor | None) -> npt.NDArray[np.bool_]:

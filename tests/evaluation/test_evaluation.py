@@ -41,19 +41,28 @@ def test_one_click_is_a_click_of_the_predictor() -> None:
 
 
 def test_interval_by_hand() -> None:
-    assert bootstrap_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
-    low, high = bootstrap_interval([0.0, 1.0] * 50)
+    assert bootstrap_interval([[0.5], [0.5], [0.5]]) == (0.5, 0.5)
+    low, high = bootstrap_interval([[0.0], [1.0]] * 50)
     assert low == pytest.approx(0.4, abs=0.02)
     assert high == pytest.approx(0.6, abs=0.02)
-    assert bootstrap_interval([0.0, 1.0, 0.3]) == bootstrap_interval([0.0, 1.0, 0.3])
+    assert bootstrap_interval([[0.0], [1.0], [0.3]]) == bootstrap_interval([[0.0], [1.0], [0.3]])
+
+
+def test_an_interval_is_of_the_mean_beside_it() -> None:
+    """One patient with many good scans, eight with one poor one each: the mean of all lies within."""
+    rows = [(f"a{n}", "a", 0.9) for n in range(20)] + [(p, p, 0.5 + 0.01 * n) for n, p in enumerate("bcdefghi")]
+    figure = Figure.of(rows)
+    low, high = figure.interval
+    assert low < figure.dice < high
+    assert low == pytest.approx(0.535, abs=0.02), "without the first patient, who is drawn not at all one time in three"
 
 
 def test_a_figure_by_hand() -> None:
-    """Two patients, one with two scans, two seeds each: the mean is over all, the interval over patients' means."""
+    """Two patients, one with two scans, two seeds each: the mean is over all, the interval by patients."""
     rows = [("a1", "a", 0.2), ("a1", "a", 0.4), ("a2", "a", 0.6), ("a2", "a", 0.8), ("b", "b", 1.0), ("b", "b", 0.9)]
     figure = Figure.of(rows)
     assert figure.dice == pytest.approx(0.65)
-    assert figure.interval == bootstrap_interval([0.5, 0.95])
+    assert figure.interval == bootstrap_interval([[0.2, 0.4, 0.6, 0.8], [1.0, 0.9]])
     assert (figure.scans, figure.patients) == (3, 2)
     assert figure.record() == {"dice": 0.65, "interval": [0.5, 0.95], "scans": 3, "patients": 2}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,7 +201,7 @@ class Figure(NamedTuple):
         by_patient: dict[str, list[float]] = defaultdict(list)
         for _, patient, value in rows:
             by_patient[patient].append(value)
-        low, high = bootstrap_interval([float(np.mean(values)) for values in by_patient.values()])
+        low, high = bootstrap_interval(list(by_patient.values()))
         mean = float(np.mean([value for _, _, value in rows]))
         return cls(mean, (low, high), len({name for name, _, _ in rows}), len(by_patient))
 
@@ -211,10 +211,17 @@ class Figure(NamedTuple):
         return {"dice": round(self.dice, 4), "interval": interval, "scans": self.scans, "patients": self.patients}
 
 
-def bootstrap_interval(values: npt.ArrayLike, seed: int = 0, draws: int = 10_000) -> tuple[float, float]:
-    """A 95 % percentile interval of the mean, by resampling the values (Efron 1979)."""
-    sample = np.asarray(values, dtype=np.float64)
+def bootstrap_interval(groups: Sequence[Sequence[float]], seed: int = 0, draws: int = 10_000) -> tuple[float, float]:
+    """A 95 % percentile interval of the mean of all values, by resampling whole groups (Efron 1979).
+
+    Args:
+        groups: values that may depend on each other, such as one patient's, lie in one group.
+        seed: of the draws.
+        draws: how many.
+    """
+    sums, counts = (np.array([measure(group) for group in groups], dtype=np.float64) for measure in (sum, len))
     rng = counted_rng(seed, "bootstrap")
-    means = sample[rng.integers(sample.size, size=(draws, sample.size))].mean(axis=1)
+    drawn = rng.integers(len(groups), size=(draws, len(groups)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, (2.5, 97.5)).tolist()
     return low, high
