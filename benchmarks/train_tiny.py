@@ -14,35 +14,37 @@ r"""Train palpate-tiny from nothing on three public cohorts, and measure it on i
         --stage runs/tiny/stage1 runs/tiny/stage2 runs/tiny/stage3 --blends "the first two stages, 0.35 and 0.65"
     python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors
     python benchmarks/train_tiny.py correct DATA --model palpate-tiny.safetensors
-    python benchmarks/train_tiny.py figures --model palpate-tiny.safetensors
+    python benchmarks/train_tiny.py figures --model palpate-tiny.safetensors --write benchmarks/palpate-tiny.md
 
-DATA holds hippocampus/, lung_nodules/ and sarcoma/. The `palpate-tiny` that ships is the blend of the first two stages,
-which ran under version 0.1.0's own loop, before there was `palpate train`: the logs of its two runs are
-train_tiny.stage1.jsonl and train_tiny.stage2.jsonl, beside this file. The second stage exists because the first took a
-crop that lies wholly inside its scan for a sign of a large lesion (docs/architecture.md).
-
-The third stage learns from a simulated user. The preview `palpate-tiny-prompts` reached its settings by detours, in
-four runs and two blends, which its file lists (`palpate info palpate-tiny-prompts`); stage3.yaml in one go has not
-been run.
+DATA holds hippocampus/, lung_nodules/ and sarcoma/. The first two stages of the `palpate-tiny` that ships ran under
+version 0.1.0's own loop, before there was `palpate train`: their logs are train_tiny.stage1.jsonl and
+train_tiny.stage2.jsonl, beside this file. The second stage exists because the first took a crop that lies wholly
+inside its scan for a sign of a large lesion (docs/architecture.md). The third learns from a simulated user; it reached
+its settings by detours, in four runs and two blends, which the model's file lists (`palpate info palpate-tiny`):
+stage3.yaml in one go has not been run.
 
 Hippocampus and nodules are split 80/10/10 by a hash of file and patient; sarcoma by its fixed patients (001-014,
-015-017, 018-020). Only `test` and `correct` open a test scan; both append to a log, so that every look is known.
+015-017, 018-020). `prepare` packs every scan; only `test` and `correct` look at a test patient's mask, and both append
+to a log, so that every look is known.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+import palpate
 from palpate.bundle import Bundle, load, retuned
 from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
 from palpate.cohort.layouts import find_cohort
@@ -123,6 +125,15 @@ def measure(
             yield kind_of(cohort, result.name), result.name, patient_of(cohort, result.name), result.dice
 
 
+def inference() -> str:
+    """A hash of the code that answers, clicks and measures: figures of another are figures of another program."""
+    package = Path(palpate.__file__).parent
+    names = ("predictor", "zoom", "frame", "prompts", "volume", "bundle", "simulation")
+    files = [package / f"{name}.py" for name in names]
+    files += sorted((package / "model").glob("*.py")) + sorted((package / "evaluation").glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def means(rows: list[tuple[str, str, str, float]]) -> dict[str, float]:
     """Mean Dice by kind."""
     grouped: dict[str, list[float]] = defaultdict(list)
@@ -177,7 +188,7 @@ def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, di
     table = {kind: Figure.of(row[1:] for row in rows if row[0] == kind).record() for kind in kinds}
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     look = {"when": when, "model": arguments.model, "part": arguments.part, "seeds": arguments.seeds, "table": table}
-    look["sha256"] = predictor.bundle.sha256()
+    look |= {"sha256": predictor.bundle.sha256(), "code": inference()}
     with arguments.log.open("a") as log:
         log.write(json.dumps(look) + "\n")
     print(json.dumps(table, indent=1))
@@ -228,7 +239,8 @@ def run_correct(arguments: argparse.Namespace) -> None:
     """A simulated user's prompts and corrections: Dice after 1, 2, 3, 5 and 10 prompts, by cohort and first prompt."""
     predictor = Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom)
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
-    model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "zoom": not arguments.no_zoom}
+    model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "code": inference()}
+    model["zoom"] = not arguments.no_zoom
     for kind in arguments.kinds:
         found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
         for what, patient, result in corrections(
@@ -295,13 +307,12 @@ def stage_of(run: Path) -> dict[str, object]:
     return {"run": run.name, "shares": settings.shares, "steps done": rows[-1]["step"], "preset": preset}
 
 
-def run_figures(arguments: argparse.Namespace) -> None:
-    """Put into a model's file what the log has of it."""
-    bundle = load(arguments.model)
-    model, measured = bundle.sha256(), dict[str, object]()
-    for line in arguments.log.read_text().splitlines():
-        look = json.loads(line)
-        if look.get("sha256") != model:
+def looks_of(model: str, log: Path) -> dict[str, dict[str, Any]]:
+    """What the log has of a model (its SHA-256), measured by one code, the last: tables, by what was measured."""
+    measured: dict[str, dict[str, Any]] = {}
+    looks = [look for look in map(json.loads, log.read_text().splitlines()) if look.get("sha256") == model]
+    for look in looks:
+        if look.get("code") != looks[-1].get("code"):
             continue
         where = f"{look['part']} patients, native grid, seeds {', '.join(map(str, look['seeds']))}"
         where += f", the first {look['most']} scans of a cohort" if look.get("most") else ""
@@ -310,13 +321,47 @@ def run_figures(arguments: argparse.Namespace) -> None:
             measured[f"{where}: one random click a scan"] = look["table"]
         for kind, table in look.get("corrections", {}).items():
             measured[f"{where}: a simulated user, first a {kind}, then correcting clicks"] = table
+    return measured
+
+
+def run_figures(arguments: argparse.Namespace) -> None:
+    """Put into a model's file what the log has of it, and write it as a page."""
+    bundle = load(arguments.model)
+    measured = looks_of(bundle.sha256(), arguments.log)
     if not measured:
-        raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({model})")
+        raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({bundle.sha256()})")
     provenance = bundle.provenance.model_copy(update={"figures": measured})
     Bundle(bundle.network, bundle.preprocessing, provenance, bundle.confidence).save(
         arguments.model, dtype=torch.float16
     )
+    if arguments.write:
+        arguments.write.write_text("\n".join(page_of(provenance.name, bundle.sha256(), measured)) + "\n")
     print("\n".join(measured))
+
+
+def page_of(name: str, model: str, measured: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: a table of each measurement; Dice with 95 % intervals by patient."""
+    lines = [f"# {name}, measured", "", "Written by `python benchmarks/train_tiny.py figures`."]
+    lines += ["Mean Dice, with 95 % intervals by patient in brackets.", f"Weights (SHA-256): {model}."]
+    for what, table in measured.items():
+        rows = [{"cohort": cohort} | cells_of(row) for cohort, row in table.items()]
+        lines += ["", f"## {what[0].upper()}{what[1:]}", "", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+        lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    return lines
+
+
+def cells_of(row: dict[str, Any]) -> dict[str, str]:
+    """A table's cells by column, of one cohort's figures: of one click each (`Figure.record`), or of many (`told`)."""
+    if "dice" in row:
+        low, high = row["interval"]
+        return {"Dice": f"{row['dice']:.3f} [{low:.3f}, {high:.3f}]", "scans": str(row["scans"])}
+    cells = {step: "{:.3f} [{:.3f}, {:.3f}]".format(*row[step]) for step in row if step.startswith("after")}
+    for side in ("positive", "negative"):
+        told = row.get(side)
+        cells[f"{side} clicks heeded"] = f"{told['followed']:.3f} of {told['clicks']}" if told else "none"
+        cells[f"Dice within 10 mm by a {side} one"] = f"{told['Dice within 10 mm gains']:+.4f}" if told else ""
+    expected = row.get("expected IoU")
+    return cells | {"expected IoU off by": f"{expected['mean error']:.3f}" if expected else ""}
 
 
 def main() -> None:
@@ -338,10 +383,11 @@ def main() -> None:
     publishing.add_argument("--before", help="a published model that the first of these stages set out from")
     publishing.add_argument("--blends", nargs="+", default=[], help="which stages were blended, in words")
     publishing.add_argument("--device", default="cpu")
-    telling = commands.add_parser("figures", help="put what was measured of a model into its file")
+    telling = commands.add_parser("figures", help="put what was measured of a model into its file, and onto a page")
     telling.set_defaults(run=run_figures)
     telling.add_argument("--model", type=Path, required=True)
     telling.add_argument("--log", type=Path, default=LOOKS)
+    telling.add_argument("--write", type=Path, help="a page of tables, as Markdown")
     blending = commands.add_parser("blend", help="average the weights of two stages, and validate")
     blending.set_defaults(run=run_blend)
     blending.add_argument("data", type=Path)

@@ -28,7 +28,7 @@ from .frame import ClipZScore, Preprocessing
 from .model import TUNINGS, Network, NetworkConfig, is_adapter, is_frozen, is_unused, tuning_of
 
 FORMAT = 1
-BUNDLED = ("palpate-tiny", "palpate-tiny-prompts")
+BUNDLED = ("palpate-tiny",)
 # Clip (HU), mean and deviation of the paper's data sets (section 4.1); the release's files do not say which is theirs.
 PAPER_INTENSITIES = {
     "kits21": ClipZScore(low=-54, high=247, mean=59.53867, std=55.457336),
