@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from palpate.errors import ScanError
-from palpate.prompts import Click, Prompt, check_inside
+from palpate.evaluation.metrics import iou
+from palpate.prompts import Click, Prior, Prompt, Scribble, check_inside
 from palpate.simulation import KINDS, Bools, Habits, SimulatedUser, counted_rng, random_clicks
 from palpate.volume import Grid
 
@@ -46,7 +47,7 @@ def test_first_prompts_are_on_the_lesion_and_repeat(kind: str) -> None:
         prompt = SimulatedUser(truth, GRID, seed, "x").first(kind)
         assert prompt.positive
         check_inside([prompt], GRID)
-        if kind in ("click", "scribble"):
+        if kind in ("click", "scribble", "paint"):
             assert truth[tuple(prompt.places.T)].all()
         elif kind == "lasso":
             assert truth[tuple(prompt.places.T)].mean() > 0.8
@@ -95,12 +96,81 @@ def test_the_largest_error_is_corrected_first() -> None:
     first = user.correction(predicted, [Click((11, 12, 12))])
     assert first is not None
     assert first.positive
+    assert isinstance(first, Click)
     assert truth[first.index]
     assert not predicted[first.index]
     predicted |= truth
     second = user.correction(predicted, [Click((11, 12, 12)), first])
     assert second == Click((1, 1, 1), positive=False), "the deepest of a cube is its middle"
     assert user.correction(truth, [first]) is None, "nothing is wrong"
+
+
+STROKES = Habits(jitter_mm=0.0, slips=0.0, strokes=1.0)
+
+
+def test_strokes_correct_what_they_lie_in() -> None:
+    """Half the ball is missed, and a cube too much is drawn: strokes, paint and lassos in the larger error."""
+    truth = ball(8)
+    first: list[Prompt] = [Click((12, 12, 12))]
+    missed, excess = truth.copy(), truth.copy()
+    missed[12:] = False
+    excess[0:9, 0:9, 0:4] = True
+    for predicted, positive in ((missed, True), (excess, False)):
+        made = [SimulatedUser(truth, GRID, seed, "x", STROKES).correction(predicted, first) for seed in range(40)]
+        made = [prompt for prompt in made if not isinstance(prompt, Click)]  # a lasso that would have cut too wide
+        assert len(made) > 25
+        assert {type(prompt).__name__ for prompt in made} == {"Scribble", "Lasso"}
+        sizes = set()
+        for prompt in made:
+            assert prompt is not None
+            assert prompt.positive is positive
+            check_inside([*first, prompt], GRID)
+            wrong = (truth != predicted)[tuple(prompt.places.T)]
+            assert wrong.all() if isinstance(prompt, Scribble) else wrong.mean() > 0.7
+            sizes.add(len(prompt.places))
+        assert min(sizes) < 12, "lines"
+        assert max(sizes) > 30, "areas"
+    again = [SimulatedUser(truth, GRID, 0, "x", STROKES).correction(excess, first) for _ in range(2)]
+    assert all(prompt is not None for prompt in again)
+    assert len({prompt.places.tobytes() for prompt in again if prompt is not None}) == 1
+
+
+def test_a_small_error_gets_a_click_and_what_was_said_is_not_taken_back() -> None:
+    truth, speck = ball(), ball()
+    speck[12, 12, 12] = False
+    prompt = SimulatedUser(truth, GRID, 0, "x", STROKES).correction(speck, [])
+    assert prompt == Click((12, 12, 12))
+    said: list[Prompt] = [Scribble(np.argwhere(truth))]
+    assert SimulatedUser(truth, GRID, 0, "x", STROKES).correction(truth & False, said) is None, "all of it was named"
+    slipped: list[Prompt] = [Click((2, 2, 2))]  # said to be lesion, which it is not
+    for seed in range(20):
+        drawn = truth.copy()
+        drawn[0:5, 0:5, 0:5] = True
+        prompt = SimulatedUser(truth, GRID, seed, "x", STROKES).correction(drawn, slipped)
+        assert prompt is not None
+        check_inside([*slipped, prompt], GRID)
+
+
+def test_a_hollow_error_is_not_lassoed() -> None:
+    """A shell around the lesion: a lasso around it would say that the lesion is none."""
+    truth, drawn = ball(5), ball(6)
+    for seed in range(40):
+        prompt = SimulatedUser(truth, GRID, seed, "x", STROKES).correction(drawn, [])
+        assert prompt is not None
+        assert not prompt.positive
+        assert (~truth)[tuple(prompt.places.T)].mean() >= 0.8
+
+
+def test_a_prior_is_as_rough_as_is_said() -> None:
+    truth = ball()
+    exact = SimulatedUser(truth, GRID, 0, "x", Habits(rough=0.0)).first("prior")
+    assert isinstance(exact, Prior)
+    assert np.array_equal(exact.mask.full(), truth)
+    overlaps = {}
+    for rough in (0.3, 1.0):
+        found = [SimulatedUser(truth, GRID, seed, "x", Habits(rough=rough)).first("prior") for seed in range(20)]
+        overlaps[rough] = np.mean([iou(prior.mask.full(), truth) for prior in found if isinstance(prior, Prior)])
+    assert 0.4 < overlaps[1.0] < overlaps[0.3] < 0.95
 
 
 def test_no_voxel_is_clicked_twice() -> None:
@@ -122,14 +192,15 @@ def test_hands_tremble_and_sometimes_slip() -> None:
         SimulatedUser(truth, GRID, seed, "x", Habits(jitter_mm=4.0, slips=0.5, deep=0.0)).correction(nothing, [])
         for seed in range(60)
     ]
-    on = [truth[click.index] for click in clicks if click is not None]
+    on = [truth[click.index] for click in clicks if isinstance(click, Click)]
+    assert len(on) == 60
     assert all(click is not None and click.positive for click in clicks)
     assert 0.55 < np.mean(on) < 0.95
     steady = [
         SimulatedUser(truth, GRID, seed, "x", Habits(jitter_mm=4.0, slips=0.0)).correction(nothing, [])
         for seed in range(30)
     ]
-    assert all(click is not None and truth[click.index] for click in steady)
+    assert all(isinstance(click, Click) and truth[click.index] for click in steady)
 
 
 def test_without_slips_no_click_contradicts_the_truth() -> None:
@@ -140,7 +211,7 @@ def test_without_slips_no_click_contradicts_the_truth() -> None:
     for seed in range(60):
         user = SimulatedUser(truth, Grid(truth.shape, np.eye(4)), seed, "x", Habits(jitter_mm=2, slips=0))
         click = user.correction(drawn, [])
-        assert click is not None
+        assert isinstance(click, Click)
         assert click.positive == truth[click.index]
 
 
@@ -150,7 +221,7 @@ def test_distances_are_millimetres() -> None:
     truth[10:13, 5:14, 5:14] = True
     grid = Grid(GRID.shape, np.diag([10.0, 1.0, 1.0, 1.0]))
     click = SimulatedUser(truth, grid, 0, "x", SURE).correction(truth & False, [])
-    assert click is not None
+    assert isinstance(click, Click)
     assert click.index[1:] == (9, 9)
 
 

@@ -270,9 +270,8 @@ class Predictor:
     ) -> tuple[View, torch.Tensor, int]:
         """The view in which the mask ends before the crop does, what is seen in it, and how many were tried.
 
-        A view that was planned anew is moved, once, to a lesion that it cuts and could hold, and is compared with
-        nearer and wider ones: a small lesion is looked at from nearer, and what the model itself does not trust from
-        further away; the one that it expects most of is taken.
+        A view that was planned anew is moved, once, to a lesion that it cuts and could hold. A small lesion is looked
+        at from nearer too; the look that the model expects more of is taken.
         """
         settings, (closest, widest) = self.bundle.preprocessing, self._range
         seen, crops = look(view), 1
@@ -290,7 +289,6 @@ class Predictor:
             if zoom.drawn(again):  # what draws nothing, where a nearer look drew something, says nothing
                 view, seen, ends = further, again, not zoom.reaches_border(again, further.frame)
         best, expected = (view, seen), self._expected(view, seen)
-        empty = not zoom.drawn(seen)
         near = zoom.closer(view, seen, prompts, settings, closest) if anew and view.scale <= 1 else None
         if near is not None:
             again = look(near)
@@ -299,18 +297,6 @@ class Predictor:
             ends = zoom.drawn(again) and not zoom.reaches_border(again, near.frame)
             if ends and (better is None or expected is None or better > expected):
                 best, expected = (near, again), better
-        if not anew or expected is None or expected >= zoom.UNSURE:
-            return *best, crops
-        while view.scale < widest:
-            view = zoom.around(view, seen, prompts, settings, min(view.scale * zoom.STEP, widest))
-            seen, crops = look(view), crops + 1
-            value = self._expected(view, seen)
-            drawn = zoom.drawn(seen)  # a mask of nothing may well be expected to be right, and is no answer
-            better = value is not None and value > expected and not zoom.reaches_border(seen, view.frame)
-            if value is not None and drawn and (better or empty):
-                best, expected, empty = (view, seen), value, False
-            elif not empty:
-                break  # beyond a worse view a better one is rarely so
         return *best, crops
 
     def _expected(self, view: View, seen: torch.Tensor) -> float | None:

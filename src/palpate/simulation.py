@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import PromptError, ScanError
-from .prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from .prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
 from .volume import Grid, Index3, Mask
 
 Bools = npt.NDArray[np.bool_]
-KINDS = ("click", "box", "slice box", "scribble", "lasso", "prior")
+KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "prior")
 
 
 def counted_rng(seed: int, what: str, *index: int) -> np.random.Generator:
@@ -47,12 +47,16 @@ class Habits:
         slips: how often a correcting click that its jitter carried out of the error is made all the same.
         deep: how often a correction is meant for the error's deepest voxel; else for any of its voxels.
         box_margin: how much larger or smaller than the lesion a box is drawn, at most, as a share of each edge.
+        strokes: how often a correction is a stroke, paint or a lasso, where the error is large enough; else a click.
+        rough: how far a prior mask is off: 0 not at all, 1 as much as another program's mask may be.
     """
 
     jitter_mm: float = 1.5
     slips: float = 0.1
     deep: float = 0.5
     box_margin: float = 0.1
+    strokes: float = 0.0
+    rough: float = 1.0
 
 
 class SimulatedUser:
@@ -81,30 +85,52 @@ class SimulatedUser:
         makers = {
             "box": self._box,
             "slice box": self._slice_box,
-            "scribble": self._scribble,
-            "lasso": self._lasso,
+            "scribble": lambda r: _scribble(self.truth, r),
+            "paint": lambda r: _paint(self.truth, r),
+            "lasso": lambda r: _lasso(self.truth, r),
             "prior": self._prior,
         }
         made = makers[kind](rng) if kind in makers else None
         return made if made is not None else random_clicks(self.truth, 1, rng)[0]
 
-    def correction(self, predicted: Bools, prompts: Sequence[Prompt]) -> Click | None:
-        """A click in the largest connected error, positive where lesion was missed; None where all were clicked."""
+    def correction(self, predicted: Bools, prompts: Sequence[Prompt]) -> Prompt | None:
+        """A word on the largest connected error, positive where lesion was missed; None where all of it was said."""
         rng = counted_rng(self.seed, f"correction on {self.what}", len(prompts))
         wrong = self.truth != predicted
-        for prompt in prompts:  # a voxel that was clicked is not clicked again
-            if isinstance(prompt, Click):
-                wrong[prompt.index] = False
+        for prompt in prompts:  # a voxel that was named is not named again, nor taken back: that would be undone
+            if not isinstance(prompt, (Box, Prior)):
+                wrong[tuple(prompt.places.T)] = False
         piece, start = _largest(wrong, self.truth)
         if piece is None:
             return None
+        stroke = self._stroke(piece, start, prompts) if self.habits.strokes else None
+        if stroke is not None:
+            return stroke
         meant = self._meant(piece, rng)
         place = tuple(int(a + b) for a, b in zip(meant, start, strict=True))
         positive = bool(self.truth[place])
         made = Click(self._jittered(place, wrong & (self.truth == positive), rng), positive)
-        # A slip may not take back what was said before: that would be undone instead.
-        at_odds = any((p.places == made.index).all(axis=1).any() for p in prompts if not isinstance(p, (Box, Prior)))
-        return Click((place[0], place[1], place[2]), positive) if at_odds else made
+        return Click((place[0], place[1], place[2]), positive) if _at_odds(made, prompts) else made
+
+    def _stroke(self, piece: Bools, start: Index3, prompts: Sequence[Prompt]) -> Prompt | None:
+        """A stroke, paint or a lasso in a piece of the error; None where it is too small, or a click was due."""
+        rng = counted_rng(self.seed, f"correcting stroke on {self.what}", len(prompts))
+        if rng.random() >= self.habits.strokes:
+            return None
+        made = (_scribble, _paint, _lasso)[int(rng.integers(3))](piece, rng)
+        if made is None:
+            return None
+        places = made.places + start
+        positive = bool(self.truth[tuple(places[0])])
+        right = self.truth[tuple(places.T)] == positive
+        if right.mean() < 0.8:  # a lasso around a hollow piece encloses what is no error
+            return None
+        if isinstance(made, Lasso):
+            shift = np.delete(start, made.axis)
+            moved: Prompt = Lasso(made.axis, made.slice_index + start[made.axis], made.outline + shift, positive)
+        else:
+            moved = Scribble(places, positive)
+        return None if _at_odds(moved, prompts) else moved
 
     def _meant(self, piece: Bools, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         places = np.argwhere(piece)
@@ -134,56 +160,14 @@ class SimulatedUser:
         end = np.clip(np.rint(high + rng.uniform(-0.5, 1, 3) * slack), 0, last).astype(int)
         return Box(tuple(first.tolist()), tuple(end.tolist()))
 
-    def _slice(self, rng: np.random.Generator) -> tuple[int, int, Bools]:
-        """An axis, and the slice across it that shows most of the lesion, or nearly so."""
-        axis = int(rng.integers(3))
-        areas = self.truth.sum(axis=tuple(a for a in range(3) if a != axis))
-        candidates = np.flatnonzero(areas >= 0.7 * areas.max())
-        number = int(candidates[int(rng.integers(len(candidates)))])
-        area: Bools = np.take(self.truth, number, axis=axis)
-        return axis, number, area
-
     def _slice_box(self, rng: np.random.Generator) -> Box:
-        axis, number, _ = self._slice(rng)
+        axis, number, _ = _slice(self.truth, rng)
         box = self._box(rng)
         corners = [list(box.first), list(box.last)]
         for corner in corners:
             corner[axis] = number
         first, last = (tuple(corner) for corner in corners)
         return Box((first[0], first[1], first[2]), (last[0], last[1], last[2]))
-
-    def _scribble(self, rng: np.random.Generator) -> Scribble | None:
-        """A straight stroke between two voxels of a slice, as far as it stays in the lesion."""
-        axis, number, area = self._slice(rng)
-        places = np.argwhere(area)
-        if len(places) < 4:
-            return None
-        two = places[rng.choice(len(places), 2, replace=False)]
-        line = Scribble.along(np.insert(two, axis, number, axis=1).tolist()).places
-        inside = line[self.truth[tuple(line.T)]]
-        return Scribble(inside) if len(inside) > 1 else None
-
-    def _lasso(self, rng: np.random.Generator) -> Lasso | None:
-        """The outline of a slice: the farthest voxel along each of sixteen rays, a little off."""
-        axis, number, area = self._slice(rng)
-        places = np.argwhere(area)
-        if len(places) < 9:
-            return None
-        middle = places.mean(axis=0)
-        angles = np.arctan2(*(places - middle).T[::-1])
-        corners = []
-        for ray in np.linspace(-np.pi, np.pi, 16, endpoint=False):
-            near = np.cos(angles - ray) > np.cos(np.pi / 10)
-            if near.any():
-                reach = np.linalg.norm(places[near] - middle, axis=1).max() * rng.uniform(0.9, 1.1)
-                corner = middle + reach * np.array([np.cos(ray), np.sin(ray)])
-                corners.append(np.clip(corner, -0.49, np.array(area.shape) - 0.51))  # nobody draws beyond the picture
-        if len(corners) < 3:
-            return None
-        try:
-            return Lasso(axis, number, np.array(corners))
-        except PromptError:  # too thin to enclose a voxel's centre
-            return None
 
     def _prior(self, rng: np.random.Generator) -> Prior | None:
         """The truth grown or shrunk and moved: a mask as another program or an older model would give."""
@@ -192,10 +176,82 @@ class SimulatedUser:
         depth = ndimage.distance_transform_edt(self.truth, sampling=self.grid.spacing)
         away = ndimage.distance_transform_edt(~self.truth, sampling=self.grid.spacing)
         size = float(depth.max())
-        changed = (away - depth) < rng.uniform(-0.4, 0.6) * size
-        shift = np.rint(rng.normal(0, 0.3 * size, 3) / self.grid.spacing).astype(int)
+        off = self.habits.rough * size
+        changed = (away - depth) < rng.uniform(-0.4, 0.6) * off
+        shift = np.rint(rng.normal(0, 0.3, 3) * off / self.grid.spacing).astype(int)
         moved = ndimage.shift(changed.astype(np.uint8), shift, order=0) > 0
         return Prior(Mask(moved, (0, 0, 0), self.grid)) if moved.any() else None
+
+
+def _at_odds(prompt: Prompt, earlier: Sequence[Prompt]) -> bool:
+    """Whether a prompt names a voxel that was called the opposite before."""
+    named = {tuple(place) for place in prompt.places.tolist()}
+    others = [p for p in earlier if not isinstance(p, (Box, Prior)) and p.positive is not prompt.positive]
+    return any(tuple(place) in named for other in others for place in other.places.tolist())
+
+
+def _slice(shape: Bools, rng: np.random.Generator) -> tuple[int, int, Bools]:
+    """An axis, and the slice across it that shows most of a shape, or nearly so."""
+    axis = int(rng.integers(3))
+    areas = shape.sum(axis=tuple(a for a in range(3) if a != axis))
+    candidates = np.flatnonzero(areas >= 0.7 * areas.max())
+    number = int(candidates[int(rng.integers(len(candidates)))])
+    area: Bools = np.take(shape, number, axis=axis)
+    return axis, number, area
+
+
+def _scribble(shape: Bools, rng: np.random.Generator) -> Scribble | None:
+    """A straight stroke between two voxels of a slice, as far as it stays in the shape."""
+    axis, number, area = _slice(shape, rng)
+    places = np.argwhere(area)
+    if len(places) < 4:
+        return None
+    two = places[rng.choice(len(places), 2, replace=False)]
+    line = Scribble.along(np.insert(two, axis, number, axis=1).tolist()).places
+    inside = line[shape[tuple(line.T)]]
+    return Scribble(inside) if len(inside) > 1 else None
+
+
+def _paint(shape: Bools, rng: np.random.Generator) -> Scribble | None:
+    """A slice of the shape painted over, or all of it, up to the edge or not quite."""
+    axis, number, area = _slice(shape, rng)
+    everywhere, short = rng.random(2) < 0.3
+    if everywhere:
+        painted: Places = np.argwhere(_shrunk(shape) if short else shape)
+    else:
+        painted = np.insert(np.argwhere(_shrunk(area) if short else area), axis, number, axis=1)
+    return Scribble(painted) if 4 <= len(painted) <= MOST else None
+
+
+def _shrunk(shape: Bools) -> Bools:
+    """Without its outermost voxels, where any others are left."""
+    from scipy import ndimage
+
+    inner: Bools = ndimage.binary_erosion(shape)
+    return inner if inner.any() else shape
+
+
+def _lasso(shape: Bools, rng: np.random.Generator) -> Lasso | None:
+    """The outline of a slice: the farthest voxel along each of sixteen rays, a little off."""
+    axis, number, area = _slice(shape, rng)
+    places = np.argwhere(area)
+    if len(places) < 9:
+        return None
+    middle = places.mean(axis=0)
+    angles = np.arctan2(*(places - middle).T[::-1])
+    corners = []
+    for ray in np.linspace(-np.pi, np.pi, 16, endpoint=False):
+        near = np.cos(angles - ray) > np.cos(np.pi / 10)
+        if near.any():
+            reach = np.linalg.norm(places[near] - middle, axis=1).max() * rng.uniform(0.9, 1.1)
+            corner = middle + reach * np.array([np.cos(ray), np.sin(ray)])
+            corners.append(np.clip(corner, -0.49, np.array(area.shape) - 0.51))  # nobody draws beyond the picture
+    if len(corners) < 3:
+        return None
+    try:
+        return Lasso(axis, number, np.array(corners))
+    except PromptError:  # too thin to enclose a voxel's centre
+        return None
 
 
 def _largest(wrong: Bools, truth: Bools) -> tuple[Bools | None, Index3]:

@@ -29,7 +29,6 @@ TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on
 FITTING = 0.8  # longest edge of a mask that its crop cuts, as a share of the crop's, up to which that is moved to it
 SMALL = 0.22  # longest edge of a lesion, as a share of the crop's, below which it is looked at from nearer
 NEGLIGIBLE = 1e-3  # probability that a patch from afar may leave out
-UNSURE = 0.5  # expected intersection over union below which a lesion is looked at from further away too
 STRIDE = 0.625  # distance of two neighbouring crops of a refinement, as a share of their edge: they overlap by 3/8
 RAMP = 0.1875  # share of a crop's edge over which its word gains weight: half of that overlap
 DOUBT = 0.25  # change of a probability that is worth another look

@@ -15,7 +15,7 @@ from palpate.training.settings import starting_bundle
 from small import PREPROCESSING, prompted_bundle, small_bundle
 
 KINDS = {"click": 0.5, "box": 0.2, "scribble": 0.1, "lasso": 0.1, "prior": 0.1}
-PROMPTS = Prompts(lesion=(1, 1), anywhere=0, as_inference=True, rounds=4, kinds=KINDS)
+PROMPTS = Prompts(lesion=(1, 1), anywhere=0, as_inference=True, rounds=4, kinds=KINDS, strokes=0.5)
 
 
 def sampler(prompts: Prompts = PROMPTS) -> CropSampler:
@@ -49,6 +49,21 @@ def test_logits_repeat_and_are_learned_from() -> None:
             assert a.logits.requires_grad
             assert a.logits.shape == (1, 2, 32, 32, 32)
             assert example.truth[number][tuple(a.named.t())].shape == (len(a.named),)
+
+
+def test_the_last_answer_is_learned_from_where_nothing_is_left_to_say() -> None:
+    """A user who runs out of errors before the last round: what was drawn last counts, like a last round's."""
+    network = prompted_bundle().network.train()
+    interaction = Interaction(PROMPTS.model_copy(update={"rounds": 50, "strokes": 0.0}), PREPROCESSING, 0)
+    truth = torch.zeros(32, 32, 32, dtype=torch.int64)
+    truth[16, 16, 16] = truth[16, 16, 17] = 1
+    number = next(n for n in range(200) if interaction.prompts.turns(0, n) > 4)
+    features = network.encode(torch.randn(1, 1, 32, 32, 32))
+    network.decode = lambda *_: torch.stack([torch.ones(1, 32, 32, 32), torch.zeros(1, 32, 32, 32)], 1).requires_grad_()  # type: ignore[method-assign]
+    found = interaction.answers(network, features, truth, torch.tensor([16.0, 16.0, 16.0]), number)
+    assert len(found) == 2
+    assert len(found[1].named) < interaction.prompts.turns(0, number), "there is no more to name than two voxels"
+    assert all(answer.logits.requires_grad for answer in found)
 
 
 def test_a_crop_without_lesion_gets_a_click_that_says_so() -> None:

@@ -125,7 +125,9 @@ class Prompts(BaseModel):
     kinds: dict[str, float] = Field(
         {"click": 1.0}, description="how often the simulated user begins with each kind of prompt"
     )
-
+    strokes: float = Field(
+        0.0, ge=0, le=1, description="how often they correct by a stroke, paint or a lasso; else by a click"
+    )
     heed: float = Field(
         0.0, ge=0, description="weight of the loss at the voxels that were named, beside the whole crop's"
     )

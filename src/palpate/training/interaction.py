@@ -13,7 +13,7 @@ from ..frame import Frame, Preprocessing
 from ..model import Network
 from ..model.network import Features
 from ..prompts import Click, Prompt
-from ..simulation import SimulatedUser, counted_rng
+from ..simulation import Bools, Habits, SimulatedUser, counted_rng
 from ..volume import Grid, Index3
 
 
@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
     Attributes:
         logits: `[1, 2, D, H, W]`.
-        named: int64 `[N, 3]`, the voxels (d, h, w) that clicks, strokes and lassos named.
+        named: int64 `[N, 3]`, voxels (d, h, w) that were named: every click, up to eight of a stroke.
     """
 
     logits: Tensor
@@ -61,25 +61,24 @@ class Interaction:
         lesion = truth.bool().cpu().numpy()
         prompts = [self._first(lesion, first, number)]
         answers = [self._answer(network, features, prompts, None)]
-        user = SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}") if lesion.any() else None
+        user = self._user(lesion, number) if lesion.any() else None
         turns = self.prompts.turns(self.seed, number) if user else 1
-        seen = answers[0].probability
+        before, seen = None, answers[0].probability
         for turn in range(2, turns + 1):
             assert user is not None
-            click = user.correction((seen > 0.5).cpu().numpy(), prompts)
-            if click is None:
+            said = user.correction((seen > 0.5).cpu().numpy(), prompts)
+            if said is None:
                 break
-            prompts.append(click)
-            if turn == turns:
-                answers.append(self._answer(network, features, prompts, seen))
-            else:
+            prompts.append(said)
+            before = seen
+            if turn < turns:
                 with torch.no_grad():
                     new = self._answer(network, features, prompts, seen).probability
                 # As the Predictor holds a correction to its side.
-                seen = torch.maximum(seen, new) if click.positive else torch.minimum(seen, new)
-        return answers
+                seen = torch.maximum(seen, new) if said.positive else torch.minimum(seen, new)
+        return answers if before is None else [*answers, self._answer(network, features, prompts, before)]
 
-    def _first(self, lesion: np.ndarray, first: Tensor, number: int) -> Prompt:
+    def _first(self, lesion: Bools, first: Tensor, number: int) -> Prompt:
         kind = self.prompts.kind(self.seed, number)
         if not lesion.any():  # nothing to point at: the user says so
             rng = counted_rng(self.seed, "no lesion here", number)
@@ -89,7 +88,13 @@ class Interaction:
         index: Index3 = (place[0], place[1], place[2])
         if kind == "click" and lesion[index]:
             return Click(index)
-        return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}").first(kind)
+        return self._user(lesion, number).first(kind)
+
+    def _user(self, lesion: Bools, number: int) -> SimulatedUser:
+        """Who points at an example; the mask that they may start from is anything from right to far off."""
+        rough = float(counted_rng(self.seed, "how rough a prior is", number).random())
+        habits = Habits(strokes=self.prompts.strokes, rough=rough)
+        return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}", habits)
 
     def _answer(self, network: Network, features: Features, prompts: list[Prompt], prior: Tensor | None) -> Answer:
         device = features.deepest.device

@@ -210,7 +210,16 @@ INTERACTIVE = Prompts(
     as_inference=True,
     rounds=6,
     # Mostly clicks: a single one says least, and was soonest forgotten (docs/architecture.md).
-    kinds={"click": 0.62, "box": 0.14, "slice box": 0.07, "scribble": 0.05, "lasso": 0.04, "prior": 0.08},
+    kinds={
+        "click": 0.56,
+        "box": 0.13,
+        "slice box": 0.06,
+        "scribble": 0.05,
+        "paint": 0.06,
+        "lasso": 0.04,
+        "prior": 0.1,
+    },
+    strokes=0.3,
     heed=0.3,
 )
 # The paper's augmentation for kidney and liver (docs/network.md, section 5). A crop placed at random in one 1.2 times
