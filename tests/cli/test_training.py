@@ -19,6 +19,7 @@ from palpate.cohort.augmentation import Prompts
 from palpate.cohort.cache import PreparedCohort
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.training.preset import starting_from_nothing
+from processes import in_two_processes
 from small import small_bundle, small_cohort
 
 pytestmark = pytest.mark.slow
@@ -190,10 +191,8 @@ def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
     """Half the batch in each of two processes: the losses of one process, but for rounding."""
     one, two = place / "batch2", place / "torchrun"
     assert trained(place, one, "--steps", "3", "--validations", "1").returncode == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["-m", "palpate.cli", *command(place, two)[3:], "--steps", "3", "--batch", "1", "--validations", "1"]
-    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = in_two_processes(arguments, two)
     assert done.stdout.count("finished after 3 steps") == 1, "one process speaks"
     losses = [[row["loss"] for row in rows(run) if "loss" in row] for run in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)

@@ -1,7 +1,5 @@
 """A process's share of training: what moves, what stays, gradients over processes, memory that runs out."""
 
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from palpate.model import TUNINGS, Features, Network
 from palpate.phantom import make_phantom
 from palpate.training.loop import Trainer
 from palpate.training.recipe import Recipe
+from processes import in_two_processes
 from small import CONFIG, PREPROCESSING, small_bundle
 
 RECIPE = Recipe(steps=4, batch=2, precision="float32", learning_rate=2e-3)
@@ -221,9 +220,7 @@ def gradients_of_two(tmp_path: Path) -> dict[str, torch.Tensor]:
     script, out = tmp_path / "two.py", tmp_path / "gradients.pt"
     here = Path(__file__).parent
     script.write_text(TWO.format(tests=str(here.parent), here=str(here), out=str(out)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes([str(script)], out)
     gradients: dict[str, torch.Tensor] = torch.load(out, weights_only=True)
     return gradients
 

@@ -156,6 +156,7 @@ def train(
         console.say(_plan(run))
         with _stopping(console) as stop, _display(console, run) as report:
             outcome = run.train(report, stop, hours, test)
+        accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
         console.result(_record(run, outcome), _sentences(run, outcome))
 
 
