@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from palpate.errors import PromptError
-from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, drawn
+from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, drawn, whole
 from palpate.phantom import oblique_affine
 from palpate.prompts import Box, Click, Prior, Prompt, Scribble
 from palpate.volume import FloatArray, Grid, Mask, Probability, Volume
@@ -209,7 +209,7 @@ def test_scans_of_one_slice_and_crops_beyond_them() -> None:
     frame = Frame.around(volume.grid, [Click((0, 19, 0))], setting(16))
     values, inside = frame.extract(volume.array)
     assert inside.any(dim=(1, 2)).sum() == 5, "the slice is 5 mm thick"
-    assert values[inside].eq(1).all()
+    assert (values[inside] - 1).abs().max() < 1e-5
     assert frame.spread(torch.ones(16, 16, 16), volume.source).full().sum() > 0
 
 
@@ -402,3 +402,46 @@ def test_slab_by_slab_is_as_at_once(monkeypatch: pytest.MonkeyPatch, spacing: fl
     assert not at_once[1].all()
     for got, expected in zip(by_slabs[::2], at_once[::2], strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_a_wide_crop_turns_no_more_than_a_slab_of_the_scan_to_float_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listening:
+        """Voxels that remember how many of them were asked for at once."""
+
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def __getitem__(self, box: tuple[slice, slice, slice]) -> np.ndarray:
+            shape = [part.stop - part.start for part in box]
+            self.asked.append(int(np.prod(shape)))
+            return np.ones(shape, np.int16)
+
+    settings = Preprocessing(crop=(16, 16, 16), spacing=(4.0, 4.0, 4.0), normalisation=CropPercentiles())
+    monkeypatch.setattr("palpate.frame.SLAB", 20_000)
+    scan = Listening()
+    values, inside = Frame.centred(Grid((64, 64, 64), np.eye(4)), (32, 32, 32), settings).extract(scan)
+    assert (values[inside] - 1).abs().max() < 1e-5
+    assert sum(scan.asked) > 200_000
+    assert max(scan.asked) <= 20_000
+
+
+def test_blocks_are_counted_from_the_same_end_however_a_scan_is_stored() -> None:
+    """Five voxels averaged two by two: [0, 1], [2, 3] and a lone [4], if counted from the left."""
+    settings = Preprocessing(crop=(1, 1, 3), spacing=(1.0, 1.0, 2.0), normalisation=CropPercentiles())
+    line = np.array([0.0, 10, 20, 30, 90]).reshape(5, 1, 1)
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 4
+    one = Frame.centred(Grid((5, 1, 1), np.eye(4)), (2.5, 0, 0), settings).extract(line)[0]
+    other = Frame.centred(Grid((5, 1, 1), flipped), (1.5, 0, 0), settings).extract(line[::-1])[0]
+    assert one.flatten().tolist() == other.flatten().tolist() == [90, 25, 5]  # W runs towards the left
+
+
+@pytest.mark.parametrize(
+    ("place", "straight", "mirrored"), [(2.5, 2, 3), (3.0, 3, 3), (2.4, 2, 2), (2.6, 3, 3), (2.50001, 2, 3)]
+)
+def test_midway_between_voxels_is_the_same_one_however_a_scan_is_stored(
+    place: float, straight: float, mirrored: float
+) -> None:
+    """The one more left, back and down: the lower index where an axis runs right, front and up."""
+    for affine, expected in ((np.eye(4), straight), (np.diag([-1.0, -1, -1, 1]), mirrored)):
+        assert whole(Grid((9, 9, 9), affine), [place] * 3).tolist() == [expected] * 3

@@ -155,13 +155,13 @@ def test_what_denies_first_is_taken_in_with_the_first_that_says_where(scan: Volu
     denial, click = Click((27, 22, 15), positive=False), Click((24, 24, 16))
     predictor = fresh(scan)
     asked: list[int] = []
-    look = predictor._seen
+    look = predictor.looks.seen
 
     def listening(view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> torch.Tensor:
         asked.append(len(prompts))
         return look(view, prompts, prior)
 
-    predictor._seen = listening  # type: ignore[method-assign]
+    predictor.looks.seen = listening  # type: ignore[method-assign]
     first = predictor.predict([denial, click])
     assert asked == [2]
     with pytest.raises(PromptError, match="nothing says where"):
@@ -235,11 +235,11 @@ def test_with_zoom_too_a_list_gives_one_mask_however_it_came(monkeypatch: pytest
     undone = at_once.predict(PROMPTS[:3])
     again = at_once.predict(PROMPTS)
     monkeypatch.setattr("palpate.predictor.KEPT_ANSWERS", 1)
-    monkeypatch.setattr("palpate.predictor.KEPT_BYTES", 1)
+    monkeypatch.setattr("palpate.looks.KEPT_BYTES", 1)
     forgetful = zooming()
     late = forgetful.predict(PROMPTS)
     assert sum(step.answer is not None for step in forgetful._steps) == 1
-    assert len(forgetful._features) == 1
+    assert forgetful.looks.kept == 1
     earlier = forgetful.predict(PROMPTS[:3])
     for one, other in ((answers[-1], whole), (again, whole), (late, whole), (undone, answers[2]), (earlier, undone)):
         assert one.probability.start == other.probability.start
@@ -249,7 +249,7 @@ def test_with_zoom_too_a_list_gives_one_mask_however_it_came(monkeypatch: pytest
 
 def test_a_view_is_not_encoded_again_after_closer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large models' features leave room for one crop only; what judges the mask needs the first one's."""
-    monkeypatch.setattr("palpate.predictor.KEPT_BYTES", 1)
+    monkeypatch.setattr("palpate.looks.KEPT_BYTES", 1)
     predictor = zooming()
     encoded: list[int] = []
     predictor.network.encoder.register_forward_hook(lambda m, i, o: encoded.append(1))

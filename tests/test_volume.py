@@ -174,3 +174,10 @@ def test_a_cropped_mask_is_the_same_mask_in_less_room() -> None:
     assert nothing.array.size == 0
     assert np.array_equal(nothing.full(), np.zeros(GRID.shape, bool))
     assert nothing.cropped().full().shape == GRID.shape
+
+
+def test_directions_are_those_of_each_array_axis() -> None:
+    """Axes stored front to back, head to feet, left to right: A, S and R, of which the first two run backwards."""
+    affine = np.zeros((4, 4))
+    affine[1, 0], affine[2, 1], affine[0, 2], affine[3, 3] = -1, -2, 3, 1
+    assert Grid((3, 4, 5), affine).directions == (-1, -1, 1)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from palpate import zoom
 from palpate.bundle import Bundle
@@ -12,7 +13,7 @@ from palpate.errors import PromptError
 from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.phantom import oblique_affine
-from palpate.predictor import Predictor
+from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, Prior, Prompt, Scribble
 from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
@@ -53,9 +54,9 @@ def knowing(
         # As a network does, it draws no finer than a few of its crop's voxels.
         return torch.nn.functional.avg_pool3d(share[None, None], 5, 1, 2, count_include_pad=False)[0, 0]
 
-    predictor._seen = look  # type: ignore[assignment, method-assign]
+    predictor.looks.seen = look  # type: ignore[assignment, method-assign]
     if quality is not None:
-        predictor._expected = lambda view, _: quality[view.scale]  # type: ignore[assignment, method-assign]
+        predictor.looks.expected = lambda view, _: quality[view.scale]  # type: ignore[assignment, method-assign]
     return predictor, seen
 
 
@@ -92,13 +93,13 @@ def test_a_lesion_that_a_crop_cuts_but_could_hold_moves_it(oblique: bool) -> Non
 def test_a_look_that_draws_nothing_takes_no_mask_away(quality: dict[float, float] | None) -> None:
     truth = ball((60, 50, 30), 70)
     predictor, seen = knowing(truth, quality=quality, budget=0)
-    look = predictor._seen
+    look = predictor.looks.seen
 
     def blind(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
         drawn: torch.Tensor = look(view, prompts, prior)
         return torch.zeros_like(drawn) if view.scale == 2 else drawn
 
-    predictor._seen = blind  # type: ignore[assignment, method-assign]
+    predictor.looks.seen = blind  # type: ignore[assignment, method-assign]
     predictor.set_volume(scan())
     prediction = predictor.predict([Click((60, 50, 30))])
     assert [view.scale for view in seen] == [1, 2, 4]
@@ -109,13 +110,13 @@ def test_a_look_that_draws_nothing_takes_no_mask_away(quality: dict[float, float
 def test_a_moved_crop_that_draws_nothing_is_not_taken() -> None:
     truth = ball((60, 50, 30), 22)
     predictor, seen = knowing(truth)
-    look = predictor._seen
+    look = predictor.looks.seen
 
     def blind(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
         drawn: torch.Tensor = look(view, prompts, prior)
         return torch.zeros_like(drawn) if len(seen) == 2 else drawn
 
-    predictor._seen = blind  # type: ignore[assignment, method-assign]
+    predictor.looks.seen = blind  # type: ignore[assignment, method-assign]
     predictor.set_volume(scan())
     prediction = predictor.predict([Click((70, 50, 30))])
     assert [view.scale for view in seen[:3]] == [1, 1, 2]
@@ -220,7 +221,7 @@ def test_many_small_changes_are_a_large_one() -> None:
     truth = ball((60, 50, 30), 70)
     predictor, _ = knowing(truth, budget=0)
     level = 0.9
-    predictor._seen = lambda view, *_: level * (view.frame.extract(truth)[0] > 0.5)  # type: ignore[method-assign]
+    predictor.looks.seen = lambda view, *_: level * (view.frame.extract(truth)[0] > 0.5)  # type: ignore[method-assign]
     predictor.set_volume(scan())
     prompts: list[Prompt] = [Click((60, 50, 30))]
     voxels = []
@@ -378,13 +379,13 @@ def test_a_budget_that_does_not_do_goes_to_the_prompt_and_where_most_is_doubtful
     view = View(Frame.centred(scan().grid, (60, 50, 30), RANGE.zoomed(4)), 4.0)
     doubt = np.ones(view.frame.size, bool)
     named = Click((110, 100, 55))
-    (only,) = zoom.tiles(view, doubt, named, (60, 50, 30), RANGE, 1)
+    (only,) = zoom.tiles(view, doubt, named, Click((60, 50, 30)), RANGE, 1)
     assert only.scale == 2, "the coarsest that is nearer"
     assert only.frame.holds(named, 0.0)
-    some = zoom.tiles(view, doubt, named, (60, 50, 30), RANGE, 5)
+    some = zoom.tiles(view, doubt, named, Click((60, 50, 30)), RANGE, 5)
     assert len(some) == 5
     assert sum(tile.frame.holds(named, 0.0) for tile in some) >= 1
-    everything = zoom.tiles(view, doubt, named, (60, 50, 30), RANGE, 1000)
+    everything = zoom.tiles(view, doubt, named, Click((60, 50, 30)), RANGE, 1000)
     assert {tile.scale for tile in everything} == {zoom.finest(scan().grid, RANGE)}
     assert all(min(tile.frame.covered()[1]) > 0 for tile in everything), "none lies wholly outside the scan"
 
@@ -421,7 +422,7 @@ def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
     """Around its very voxel; one that is heeded is not, nor is any where nothing nearer is known."""
     truth = ball((60, 50, 30), 20)
     predictor, seen = knowing(truth, blur=False)
-    look = predictor._seen
+    look = predictor.looks.seen
     hole = truth.copy()
     hole[65:68, 49:52, 30] = False
 
@@ -429,7 +430,7 @@ def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
         drawn: torch.Tensor = look(view, prompts, prior)
         return view.frame.extract(hole)[0] if view.scale < 1 else drawn
 
-    predictor._seen = coarse  # type: ignore[assignment, method-assign]
+    predictor.looks.seen = coarse  # type: ignore[assignment, method-assign]
     predictor.set_volume(scan())
     prompts: list[Prompt] = [Click((60, 50, 30))]
     before = predictor.predict(prompts)
@@ -447,7 +448,7 @@ def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
 def test_within_a_large_lesion_too_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
     truth = ball((60, 50, 30), 70)
     predictor, seen = knowing(truth)
-    look = predictor._seen
+    look = predictor.looks.seen
     hole = truth.copy()
     hole[64:69, 48:53, 29:32] = False
 
@@ -455,7 +456,7 @@ def test_within_a_large_lesion_too_a_click_that_is_not_heeded_is_looked_at_from_
         drawn: torch.Tensor = look(view, prompts, prior)
         return view.frame.extract(hole)[0] if view.scale < 1 else drawn
 
-    predictor._seen = coarse  # type: ignore[assignment, method-assign]
+    predictor.looks.seen = coarse  # type: ignore[assignment, method-assign]
     predictor.set_volume(scan())
     prompts: list[Prompt] = [Click((60, 50, 30))]
     before = predictor.predict(prompts)
@@ -474,13 +475,13 @@ def test_every_look_is_told_all_prompts() -> None:
     truth = ball((60, 50, 30), 70)
     predictor, _ = knowing(truth, budget=200)
     told: list[tuple[View, list[Prompt]]] = []
-    look = predictor._seen
+    look = predictor.looks.seen
 
     def listening(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
         told.append((view, list(prompts)))
         return look(view, prompts, prior)
 
-    predictor._seen = listening  # type: ignore[assignment, method-assign]
+    predictor.looks.seen = listening  # type: ignore[assignment, method-assign]
     predictor.set_volume(scan())
     prompts: list[Prompt] = [Box((25, 15, 12), (95, 85, 48)), Scribble.along([(30, 50, 30), (90, 50, 30)])]
     predictor.predict(prompts)
@@ -494,3 +495,39 @@ def test_every_look_is_told_all_prompts() -> None:
         points, labels = frame.tokens(prompts)
         assert set(labels[0].tolist()) == {0, 2, 3}
         assert ((points > -0.51) & (points < 31.51)).all()
+
+
+@pytest.mark.parametrize(
+    ("order", "flips"), [((0, 1, 2), (1, 2)), ((2, 0, 1), ()), ((1, 0, 2), (0,)), ((2, 1, 0), (0, 1, 2))]
+)
+def test_how_a_scan_is_stored_does_not_matter(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
+    """Odd sizes, several prompts, and views from afar: a scan with its axes in another order has the same mask."""
+    smooth = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(95, 71, 47)), 3)
+    base = Volume((2000 * smooth).astype(np.int16), np.diag([1.2, 1.0, 1.7, 1.0]))
+    bundle = prompted_bundle()
+    preprocessing = bundle.preprocessing.model_copy(update={"zoom": (0.5, 4.0)})
+    predictor = Predictor(Bundle(bundle.network, preprocessing, bundle.provenance), "cpu", budget=8)
+    corners = np.array([[41, 33, 20], [12, 20, 11], [81, 58, 40], [30, 31, 22], [60, 31, 25]])
+
+    def answers(volume: Volume, places: np.ndarray) -> list[Prediction]:
+        one, low, high, two, three = ((x, y, z) for x, y, z in places.tolist())
+        prompts: list[Prompt] = [Click(one), Box(low, high), Click(two, positive=False), Click(three)]
+        predictor.set_volume(volume)
+        return [predictor.predict(prompts[:count]) for count in (1, 2, 3, 4)] + [predictor.predict(prompts[1:2])]
+
+    matrix = np.eye(4)
+    stored = base.array.transpose(order)
+    matrix[:3, :3] = base.grid.affine[:3, :3][:, order]
+    places = corners[:, order]
+    for axis in flips:
+        matrix[:3, 3] += matrix[:3, axis] * (stored.shape[axis] - 1)
+        matrix[:3, axis] *= -1
+        stored = np.flip(stored, axis)
+        places[:, axis] = stored.shape[axis] - 1 - places[:, axis]
+    expected = answers(base, corners)
+    found = answers(Volume(np.ascontiguousarray(stored), matrix), places)
+    assert max(prediction.view.scale for prediction in expected) > 1
+    for one, other in zip(expected, found, strict=True):
+        assert one.view.scale == other.view.scale
+        back = np.flip(other.probability.full(), flips).transpose(np.argsort(order))
+        assert np.abs(back - one.probability.full()).max() < 2e-3

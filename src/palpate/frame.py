@@ -178,7 +178,7 @@ class Frame:
         """
         places = np.concatenate([prompt.places for prompt in prompts])
         low, high = places.min(axis=0), places.max(axis=0)
-        frame = cls.centred(grid, (low + high) // 2, preprocessing)
+        frame = cls.centred(grid, whole(grid, (low + high) / 2), preprocessing)
         if not all(frame.holds(prompt, 0.0) for prompt in prompts):
             span = " x ".join(f"{e:.0f}" for e in (high - low) * grid.spacing)
             held = " x ".join(f"{e:.0f}" for e in preprocessing.field_mm)
@@ -313,8 +313,15 @@ class Frame:
         return values[0], inside
 
     def extract_all(self, arrays: Sequence[Sliceable], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Several arrays of the scan (its voxels, its lesion) in one resampling: `[N, D, H, W]`, and as `extract`."""
-        return _resample(arrays, self.grid.shape, self.to_scan, self.size, device)
+        """Several arrays of the scan (its voxels, its lesion) in one resampling: `[N, D, H, W]`, and as `extract`.
+
+        They are read from the patient's left, back and feet on, so that what is averaged does not depend on how a scan
+        is stored.
+        """
+        mirror, backwards = np.eye(4), [axis for axis, sign in enumerate(self.grid.directions) if sign < 0]
+        for axis in backwards:
+            mirror[axis, axis], mirror[axis, 3] = -1, self.grid.shape[axis] - 1
+        return _resample(arrays, self.grid.shape, mirror @ self.to_scan, self.size, device, backwards)
 
     def image(self, voxels: Sliceable, normalisation: Normalisation, device: torch.device | str = "cpu") -> Tensor:
         """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan."""
@@ -372,49 +379,100 @@ def drawn(
     return maps
 
 
+def whole(grid: Grid, place: npt.ArrayLike) -> FloatArray:
+    """The voxel nearest to a scan index `[3]`; midway, the one more left, back and down, however a scan is stored."""
+    sign = np.array(grid.directions, dtype=np.float64)
+    # Lifted a little, so that what is midway but for rounding falls as what is midway.
+    return np.asarray(sign * np.ceil(sign * np.asarray(place, dtype=np.float64) - 0.5 - EDGE), dtype=np.float64)
+
+
 def _resample(
-    arrays: Sequence[Sliceable], extent: Index3, matrix: FloatArray, shape: Index3, device: torch.device | str
+    arrays: Sequence[Sliceable],
+    extent: Index3,
+    matrix: FloatArray,
+    shape: Index3,
+    device: torch.device | str,
+    backwards: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Sample `arrays` (each of size `extent`) at `matrix @ index` for every index of an output of `shape`.
 
     Linear interpolation between voxels, of a level averaged over as many voxels as an output voxel spans. An output of
     more than `SLAB` places is made slab by slab.
 
+    Args:
+        arrays: what to sample.
+        extent: their size.
+        matrix: from an output's index to theirs.
+        shape: the output's.
+        device: where to compute.
+        backwards: axes along which the arrays are read from their ends, as `matrix` counts them.
+
     Returns:
         Values, float32 `[N, *shape]`, and whether each place lies within half a voxel of the arrays.
     """
     if 0 in shape:
         return torch.zeros(len(arrays), *shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
-    thickness = max(1, SLAB // (shape[1] * shape[2]))
-    if shape[0] <= thickness:
-        return _slab(arrays, extent, matrix, shape, device)
     values = torch.empty(len(arrays), *shape, device=device)
     inside = torch.empty(shape, dtype=torch.bool, device=device)
+    thickness = max(1, SLAB // (shape[1] * shape[2]))
     for first in range(0, shape[0], thickness):
         offset = np.eye(4)
         offset[0, 3] = first
         size = (min(thickness, shape[0] - first), shape[1], shape[2])
-        part = slice(first, first + size[0])
-        values[:, part], inside[part] = _slab(arrays, extent, matrix @ offset, size, device)
+        part, moved = slice(first, first + size[0]), matrix @ offset
+        for number, array in enumerate(arrays):
+            values[number, part] = _slab(array, extent, moved, size, device, backwards)
+        inside[part] = _inside(moved, size, extent).to(device)
     return values, inside
 
 
 def _slab(
-    arrays: Sequence[Sliceable], extent: Index3, matrix: FloatArray, shape: Index3, device: torch.device | str
-) -> tuple[Tensor, Tensor]:
-    """As `_resample`, at once."""
+    array: Sliceable,
+    extent: Index3,
+    matrix: FloatArray,
+    shape: Index3,
+    device: torch.device | str,
+    backwards: Sequence[int],
+) -> Tensor:
+    """Values of one array, float32 of `shape`, as `_resample`, at once."""
     factors = np.maximum(1, np.rint(np.linalg.norm(matrix[:3, :3], axis=1))).astype(np.int64)
     start, stop = _touched(matrix, shape, extent, factors)
-    x, y, z = (slice(a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
-    level = torch.stack([_float(array[x, y, z], device) for array in arrays])[None]
-    if (factors > 1).any():
-        kernel = np.minimum(factors, level.shape[2:]).tolist()  # a part thinner than a block is one block
-        level = F.avg_pool3d(level, kernel, kernel, ceil_mode=True, count_include_pad=False)
+    level = _level(array, extent, start, stop, factors, device, backwards)
     to_level = np.diag([*(1 / factors), 1.0])
     to_level[:3, 3] = -(start + (factors - 1) / 2) / factors  # a block counts at its centre
-    grid = _sampling_grid(to_level @ matrix, shape, level.shape[2:]).to(device)
-    values = F.grid_sample(level, grid, mode="bilinear", padding_mode="border", align_corners=True)[0]
-    return values, _inside(matrix, shape, extent).to(device)
+    grid = _sampling_grid(to_level @ matrix, shape, level.shape).to(device)
+    return F.grid_sample(level[None, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
+
+
+def _level(
+    array: Sliceable,
+    extent: Index3,
+    start: npt.NDArray[np.int64],
+    stop: npt.NDArray[np.int64],
+    factors: npt.NDArray[np.int64],
+    device: torch.device | str,
+    backwards: Sequence[int],
+) -> Tensor:
+    """An array's box from `start` to `stop`, float32, averaged over whole blocks of `factors` voxels.
+
+    No more of the array is turned to float at once than a slab holds: a scan may be a gigabyte as it is.
+    """
+    size = stop - start
+    kernel = np.minimum(factors, size).tolist()  # a part thinner than a block is one block
+    layers = max(1, SLAB // int(size[1] * size[2] * factors[0])) * int(factors[0])
+    parts = []
+    for first in range(int(start[0]), int(stop[0]), layers):
+        lows, highs = [first, *start[1:].tolist()], [min(first + layers, int(stop[0])), *stop[1:].tolist()]
+        for axis in backwards:
+            lows[axis], highs[axis] = extent[axis] - highs[axis], extent[axis] - lows[axis]
+        x, y, z = (slice(a, b) for a, b in zip(lows, highs, strict=True))
+        part = _float(array[x, y, z], device)
+        part = part.flip(*backwards) if backwards else part
+        if max(kernel) > 1:
+            kernel[0] = min(int(factors[0]), len(part))
+            part = F.avg_pool3d(part[None], kernel, kernel, ceil_mode=True, count_include_pad=False)[0]
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _float(part: Any, device: torch.device | str) -> Tensor:  # noqa: ANN401 - as Sliceable

@@ -1,9 +1,9 @@
-"""The one inference path: encode a crop once, decode for every prompt."""
+"""The one inference path: prompts taken in one by one, at whatever size the lesion has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
@@ -14,16 +14,15 @@ import torch
 
 from . import zoom
 from .bundle import Bundle, load
-from .devices import Precision, arithmetic, check_precision, device_named
+from .devices import Precision, check_precision, device_named
 from .errors import ModelError, PromptError
 from .frame import Frame
-from .model import Features
+from .looks import Looks
 from .prompts import Box, Click, Prior, Prompt, check_inside
-from .volume import Grid, Mask, Patch, Probability, Volume
+from .volume import Grid, Mask, Probability, Volume
 from .zoom import View
 
 BUDGET = 32  # crops of a refinement: on two cores five seconds of tiny
-KEPT_BYTES = 2**29  # of crops' features: three of vit_b's, some fifty of tiny's
 KEPT = 32  # last predictions of a list that undoing finds again; going back further takes the prompts in anew
 KEPT_ANSWERS = 2**30  # bytes of these; the last one is kept, however large
 
@@ -75,8 +74,10 @@ class _Answer:
 
     @property
     def bytes(self) -> int:
-        """What it takes to keep it; its uncertainty, where someone asked for that, included."""
-        arrays = 2 * self.prediction.probability.array.nbytes + self.prediction.mask.array.nbytes
+        """What it takes to keep it."""
+        made = self.prediction
+        patches = [made.probability, made.mask, *([made.uncertainty] if "uncertainty" in made.__dict__ else [])]
+        arrays = sum(patch.array.nbytes for patch in patches)
         return arrays + (0 if self.seen is None else self.seen.numel() * self.seen.element_size())
 
 
@@ -100,14 +101,15 @@ class Predictor:
         budget: most crops of a refinement along a large lesion's edge, a prompt; 0: none.
 
     Attributes:
-        progress: called with the share of the crop's encoding that is done, 0 to 1; None: nobody is told.
+        bundle: the model.
+        device: where it computes.
+        precision: as given.
+        looks: the network at work on the scan.
 
     Raises:
         ModelError: see `bundle.load`; or a model that takes no prompts.
         DeviceError: no such device or precision here.
     """
-
-    progress: Callable[[float], None] | None = None
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class Predictor:
         if budget < 0:
             raise PromptError(f"a budget of {budget} crops; give 0 or more")
         self.precision: Precision = precision
-        self.zoom, self.budget = zoom, budget
+        self._zoom, self._budget = zoom, budget
         self.bundle = model if isinstance(model, Bundle) else load(model)
         if self.bundle.network.prompt is None:
             raise ModelError(
@@ -130,10 +132,28 @@ class Predictor:
                 "palpate.Proposer in Python"
             )
         self.network = self.bundle.network.to(self.device)
+        self.looks = Looks(self.network, self.bundle.preprocessing, self.device, precision)
         self._volume: Volume | None = None
-        self._features: dict[bytes, Features] = {}  # by place, the one last asked for last
-        self._feature_bytes = 0  # of one crop's
         self._steps: list[_Step] = []
+
+    @property
+    def zoom(self) -> bool:
+        """Whether it was asked to look wider and closer."""
+        return self._zoom
+
+    @property
+    def budget(self) -> int:
+        """Most crops of a refinement, a prompt."""
+        return self._budget
+
+    @property
+    def progress(self) -> Callable[[float], None] | None:
+        """Called with the share of a crop's encoding that is done, 0 to 1; None: nobody is told."""
+        return self.looks.progress
+
+    @progress.setter
+    def progress(self, report: Callable[[float], None] | None) -> None:
+        self.looks.progress = report
 
     @property
     def knows_priors(self) -> bool:
@@ -148,7 +168,7 @@ class Predictor:
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
         self._volume = volume
-        self._features = {}
+        self.looks.turn_to(volume)
         self._steps = []
 
     def predict(self, prompts: Sequence[Prompt]) -> Prediction:
@@ -210,7 +230,7 @@ class Predictor:
             first = zoom.planned(volume.grid, prompts, settings, 1.0, widest)
         else:
             first = View(Frame.following(volume.grid, prompts, settings), 1.0)
-        view, seen, crops = self._settled(first, prompts, True, lambda v: self._seen(v, prompts))
+        view, seen, crops = self._settled(first, prompts, True, lambda v: self.looks.seen(v, prompts))
         return self._prediction(view, seen, zoom.spread(view, seen, volume.source), crops)
 
     def _taken_in(self, prompts: tuple[Prompt, ...], volume: Volume) -> _Answer:
@@ -222,35 +242,33 @@ class Predictor:
             start = Probability(last.mask.array.astype(np.float32), last.mask.start, volume.grid, volume.source)
         first = self._planned(prompts, before, volume.grid)
         anew = before is None or first is not before.prediction.view
-        view, seen, crops = self._settled(first, prompts, anew, lambda v: self._seen(v, prompts, start))
+        view, seen, crops = self._settled(first, prompts, anew, lambda v: self.looks.seen(v, prompts, start))
         if view.scale <= 1:
-            near = zoom.spread(view, seen, volume.source)
-            if held is not None:
-                near = _as_said(last.positive, near, held, view.frame)
-                near, more = self._heard(near, prompts, view)
-                seen, crops = self._cut(near, view), crops + more
-            elif start is not None:  # a box or a prior speaks of its crop; what lies outside stays
-                mosaic = zoom.Mosaic(start)
-                mosaic.add(view.frame, seen, torch.ones_like(seen))
-                near = mosaic.merged()
-            return _Answer(self._prediction(view, seen, near, crops), None)
-        known = None if start is None else self._cut(start, view)
-        if before is not None and before.seen is not None and view is before.prediction.view:
-            known = known if isinstance(last, Prior) else before.seen
-        features = self._encoded(view.frame, volume)
-        probability, more = self._refined(view, seen, prompts, start, known)
-        self._keep(view.frame, features)  # closer looks may have taken its place
+            probability, kept = self._near(view, seen, start if held is None else None, volume), None
+        else:
+            known = None if start is None else self.looks.cut(start, view)
+            if before is not None and before.seen is not None and view is before.prediction.view:
+                known = known if isinstance(last, Prior) else before.seen
+            features = self.looks.encoded(view.frame)
+            probability, more = self._refined(view, seen, prompts, start, known)
+            self.looks.keep(view.frame, features)  # closer looks may have taken its place
+            crops += more
+            kept = seen if known is None else _moved_on(seen, known, None if held is None else last.positive)
         if held is not None:
-            probability = _as_said(last.positive, probability, held, view.frame)
-            probability, looks = self._heard(probability, prompts, view)
-            more += looks
-        final = self._cut(probability, view)
-        if known is not None:
-            # What changed too little to be taken over is compared with what was: many small steps are a large one.
-            seen = torch.where(zoom.changed(seen, known) > 0, seen, known)
-            if held is not None:
-                seen = torch.maximum(seen, known) if last.positive else torch.minimum(seen, known)
-        return _Answer(self._prediction(view, final, probability, crops + more), seen)
+            probability = zoom.held(last.positive, probability, held, view.frame)
+            probability, more = self._heard(probability, prompts, view)
+            crops += more
+        if view.scale > 1 or held is not None:
+            seen = self.looks.cut(probability, view)
+        return _Answer(self._prediction(view, seen, probability, crops), kept)
+
+    def _near(self, view: View, seen: torch.Tensor, start: Probability | None, volume: Volume) -> Probability:
+        """A look from near on the scan's grid; a box or a prior speaks of its crop, and what lies outside stays."""
+        if start is None:
+            return zoom.spread(view, seen, volume.source)
+        mosaic = zoom.Mosaic(start)
+        mosaic.add(view.frame, seen, torch.ones_like(seen))
+        return mosaic.merged()
 
     def _planned(self, prompts: tuple[Prompt, ...], before: _Answer | None, grid: Grid) -> View:
         """The view before while it holds the last prompt, else one that holds all of them, and the mask so far."""
@@ -288,25 +306,16 @@ class Predictor:
             again, crops = look(further), crops + 1
             if zoom.drawn(again):  # what draws nothing, where a nearer look drew something, says nothing
                 view, seen, ends = further, again, not zoom.reaches_border(again, further.frame)
-        best, expected = (view, seen), self._expected(view, seen)
+        best, expected = (view, seen), self.looks.expected(view, seen)
         near = zoom.closer(view, seen, prompts, settings, closest) if anew and view.scale <= 1 else None
         if near is not None:
             again = look(near)
             crops += 1
-            better = self._expected(near, again)
+            better = self.looks.expected(near, again)
             ends = zoom.drawn(again) and not zoom.reaches_border(again, near.frame)
             if ends and (better is None or expected is None or better > expected):
                 best, expected = (near, again), better
         return *best, crops
-
-    def _expected(self, view: View, seen: torch.Tensor) -> float | None:
-        """The intersection over union expected of what is seen in a view, as the network itself says; None: nothing."""
-        if self.network.quality is None:
-            return None
-        assert self._volume is not None
-        features = self._encoded(view.frame, self._volume)
-        with torch.inference_mode():
-            return float(self.network.judge(features, seen[None]).sigmoid())
 
     def _refined(
         self,
@@ -334,21 +343,22 @@ class Predictor:
             mosaic = zoom.Mosaic(start)
             mosaic.add(view.frame, seen, zoom.changed(seen, known))
             base = mosaic.merged()
-        worth, anchor = zoom.doubtful(seen, known), prompts[0].places[0]
-        tiles = zoom.tiles(view, worth, prompts[-1], anchor, self.bundle.preprocessing, self.budget)
+        worth, settings = zoom.doubtful(seen, known), self.bundle.preprocessing
+        tiles = zoom.tiles(view, worth, prompts[-1], prompts[0], settings, self.budget)
         mosaic = zoom.Mosaic(base)
         for tile in tiles:
-            mosaic.add(tile.frame, self._seen(tile, prompts, base), zoom.weight(tile.frame.size).to(self.device))
+            mosaic.add(tile.frame, self.looks.seen(tile, prompts, base), zoom.weight(tile.frame.size).to(self.device))
         return mosaic.merged(), len(tiles)
 
     def _heard(self, probability: Probability, prompts: Sequence[Prompt], view: View) -> tuple[Probability, int]:
         """A click that was not heeded is looked at from nearer, in a crop around its very voxel; how many looks.
 
-        A crop's voxels are wider than many a scan's, and what lies between two of them is drawn as both say.
+        A crop's voxels are wider than many a scan's, and what lies between two of them is drawn as both say. From
+        afar it may have been looked at in no nearer crop than one of the model's own spacing.
         """
         assert self._volume is not None
         last, closest = prompts[-1], self._range[0]
-        nearest = min(view.scale, 1.0)  # of the crops that the click was looked at in
+        nearest = min(view.scale, 1.0)
         if not isinstance(last, Click) or closest >= nearest:
             return probability, 0
         x, y, z = last.index
@@ -358,28 +368,12 @@ class Predictor:
         settings = self.bundle.preprocessing.zoomed(scale)
         nearer = View(Frame.centred(self._volume.grid, last.index, settings), scale)
         mosaic = zoom.Mosaic(probability)
-        look = self._seen(nearer, prompts, probability)
+        look = self.looks.seen(nearer, prompts, probability)
         mosaic.add(nearer.frame, look, zoom.weight(nearer.frame.size).to(self.device))
-        return _as_said(last.positive, mosaic.merged(), probability, nearer.frame), 1
-
-    def _cut(self, probability: Probability, view: View) -> torch.Tensor:
-        """A probability in a view's crop, `[D, H, W]`; nothing outside the scan."""
-        values, inside = view.frame.extract(probability, self.device)
-        return values * inside
-
-    def _seen(self, view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> torch.Tensor:
-        """The lesion's probability `[D, H, W]` in a crop."""
-        assert self._volume is not None
-        features = self._encoded(view.frame, self._volume)
-        points, labels = (part.to(self.device) for part in view.frame.tokens(prompts))
-        dense = self.network.dense is not None
-        maps = view.frame.maps(prompts, prior, self.device) if dense else None
-        with torch.inference_mode(), arithmetic(self.device, self.precision):
-            logits = self.network.decode(features, points, labels if dense else None, maps)
-        return logits[0].float().softmax(dim=0)[1]
+        return zoom.held(last.positive, mosaic.merged(), probability, nearer.frame), 1
 
     def _prediction(self, view: View, seen: torch.Tensor, probability: Probability, crops: int) -> Prediction:
-        read, quality = self.bundle.confidence, self._expected(view, seen)
+        read, quality = self.bundle.confidence, self.looks.expected(view, seen)
         if quality is not None:
             logit = float(np.log(max(quality, 1e-9)) - np.log(max(1 - quality, 1e-9)))
             quality = float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))
@@ -392,78 +386,21 @@ class Predictor:
     def _range(self) -> tuple[float, float]:
         return self.bundle.preprocessing.zoom if self.zoom else (1.0, 1.0)
 
-    def _encoded(self, frame: Frame, volume: Volume) -> Features:
-        found = self._features.get(frame.to_scan.tobytes())
-        if found is None:
-            image = frame.image(volume.array, self.bundle.preprocessing.normalisation, self.device)
-            self._make_room()
-            with torch.inference_mode(), arithmetic(self.device, self.precision), self._told():
-                found = self.network.encode(image)
-            self._feature_bytes = _size(found)
-        self._keep(frame, found)
-        return found
 
-    def _keep(self, frame: Frame, features: Features) -> None:
-        """Keep a crop's features, as those last asked for."""
-        key = frame.to_scan.tobytes()
-        if self._features.pop(key, None) is None:
-            self._make_room()
-        self._features[key] = features
+def _moved_on(seen: torch.Tensor, known: torch.Tensor, positive: bool | None) -> torch.Tensor:
+    """What the next look from afar is compared with, `[D, H, W]`: many small steps are a large one.
 
-    def _make_room(self) -> None:
-        """Let go of features, of the crop not asked for the longest first, until one more crop's fit."""
-        while self._features and (len(self._features) + 1) * self._feature_bytes > KEPT_BYTES:
-            del self._features[next(iter(self._features))]
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Report each finished block of the encoder."""
-        report, blocks = self.progress, self.network.encoder.blocks
-        if report is None:
-            yield
-            return
-        shares = {id(block): (number + 1) / len(blocks) for number, block in enumerate(blocks)}
-        hooks = [block.register_forward_hook(lambda b, i, o: report(shares[id(b)])) for block in blocks]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    Args:
+        seen: the look from afar.
+        known: what it was compared with; where it changed too little to be taken over, that stays.
+        positive: the side that a correction is held to; None: it was none.
+    """
+    moved = torch.where(zoom.changed(seen, known) > 0, seen, known)
+    if positive is None:
+        return moved
+    return torch.maximum(moved, known) if positive else torch.minimum(moved, known)
 
 
 def _only_denies(prompt: Prompt) -> bool:
     """Whether a prompt says nothing of where the lesion is."""
     return not isinstance(prompt, (Box, Prior)) and not prompt.positive
-
-
-def _as_said(positive: bool, new: Probability, old: Probability, frame: Frame) -> Probability:
-    """A correction's answer, held to its side: what says lesion takes nothing away, what says none adds nothing.
-
-    The network draws all of a crop anew, and elsewhere a little differently each time; who points at what is missing
-    does not ask for that (measured in docs/architecture.md).
-
-    Args:
-        positive: whether the correction said lesion.
-        new: the network's answer to it.
-        old: what was there before.
-        frame: the crop that the answer speaks of; outside it the old stays.
-    """
-    if positive:
-        start = np.minimum(old.start, new.start)
-        stop = np.maximum(np.add(old.start, old.array.shape), np.add(new.start, new.array.shape))
-        x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-        return replace(old, array=np.maximum(old[x, y, z], new[x, y, z]), start=(x.start, y.start, z.start))
-    start, size = (np.array(part) for part in frame.covered())
-    low = np.maximum(start, old.start)
-    high = np.maximum(np.minimum(start + size, np.add(old.start, old.array.shape)), low)
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    array = old.array.copy()
-    here = array[tuple(slice(a, b) for a, b in zip(low - old.start, high - old.start, strict=True))]
-    np.minimum(here, new[x, y, z], out=here)
-    return replace(old, array=array)
-
-
-def _size(features: Features) -> int:
-    """Bytes of a crop's features."""
-    partial, levels, _ = features.prepared
-    return sum(part.numel() * part.element_size() for part in (features.deepest, partial, *levels))

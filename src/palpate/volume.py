@@ -96,6 +96,12 @@ class Grid:
         return tuple((axis, 1 if cosines[row, axis] >= 0 else -1) for row, axis in enumerate(best))
 
     @cached_property
+    def directions(self) -> tuple[int, int, int]:
+        """For each array axis, whether it runs towards right, front or head (+1), or the other way (-1)."""
+        found = dict(self.anatomical_axes)
+        return found[0], found[1], found[2]
+
+    @cached_property
     def orientation(self) -> str:
         """Where the array's axes point, as three letters: "RAS", "LPS", ..."""
         letters = [""] * 3

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import PromptError
-from .frame import Frame, Preprocessing
+from .frame import EDGE, Frame, Preprocessing, whole
 from .prompts import Box, Prior, Prompt
 from .volume import Grid, Index3, Probability, Source
 
@@ -125,7 +125,7 @@ def around(
         corners = torch.stack([mask.amin(dim=0), mask.amax(dim=0)]).cpu().numpy()
         places.append(view.frame.scan_index(corners))
     both = np.concatenate(places)
-    centre = np.floor((both.min(axis=0) + both.max(axis=0)) / 2)
+    centre = whole(grid, (both.min(axis=0) + both.max(axis=0)) / 2)
     frame = Frame.centred(grid, np.clip(centre, 0, np.array(grid.shape) - 1), zoomed)
     if not all(frame.holds(prompt, 0.0) for prompt in prompts):
         frame = Frame.around(grid, prompts, zoomed)
@@ -141,50 +141,57 @@ def tiles(
     view: View,
     doubtful: npt.NDArray[np.bool_],
     prompt: Prompt,
-    anchor: npt.ArrayLike,
+    first: Prompt,
     preprocessing: Preprocessing,
     budget: int,
 ) -> list[View]:
     """Overlapping crops, closer than `view`, over what is doubtful and around a prompt; as close as a budget lets.
 
-    They lie on a lattice through `anchor`, so that the next prompt finds the same crops, and what was encoded of them.
+    They lie on a lattice through the first prompt, so that the next one finds the same crops, and what was encoded of
+    them.
     Where no spacing brings all within the budget, the coarsest serves as far as it goes.
 
     Args:
         view: what was drawn from afar.
         doubtful: `[D, H, W]` of the view's crop.
         prompt: the last one.
-        anchor: `[3]`, scan index of the lattice's origin.
+        first: the first one.
         preprocessing: the model's.
         budget: most crops.
     """
     grid = view.frame.grid
     places = view.frame.scan_index(np.argwhere(doubtful))
     places = places[((places > -0.5) & (places < np.array(grid.shape) - 0.5)).all(axis=-1)]
+    anchor = whole(grid, (first.places.min(axis=0) + first.places.max(axis=0)) / 2)
     found: list[View] = []
     scale = finest(grid, preprocessing)
     while scale < view.scale / 1.2:
         zoomed = preprocessing.zoomed(scale)
         unit = Frame.centred(grid, anchor, zoomed)
         middle, stride = np.array(unit.size) // 2, STRIDE * np.array(unit.size)
-        cells = Counter(map(tuple, np.rint((unit.crop_index(places) - middle) / stride).astype(int).tolist()))
+        cells = Counter(_cells(unit.crop_index(places), middle, stride))
         # A speck of doubt is not worth a crop; a prompt always is.
         least = 0.002 * np.prod(unit.size) * (scale / view.scale) ** 3 * STRIDE**3
         named: set[tuple[int, ...]] = set()
         if not isinstance(prompt, (Box, Prior)):
-            where = unit.crop_index(prompt.places)
-            named = set(map(tuple, np.rint((where - middle) / stride).astype(int).tolist()))
+            named = set(_cells(unit.crop_index(prompt.places), middle, stride))
         wanted = named | {cell for cell, count in cells.items() if count > least}
         # Where the budget does not do, the prompt's own crops come first, then those with most to look at.
-        first = sorted(wanted, key=lambda cell: (cell not in named, -cells[cell], cell))[:budget]
-        found = [
-            View(Frame.centred(grid, np.rint(unit.scan_index(middle + np.array(cell) * stride)), zoomed), scale)
-            for cell in sorted(first)
-        ]
+        chosen = sorted(wanted, key=lambda cell: (cell not in named, -cells[cell], cell))[:budget]
+        centres = [whole(grid, unit.scan_index(middle + np.array(cell) * stride)) for cell in sorted(chosen)]
+        found = [View(Frame.centred(grid, centre, zoomed), scale) for centre in centres]
         if len(wanted) <= budget:
             break
         scale *= STEP
     return found
+
+
+def _cells(
+    places: npt.NDArray[np.float64], middle: npt.NDArray[np.int64], stride: npt.NDArray[np.float64]
+) -> list[tuple[int, ...]]:
+    """Which crop of a lattice each place `[N, 3]` (d, h, w) of its middle one is nearest to."""
+    nearest = np.floor((places - middle) / stride + 0.5 + EDGE)  # what is midway but for rounding is midway
+    return [tuple(cell) for cell in nearest.astype(int).tolist()]
 
 
 def doubtful(probability: Tensor, before: Tensor | None) -> npt.NDArray[np.bool_]:
@@ -281,6 +288,33 @@ def _hull(boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[npt.NDA
     """The smallest box around boxes of (first voxel, size): its first voxel, and the one after its last."""
     starts, sizes = (np.array(part, dtype=np.int64) for part in zip(*boxes, strict=True))
     return starts.min(axis=0), (starts + sizes).max(axis=0)
+
+
+def held(positive: bool, new: Probability, old: Probability, frame: Frame) -> Probability:
+    """A correction's answer, held to its side: what says lesion takes nothing away, what says none adds nothing.
+
+    The network draws all of a crop anew, and elsewhere a little differently each time; who points at what is missing
+    does not ask for that (measured in docs/architecture.md).
+
+    Args:
+        positive: whether the correction said lesion.
+        new: the network's answer to it.
+        old: what was there before.
+        frame: the crop that the answer speaks of; outside it the old stays.
+    """
+    if positive:
+        start = np.minimum(old.start, new.start)
+        stop = np.maximum(np.add(old.start, old.array.shape), np.add(new.start, new.array.shape))
+        x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        return replace(old, array=np.maximum(old[x, y, z], new[x, y, z]), start=(x.start, y.start, z.start))
+    start, size = (np.array(part) for part in frame.covered())
+    low = np.maximum(start, old.start)
+    high = np.maximum(np.minimum(start + size, np.add(old.start, old.array.shape)), low)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    array = old.array.copy()
+    here = array[tuple(slice(a, b) for a, b in zip(low - old.start, high - old.start, strict=True))]
+    np.minimum(here, new[x, y, z], out=here)
+    return replace(old, array=array)
 
 
 def changed(seen: Tensor, known: Tensor) -> Tensor:
