@@ -53,7 +53,7 @@ from palpate.evaluation import Corrected, Figure, calibrated, corrected, one_cli
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
-from palpate.simulation import KINDS, counted_rng
+from palpate.simulation import KINDS, Habits, counted_rng
 from palpate.training import starting_from_nothing
 from palpate.training.settings import Settings
 from palpate.volume import Volume
@@ -128,7 +128,7 @@ def measure(
 def inference() -> str:
     """A hash of the code that answers, clicks and measures: figures of another are figures of another program."""
     package = Path(palpate.__file__).parent
-    names = ("predictor", "zoom", "frame", "prompts", "volume", "bundle", "simulation")
+    names = ("predictor", "looks", "zoom", "frame", "prompts", "volume", "bundle", "simulation")
     files = [package / f"{name}.py" for name in names]
     files += sorted((package / "model").glob("*.py")) + sorted((package / "evaluation").glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -201,12 +201,20 @@ def run_test(arguments: argparse.Namespace) -> None:
 
 
 def corrections(
-    predictor: Predictor, data: Path, part: str, kind: str, seeds: list[int], count: int, most: int | None
+    predictor: Predictor,
+    data: Path,
+    part: str,
+    kind: str,
+    seeds: list[int],
+    count: int,
+    most: int | None,
+    habits: Habits,
 ) -> Iterator[tuple[str, str, Corrected]]:
     """Kind of scan, patient and a simulated user's corrections of every scan of a part, one of them after the other."""
     for seed in seeds:
         for cohort in SHARES:
-            for result in corrected(predictor, islice(scans_of(data, cohort, part), most), count, kind, seed):
+            scans = islice(scans_of(data, cohort, part), most)
+            for result in corrected(predictor, scans, count, kind, seed, habits):
                 yield kind_of(cohort, result.name), patient_of(cohort, result.name), result
 
 
@@ -221,7 +229,7 @@ def told(rows: list[tuple[str, Corrected]], counts: tuple[int, ...]) -> dict[str
         told = [step for step in steps if step.positive is positive]
         if told:
             table["positive" if positive else "negative"] = {
-                "clicks": len(told),
+                "said": len(told),
                 "followed": round(float(np.mean([step.followed for step in told])), 4),
                 "Dice within 10 mm gains": round(float(np.mean([s.near_after - s.near_before for s in told])), 4),
             }
@@ -240,11 +248,12 @@ def run_correct(arguments: argparse.Namespace) -> None:
     predictor = Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom)
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
     model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "code": inference()}
-    model["zoom"] = not arguments.no_zoom
+    model |= {"zoom": not arguments.no_zoom, "strokes": arguments.strokes}
+    habits = Habits(strokes=arguments.strokes)
     for kind in arguments.kinds:
         found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
         for what, patient, result in corrections(
-            predictor, arguments.data, arguments.part, kind, arguments.seeds, counts[-1], arguments.most
+            predictor, arguments.data, arguments.part, kind, arguments.seeds, counts[-1], arguments.most, habits
         ):
             found[what].append((patient, result))
         table = {what: told(rows, counts) for what, rows in sorted(found.items())}
@@ -319,8 +328,10 @@ def looks_of(model: str, log: Path) -> dict[str, dict[str, Any]]:
         where += "" if look.get("zoom", True) else ", without zoom"
         if "table" in look:
             measured[f"{where}: one random click a scan"] = look["table"]
+        strokes = look.get("strokes", 0)
+        words = "clicks" if not strokes else f"{'' if strokes == 1 else f'{strokes:.0%} '}strokes, paint and lassos"
         for kind, table in look.get("corrections", {}).items():
-            measured[f"{where}: a simulated user, first a {kind}, then correcting clicks"] = table
+            measured[f"{where}: a simulated user, first a {kind}, then correcting {words}"] = table
     return measured
 
 
@@ -358,7 +369,7 @@ def cells_of(row: dict[str, Any]) -> dict[str, str]:
     cells = {step: "{:.3f} [{:.3f}, {:.3f}]".format(*row[step]) for step in row if step.startswith("after")}
     for side in ("positive", "negative"):
         told = row.get(side)
-        cells[f"{side} clicks heeded"] = f"{told['followed']:.3f} of {told['clicks']}" if told else "none"
+        cells[f"{side} corrections heeded"] = f"{told['followed']:.3f} of {told['said']}" if told else "none"
         cells[f"Dice within 10 mm by a {side} one"] = f"{told['Dice within 10 mm gains']:+.4f}" if told else ""
     expected = row.get("expected IoU")
     return cells | {"expected IoU off by": f"{expected['mean error']:.3f}" if expected else ""}
@@ -401,6 +412,7 @@ def main() -> None:
     correcting.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the first prompt")
     correcting.add_argument("--count", type=int, default=10, help="prompts a scan")
     correcting.add_argument("--most", type=int, help="scans of a cohort, the first by name")
+    correcting.add_argument("--strokes", type=float, default=0.0, help="how often a correction is a stroke, 0 to 1")
     correcting.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
     for command in (testing, correcting):
         command.add_argument("data", type=Path)

@@ -12,7 +12,7 @@ from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
-from palpate.prompts import Click, Prompt
+from palpate.prompts import Click, Prompt, Scribble
 from palpate.simulation import Habits, counted_rng, random_clicks
 from palpate.volume import Mask, Probability, Volume
 from palpate.zoom import View
@@ -116,6 +116,23 @@ def test_corrections_are_told_one_by_one() -> None:
     assert perfect.heeded == ()
 
 
+def test_a_stroke_is_heeded_as_far_as_its_wrong_voxels_are() -> None:
+    """Obeying draws a ball of one voxel around the stroke's first: of a stroke's wrong voxels those in it follow."""
+    volume = Volume(np.zeros((20, 20, 20), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
+    truth[4:14, 4:14, 4:14] = True
+    start[4:5, 4:14, 4:14] = True
+    habits = Habits(jitter_mm=0, slips=0, strokes=1)
+    for seed in range(6):
+        (told,) = corrected(Obeying(start, 1), [("a", volume, truth)], 2, seed=seed, habits=habits)
+        (step,), stroke = told.heeded, told.prompts[1]
+        due = ~start[tuple(stroke.places.T)] & truth[tuple(stroke.places.T)]
+        reached = np.linalg.norm(stroke.places - stroke.places[0], axis=1) <= 1
+        assert step.positive
+        assert step.followed == pytest.approx(reached[due].mean())
+        assert len(stroke.places) > 1
+
+
 def test_near_is_ten_millimetres() -> None:
     """On voxels of 2 x 2 x 5 mm, a ball of 10 mm around a corner voxel, counted by brute force."""
     volume = Volume(np.zeros((12, 12, 6), np.int16), np.diag([2.0, 2.0, 5.0, 1.0]))
@@ -123,6 +140,10 @@ def test_near_is_ten_millimetres() -> None:
     near[_near(Click((1, 2, 0)), volume)] = True
     far = np.linalg.norm((np.indices(volume.shape).T - (1, 2, 0)) * (2, 2, 5), axis=-1).T
     assert np.array_equal(near, far <= 10)
+    both = np.zeros(volume.shape, bool)
+    both[_near(Scribble(np.array([(1, 2, 0), (9, 9, 4)])), volume)] = True
+    other = np.linalg.norm((np.indices(volume.shape).T - (9, 9, 4)) * (2, 2, 5), axis=-1).T
+    assert np.array_equal(both, (far <= 10) | (other <= 10))
 
 
 def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:

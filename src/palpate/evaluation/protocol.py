@@ -71,17 +71,17 @@ def automatic(proposer: Proposer, scans: Iterable[tuple[str, Volume, npt.NDArray
 
 
 class Heeded(NamedTuple):
-    """What a correcting click did.
+    """What a correction did.
 
     Attributes:
         positive: whether it said lesion.
-        followed: whether its voxel, which had been wrong, came out as was said.
-        near_before: Dice within 10 mm of the click, before it.
+        followed: share of its voxels that had been wrong, and of which it spoke rightly, that came out as was said.
+        near_before: Dice within 10 mm of the click or stroke, before it.
         near_after: the same, after it.
     """
 
     positive: bool
-    followed: bool
+    followed: float
     near_before: float
     near_after: float
 
@@ -93,7 +93,7 @@ class Corrected(NamedTuple):
         name: the scan.
         prompts: in their order; fewer than asked where nothing was left to correct.
         dice: after each of as many prompts as were asked, the last one's repeated where nothing was left.
-        heeded: of each correcting click that named a wrong voxel rightly, what it did.
+        heeded: of each correction that named a wrong voxel rightly, what it did.
         quality: what the model expected of the mask after each prompt given; empty where it expects nothing.
         iou: what the mask after each prompt given was.
     """
@@ -132,12 +132,13 @@ def corrected(
         for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed, habits):
             mask, last = prediction.mask.full(), prompts[-1]
             answers.append((dice(mask, truth), iou(mask, truth), prediction.quality))
-            if before is not None and isinstance(last, Click):
-                was, said = bool(before[last.index]), last.positive
-                if was != said and bool(truth[last.index]) == said:
+            if before is not None:
+                named, said = tuple(last.places.T), last.positive
+                due = (before[named] != said) & (truth[named] == said)
+                if due.any():
                     near = _near(last, volume)
                     values = [dice(m[near], truth[near]) for m in (before, mask)]
-                    heeded.append(Heeded(said, bool(mask[last.index]) == said, values[0], values[1]))
+                    heeded.append(Heeded(said, float((mask[named] == said)[due].mean()), values[0], values[1]))
             before = mask
         reached = [value for value, _, _ in answers]
         reached += reached[-1:] * (count - len(reached))
@@ -169,14 +170,16 @@ def answered(
         prompts = (*prompts, following)
 
 
-def _near(click: Click, volume: Volume, mm: float = 10.0) -> tuple[npt.NDArray[np.intp], ...]:
-    """The voxels within some millimetres of a click, as indices of the scan's array."""
+def _near(prompt: Prompt, volume: Volume, mm: float = 10.0) -> tuple[npt.NDArray[np.intp], ...]:
+    """The voxels within some millimetres of those that a prompt names, as indices of the scan's array."""
+    from scipy.spatial import KDTree
+
     reach = np.ceil(mm / volume.spacing).astype(int)
-    low = np.maximum(np.array(click.index) - reach, 0)
-    high = np.minimum(np.array(click.index) + reach + 1, volume.shape)
+    low = np.maximum(prompt.places.min(axis=0) - reach, 0)
+    high = np.minimum(prompt.places.max(axis=0) + reach + 1, volume.shape)
     places = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1).reshape(-1, 3)
-    offsets = (places - np.array(click.index)) @ volume.affine[:3, :3].T
-    return tuple(places[np.linalg.norm(offsets, axis=1) <= mm].T)
+    distance, _ = KDTree(volume.grid.to_mm(prompt.places)).query(volume.grid.to_mm(places))
+    return tuple(places[distance <= mm].T)
 
 
 class Figure(NamedTuple):
