@@ -1,0 +1,55 @@
+"""How the command line says what is wrong with a command's words."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from palpate.cli import app
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["segment", "scan.nii", "-o", "mask.nii", "--budget", "-1"],
+            "error: Invalid value for '--budget': -1 is not in the range x>=0. See `palpate segment --help`",
+        ),
+        (["segmnt"], "error: No such command 'segmnt'. Did you mean 'segment'? See `palpate --help`"),
+        (["cut"], "error: No such command 'cut'. See `palpate --help`"),
+        (["--loud"], "error: No such option: --loud. See `palpate --help`"),
+        (["segment", "--cli", "1,2,3"], "error: No such option: --cli"),
+        (["session", "undo"], "error: Missing argument 'FOLDER'. See `palpate session undo --help`"),
+        (["session", "und"], "error: No such command 'und'. Did you mean 'undo'? See `palpate session --help`"),
+        (["segment", "a", "b"], "error: Got unexpected extra argument (b). See `palpate segment --help`"),
+        (["segment", "--click"], "error: Option '--click' requires an argument. See `palpate segment --help`"),
+    ],
+)
+def test_what_is_wrong_with_the_words_is_one_line(words: list[str], line: str) -> None:
+    done = CliRunner().invoke(app, words, prog_name="palpate")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_words_at_all_are_answered_by_the_help() -> None:
+    for words, verb in ([], "segment"), (["session"], "undo"):
+        shown = CliRunner().invoke(app, words, prog_name="palpate").output
+        assert "Usage: palpate" in shown
+        assert verb in shown
+        assert "error:" not in shown
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    broken = typer.Typer(cls=type(typer.main.get_command(app)))
+
+    @broken.command()
+    def one() -> None:
+        raise ValueError("a fault of ours")
+
+    @broken.command()
+    def two() -> None:
+        raise typer.Exit(1)
+
+    assert isinstance(CliRunner().invoke(broken, ["one"]).exception, ValueError)
+    assert CliRunner().invoke(broken, ["two"]).exit_code == 1
