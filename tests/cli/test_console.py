@@ -1,5 +1,7 @@
 """How the command line says what is wrong with a command's words."""
 
+import re
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -11,25 +13,24 @@ from palpate.cli import app
     ("words", "line"),
     [
         (
-            ["segment", "scan.nii", "-o", "mask.nii", "--budget", "-1"],
-            "error: Invalid value for '--budget': -1 is not in the range x>=0. See `palpate segment --help`",
+            ["segment", "a", "-o", "b", "--budget", "-1"],
+            "Invalid value for '--budget': .*0. See `palpate segment --help`",
         ),
-        (["segmnt"], "error: No such command 'segmnt'. Did you mean 'segment'? See `palpate --help`"),
-        (["cut"], "error: No such command 'cut'. See `palpate --help`"),
-        (["--loud"], "error: No such option: --loud. See `palpate --help`"),
-        (["segment", "--cli", "1,2,3"], "error: No such option: --cli"),
-        (["session", "undo"], "error: Missing argument 'FOLDER'. See `palpate session undo --help`"),
-        (["session", "und"], "error: No such command 'und'. Did you mean 'undo'? See `palpate session --help`"),
-        (["segment", "a", "b"], "error: Got unexpected extra argument (b). See `palpate segment --help`"),
-        (["segment", "--click"], "error: Option '--click' requires an argument. See `palpate segment --help`"),
+        (["segmnt"], "No such command 'segmnt'. Did you mean 'segment'\\? See `palpate --help`"),
+        (["cut"], "No such command 'cut'. See `palpate --help`"),
+        (["--loud"], "No such option: --loud. See `palpate --help`"),
+        (["segment", "--cli", "1,2,3"], "No such option: --cli.* See `palpate segment --help`"),
+        (["session", "undo"], "Missing argument '(folder|FOLDER)'. See `palpate session undo --help`"),
+        (["session", "und"], "No such command 'und'. Did you mean 'undo'\\? See `palpate session --help`"),
+        (["segment", "a", "b"], "Got unexpected extra argument.* See `palpate segment --help`"),
+        (["segment", "--click"], "Option '--click' requires an argument. See `palpate segment --help`"),
     ],
 )
 def test_what_is_wrong_with_the_words_is_one_line(words: list[str], line: str) -> None:
     done = CliRunner().invoke(app, words, prog_name="palpate")
     assert done.exit_code == 2
     assert done.stdout == ""
-    assert done.stderr.startswith(line)
-    assert done.stderr.count("\n") == 1
+    assert re.fullmatch(f"error: {line}\n", done.stderr)
 
 
 def test_no_words_at_all_are_answered_by_the_help() -> None:

@@ -33,12 +33,12 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the same
         """Read the verb and the words after it, and do it."""
-        with _usage():
+        with _usage(ctx):
             return super().invoke(ctx)
 
 
 @contextmanager
-def _usage() -> Iterator[None]:
+def _usage(within: Any = None) -> Iterator[None]:  # noqa: ANN401 - the same
     """Turn a word that no verb knows into one line and exit code 2."""
     try:
         yield
@@ -48,7 +48,10 @@ def _usage() -> Iterator[None]:
             raise
         message = " ".join(error.format_message().split()).rstrip(".")
         context = getattr(error, "ctx", None)
-        verb = "palpate" if context is None else context.command_path
+        if context is not None:
+            verb = context.command_path
+        else:  # an option without its value does not know whose it is
+            verb = "palpate" if within is None else f"{within.command_path} {within.invoked_subcommand or ''}".rstrip()
         end = "" if message.endswith("?") else "."
         typer.secho(f"error: {message}{end} See `{verb} --help`", fg="red", err=True)
         raise typer.Exit(FAILED) from error
