@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palpate import prompt_file
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
 from palpate.prompt_file import LONG, read_prompts, record, summary
-from palpate.prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
+from palpate.prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble, check_inside
 from palpate.volume import Grid, Mask
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "prompts.md"
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
 ALL = [
     {"kind": "click", "index": [1, 2, 3]},
@@ -167,6 +169,19 @@ def test_a_mark_before_the_text_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(b"{ \xff")
     with pytest.raises(PromptError, match=r"p\.json: not UTF-8 at byte 2; save it as UTF-8"):
         read_prompts(tmp_path / "p.json", GRID)
+
+
+def test_the_example_of_the_format_is_free_of_contradictions(tmp_path: Path) -> None:
+    """As the module and docs/prompts.md print it; the files that it names are made here."""
+    example = str(prompt_file.__doc__).split("::\n")[1].split("Indices")[0]
+    assert " ".join(example.split()) in " ".join(DOCUMENT.read_text(encoding="utf-8").split())
+    grid = Grid((150, 130, 90), np.diag([1.0, 1.0, 1.0, 1.0]) + np.outer([1, 0, 0, 0], [0, 0, 0, -100.0]))
+    np.save(tmp_path / "painted.npy", np.array([[120, 88, 46]]))
+    write(Mask(np.ones((2, 2, 2), bool), (120, 88, 45), grid), tmp_path / "before.nii.gz")
+    (tmp_path / "p.json").write_text(example)
+    prompts = read_prompts(tmp_path / "p.json", grid)
+    assert len(prompts) == 8
+    check_inside(prompts, grid)
 
 
 class Drawer:

@@ -7,7 +7,7 @@
       {"kind": "click", "mm": [-31.5, 12.0, 80.2], "positive": false},
       {"kind": "box", "first": [100, 70, 40], "last": [140, 110, 52]},
       {"kind": "scribble", "along": [[118, 80, 45], [124, 92, 45]]},
-      {"kind": "scribble", "voxels": [[118, 80, 45], [119, 80, 45]], "positive": false},
+      {"kind": "scribble", "voxels": [[90, 84, 45], [91, 84, 45]], "positive": false},
       {"kind": "scribble", "file": "painted.npy"},
       {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
       {"kind": "prior", "mask": "before.nii.gz"}]}

@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from palpate.cli import app
+from palpate.cli.console import Verbs
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_no_words_at_all_are_answered_by_the_help() -> None:
 
 
 def test_other_errors_are_not_swallowed() -> None:
-    broken = typer.Typer(cls=type(typer.main.get_command(app)))
+    broken = typer.Typer(cls=Verbs)
 
     @broken.command()
     def one() -> None:
