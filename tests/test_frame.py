@@ -198,10 +198,13 @@ def test_clicks_keep_the_crop_until_one_nears_its_edge() -> None:
 
 def test_clicks_too_far_apart() -> None:
     grid = Grid((100, 100, 100), np.eye(4))
-    with pytest.raises(
-        PromptError, match=r"prompts span 60 x 0 x 0 mm, more than this model's crop holds \(16 x 16 x 16"
-    ):
+    held = r"more than this model's crop holds \(16 x 16 x 16 mm; both along S, A, R\); click nearer"
+    with pytest.raises(PromptError, match=f"prompts span 0 x 0 x 60 mm, {held}"):
         Frame.around(grid, [Click((10, 50, 50)), Click((70, 50, 50))], setting(16))
+    # Stored as A, S, L with voxels of 1, 2 and 3 mm: 60 voxels of the first axis are 60 mm along A, and so on.
+    turned = Grid((100, 100, 100), np.array([[0, 0, -3, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]]))
+    with pytest.raises(PromptError, match=f"prompts span 20 x 60 x 15 mm, {held}"):
+        Frame.around(turned, [Click((10, 50, 50)), Click((70, 60, 55))], setting(16))
 
 
 def test_scans_of_one_slice_and_crops_beyond_them() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palpate.errors import PromptError
+from palpate import prompt_file
+from palpate.errors import PromptError, ScanError
 from palpate.formats import write
 from palpate.prompt_file import LONG, read_prompts, record, summary
-from palpate.prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
+from palpate.prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble, check_inside
 from palpate.volume import Grid, Mask
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "prompts.md"
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
 ALL = [
     {"kind": "click", "index": [1, 2, 3]},
@@ -63,11 +65,17 @@ def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a file of prompts, version 1"),
-        ({"version": 2, "prompts": []}, "version: Input should be 1"),
-        ({"version": 1, "prompts": [{"kind": "point"}]}, r"prompts\.0: Input tag 'point'"),
+        ("{", r"p\.json: not a file of prompts, version 1: Invalid JSON"),
+        ("[]", r"p\.json: not a file of prompts, version 1: Input should be an object"),
+        ({"version": 2, "prompts": []}, r"p\.json: .* version: Input should be 1, not 2"),
+        ({"version": 1, "prompts": [5]}, r"p\.json, prompt 1: Input should be an object, not 5"),
+        ({"version": 1, "prompts": [{"index": [1, 2, 3]}]}, r"prompt 1: no kind; give click, box, scribble, lasso or"),
+        ({"version": 1, "prompts": [{"kind": "point"}]}, r"p\.json, prompt 1: Input tag 'point'"),
         ({"version": 1, "prompts": [{"kind": "click"}]}, "either index or mm"),
-        ({"version": 1, "prompts": [{"kind": "click", "index": [1, 2]}]}, r"prompts\.0\.click\.index\.2"),
+        (
+            {"version": 1, "prompts": [{"kind": "click", "index": [1, 2]}]},
+            r"prompt 1 \(click\): index\.2: Field required",
+        ),
         ({"version": 1, "prompts": [{"kind": "click", "index": [1, 2, 3.5]}]}, "whole numbers"),
         ('{"version": 1, "prompts": [{"kind": "click", "index": [1, 2, NaN]}]}', "finite number"),
         ({"version": 1, "prompts": [{"kind": "scribble", "file": "gone.npy"}]}, r"gone\.npy: not a stroke's file"),
@@ -81,6 +89,99 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: object, message: str) -
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(PromptError, match=message):
         read_prompts(path, GRID)
+
+
+LASSO = {"kind": "lasso", "axis": 2, "slice": 4, "outline": [[1, 1], [5, 1], [1, 5]]}
+HUGE = int("9" * 400)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"kind": "click", "index": [HUGE, 2, 3]},
+            r"\(click\): index\.0: Input should be a finite number, not 9{80}\.\.\.$",
+        ),
+        ({"kind": "click", "index": [1e300, 2, 3]}, r"\(click\): a click at .* lies outside any scan"),
+        ({"kind": "click", "mm": [HUGE, 2, 3]}, r"\(click\): mm\.0: Input should be a finite number"),
+        (
+            {"kind": "scribble", "along": [[1, 2, 3], [HUGE, 2, 3]]},
+            r"\(scribble\): along\.1\.0: Input should be a finite",
+        ),
+        ({**LASSO, "slice": HUGE}, r"\(lasso\): a lasso on slice 9.* lies outside any scan"),
+        ({**LASSO, "axis": HUGE}, r"\(lasso\): a lasso's axis is 0, 1 or 2, not 9"),
+        (
+            {**LASSO, "outline": [[1, 1], [5, 1], [1, HUGE]]},
+            r"\(lasso\): outline\.2\.1: Input should be a finite number",
+        ),
+        ({"kind": "click", "index": [True, 1, 2]}, r"\(click\): index\.0: Input should be a valid number, not True"),
+        ({"kind": "click", "index": ["1", 1, 2]}, r"\(click\): index\.0: Input should be a valid number, not '1'"),
+        (
+            {"kind": "click", "index": [1, 1, 2], "positive": "off"},
+            r"positive: Input should be a valid boolean, not 'off'",
+        ),
+        ({"kind": "click", "index": [1, 1, 2], "positive": 0}, r"positive: Input should be a valid boolean, not 0"),
+        ({**LASSO, "slice": True}, r"slice: Input should be a whole number, not True"),
+        ({**LASSO, "axis": "1"}, r"axis: Input should be a whole number, not '1'"),
+        ({**LASSO, "slice": 4.5}, r"slice: Input should be a valid integer, .* not 4\.5"),
+        ({**LASSO, "outline": [[1, 1], [5, 1], [True, 5]]}, r"outline\.2\.0: Input should be a valid number, not True"),
+        (
+            {"kind": "click", "index": [20, 2, 3]},
+            r"\(click\): click \(20, 2, 3\) lies outside the scan; valid voxel indices",
+        ),
+        ({**LASSO, "slice": 20}, r"\(lasso\): lasso \(1, 1, 20\) lies outside the scan"),
+        (
+            {"kind": "prior", "mask": "moved.nii.gz"},
+            r"\(prior\): the prior mask lies on another grid than the scan: origin",
+        ),
+    ],
+)
+def test_a_prompt_that_is_wrong_is_named_by_its_file_and_number(
+    tmp_path: Path, entry: dict[str, Any], message: str
+) -> None:
+    shifted = GRID.affine.copy()
+    shifted[0, 3] = 6
+    write(Mask(np.ones((2, 2, 2), bool), (0, 0, 0), Grid(GRID.shape, shifted)), tmp_path / "moved.nii.gz")
+    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": [ALL[0], entry]}))
+    with pytest.raises(PromptError, match=r"p\.json, prompt 2 .*" + message):
+        read_prompts(tmp_path / "p.json", GRID)
+
+
+def test_a_prior_that_is_missing_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": [ALL[6]]}))
+    with pytest.raises(ScanError, match=r"p\.json, prompt 1 \(prior\): .*before\.nii\.gz: no such file"):
+        read_prompts(tmp_path / "p.json", GRID)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "Infinity", "9" * 5000])
+def test_numbers_that_are_infinite(tmp_path: Path, number: str) -> None:
+    entry = '{"version": 1, "prompts": [{"kind": "click", "index": [1, 2, %s]}]}'
+    (tmp_path / "p.json").write_text(entry % number)
+    with pytest.raises(PromptError, match=r"Input should be a finite number, not -?inf|number out of range"):
+        read_prompts(tmp_path / "p.json", GRID)
+
+
+def test_a_mark_before_the_text_is_passed_over(tmp_path: Path) -> None:
+    """Some editors begin a UTF-8 file with the bytes EF BB BF."""
+    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": ALL[:1]}), encoding="utf-8-sig")
+    assert (tmp_path / "p.json").read_bytes()[:3] == b"\xef\xbb\xbf"
+    assert read_prompts(tmp_path / "p.json", GRID) == [Click((1, 2, 3))]
+    (tmp_path / "p.json").write_bytes(b"{ \xff")
+    with pytest.raises(PromptError, match=r"p\.json: not UTF-8 at byte 2; save it as UTF-8"):
+        read_prompts(tmp_path / "p.json", GRID)
+
+
+def test_the_example_of_the_format_is_free_of_contradictions(tmp_path: Path) -> None:
+    """As the module and docs/prompts.md print it; the files that it names are made here."""
+    example = str(prompt_file.__doc__).split("::\n")[1].split("Indices")[0]
+    assert " ".join(example.split()) in " ".join(DOCUMENT.read_text(encoding="utf-8").split())
+    grid = Grid((150, 130, 90), np.diag([1.0, 1.0, 1.0, 1.0]) + np.outer([1, 0, 0, 0], [0, 0, 0, -100.0]))
+    np.save(tmp_path / "painted.npy", np.array([[120, 88, 46]]))
+    write(Mask(np.ones((2, 2, 2), bool), (120, 88, 45), grid), tmp_path / "before.nii.gz")
+    (tmp_path / "p.json").write_text(example)
+    prompts = read_prompts(tmp_path / "p.json", grid)
+    assert len(prompts) == 8
+    check_inside(prompts, grid)
 
 
 class Drawer:

@@ -56,6 +56,15 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
         ("lasso=z=²:1,1:2,2:1,3", "a slice and at least three corners"),
         ("lasso=z=1234567890:1,1:2,2:1,3", "a slice and at least three corners"),
         ("lasso=z=4:1,1:2,2:3", "lasso '3': two numbers, such as 110,80"),
+        ("mm=nan,0,0", "mm 'nan,0,0': three numbers"),
+        ("mm=inf,0,0", "mm 'inf,0,0' lies outside any scan; give numbers of at most 2147483648"),
+        ("click=2147483649,1,2", "click '2147483649,1,2' lies outside any scan"),
+        (f"click={'9' * 400},1,2", r"click '9{79}\.\.\. lies outside any scan"),
+        (f"not={'9' * 5000},1,2", "not '9.* lies outside any scan"),
+        (f"box=1,2,3,4,5,-{'9' * 400}", "box '1,2,3.* lies outside any scan"),
+        (f"mm={'9' * 400},1,2", "mm '9.* lies outside any scan"),
+        (f"scribble=1,1,1:1,1,{'9' * 400}", "scribble '1,1,9.* lies outside any scan"),
+        (f"lasso=z=4:1,1:2,2:3,{'9' * 400}", "lasso '3,9.* lies outside any scan"),
     ],
 )
 def test_what_is_wrong_is_named(line: str, message: str) -> None:
@@ -66,6 +75,18 @@ def test_what_is_wrong_is_named(line: str, message: str) -> None:
 def test_the_option_is_named_as_the_user_called_it() -> None:
     with pytest.raises(PromptError, match="--click-mm '1': three numbers"):
         from_text("mm", "1", "--click-mm")
+
+
+def test_a_painted_mask_must_lie_on_the_scans_grid(tmp_path: Path) -> None:
+    painted = np.zeros(GRID.shape, bool)
+    painted[3, 4, 5] = True
+    shifted = GRID.affine.copy()
+    shifted[0, 3] = 6
+    write(Mask(painted, (0, 0, 0), Grid(GRID.shape, shifted)), tmp_path / "moved.nii.gz")
+    (entry,) = from_line("scribble=moved.nii.gz")
+    message = r"moved\.nii\.gz: the painted mask lies on another grid than the scan: origin \(6, 0, 0\) .*; resample it"
+    with pytest.raises(PromptError, match=message):
+        entry.prompt(GRID, tmp_path)
 
 
 def test_a_painted_mask_that_is_missing_is_missed_when_it_is_read(tmp_path: Path) -> None:

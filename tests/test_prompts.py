@@ -1,13 +1,14 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import PromptError
-from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble, check_inside
-from palpate.volume import Grid, Mask
+from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble, check_grid, check_inside, shown
+from palpate.volume import Grid, Mask, Volume
 
 # 2 x 3 x 4 mm voxels, x to the left: voxel (1, 2, 3) lies at (10 - 2, 20 + 6, 30 + 12) mm.
 GRID = Grid((5, 6, 7), np.array([[-2, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]]))
@@ -114,13 +115,19 @@ def test_a_lasso_by_hand() -> None:
         (lambda: Scribble(np.zeros((3, 2), int)), "a list of voxel indices"),
         (lambda: Scribble(np.zeros((1_000_001, 3), int)), "give it as a prior mask"),
         (lambda: Click((10**19, 0, 0)), "lies outside any scan"),
-        (lambda: Click((10**400, 0, 0)), "three voxel indices"),
-        (lambda: Click((int(1e300), 0, 0)), "three voxel indices"),
+        (lambda: Click((10**400, 0, 0)), "lies outside any scan"),
+        (lambda: Click((10**5000, 0, 0)), "a click at tuple of thousands of digits lies outside any scan"),
+        (lambda: Click((int(1e300), 0, 0)), "lies outside any scan"),
         (lambda: Box((0, 0, 0), (0, -(10**18), 0)), "lies outside any scan"),
         (lambda: Scribble.along([(0, 0, 0), (0, 0, 10**18)]), "a scribble lies outside any scan"),
         (lambda: Scribble.along([(0, 0, 0), (0, 0, 10**9)]), "a scribble of 1000000000 voxels is more than 1000000"),
         (lambda: Lasso(0, 0, np.array([(0, 0), (2**32, 0), (0, 2**32)])), "a lasso lies outside any scan"),
-        (lambda: Lasso(0, 0, np.array([(0, 0), (2**31, 0), (0, 2**31)])), "encloses no voxel"),
+        (
+            lambda: Lasso(0, 0, np.array([(0, 0), (2**31, 0), (0, 2**31)])),
+            "spans 2147483649 x 2147483649 voxels, more than",
+        ),
+        (lambda: Lasso(0, 0, np.array([(0, 0), (1999, 0), (0, 999)])), "spans 2000 x 1000 .* 1000000; draw it smaller"),
+        (lambda: Lasso(0, 10**400, np.zeros((3, 2))), "a lasso on slice 1000.* lies outside any scan"),
         (lambda: Prior(Mask(np.zeros((2, 2, 2)), (0, 0, 0), Grid((2, 2, 2), np.eye(4)))), "the prior mask is empty"),
     ],
 )
@@ -146,3 +153,140 @@ def test_prompts_that_do_not_fit_the_scan_or_each_other() -> None:
         with pytest.raises(PromptError, match=message):
             check_inside(prompts, grid)
     check_inside([Box((0, 0, 0), (9, 9, 9)), Click((1, 1, 1)), Click((1, 1, 2), positive=False)], grid)
+
+
+TRIANGLE = [(0, 0), (4, 0), (0, 4)]
+NO_PROMPTS: list[tuple[Callable[[Any], object], Any, str]] = [
+    (Click, (True, 1, 2), r"a click is three voxel indices x, y, z, not \(True, 1, 2\)"),
+    (Click, (np.True_, 1, 2), "three voxel indices"),
+    (Click, np.array([True, False, True]), "three voxel indices"),
+    (Click, ("1", "2", "3"), r"not \('1', '2', '3'\)"),
+    (Click, None, "not None"),
+    (Click, object(), "not <object"),
+    (Click, ((1,), (1, 2), 3), "three voxel indices"),
+    (lambda corner: Box((1, 2, 3), corner), (1, 2, (3,)), r"a box's corner is three voxel indices"),
+    (lambda corner: Box(corner, (1, 2, 3)), (1, 2, False), r"a box's corner is three voxel indices"),
+    (lambda side: Click((1, 2, 3), side), "off", r"positive is True \(inside the lesion\) or False .* not 'off'"),
+    (lambda side: Scribble([[1, 2, 3]], side), 0, "positive is True .* not 0"),  # type: ignore[arg-type]
+    (lambda side: Lasso(0, 0, TRIANGLE, side), None, "positive is True .* not None"),  # type: ignore[arg-type]
+    (lambda place: Click.at_mm(GRID, place), ("8", "26", "42"), "three RAS millimetres"),
+    (lambda place: Click.at_mm(GRID, place), [[1], [2, 3]], "three RAS millimetres"),
+    (lambda place: Click.at_mm(GRID, place), None, "three RAS millimetres"),
+    (Scribble, [[1, 2, 3], [1, 2]], "a scribble is a list of voxel indices"),
+    (Scribble, [[1, 2, True]], "a scribble is a list of voxel indices"),
+    (Scribble, object(), "a scribble is a list of voxel indices"),
+    (Scribble.along, [(1, 2, 3), (1, 2)], "a scribble is a list of voxel indices"),
+    (lambda array: Scribble.of(array, GRID), None, r"an array of numbers \[X, Y, Z\], not None"),
+    (lambda array: Scribble.of(array, GRID), [[1], [1, 2]], "an array of numbers"),
+    (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, "a"), "an array of numbers"),
+    (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, np.nan), "holds NaN or infinity; give 0 where"),
+    (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, -1), "at least one"),
+    (lambda axis: Lasso(axis, 0, TRIANGLE), True, "axis is 0, 1 or 2, not True"),  # type: ignore[arg-type]
+    (lambda axis: Lasso(axis, 0, TRIANGLE), np.zeros(3), "axis is 0, 1 or 2, not array"),  # type: ignore[arg-type]
+    (lambda number: Lasso(0, number, TRIANGLE), True, "slice is a whole number, not True"),  # type: ignore[arg-type]
+    (lambda number: Lasso(0, number, TRIANGLE), "4", "slice is a whole number, not '4'"),  # type: ignore[arg-type]
+    (lambda outline: Lasso(0, 0, outline), [[1, 2], [3]], "two finite numbers each"),
+    (lambda outline: Lasso(0, 0, outline), [["0", "0"], ["4", "0"], ["0", "4"]], "two finite numbers each"),
+    (lambda outline: Lasso(0, 0, outline), None, "two finite numbers each, not None"),
+    (Prior, None, "a prior is a Mask, not NoneType"),
+    (Prior, np.ones(GRID.shape), r"not ndarray; of an array on the scan's grid, make one by Mask\(array, \(0, 0, 0\)"),
+]
+
+
+@pytest.mark.parametrize(("make", "of_what", "message"), NO_PROMPTS)
+def test_whatever_else_is_given_is_refused_by_name(make: Callable[[Any], object], of_what: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        make(of_what)
+
+
+@pytest.mark.parametrize("given", [Click((1, 1, 1)), None, {Click((1, 1, 1))}])
+def test_a_bare_prompt_is_no_list(given: Any) -> None:
+    with pytest.raises(PromptError, match=f"prompts come as a list, not {type(given).__name__}; give a list"):
+        check_inside(given, GRID)
+
+
+def test_a_list_of_something_else() -> None:
+    with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or Prior, not tuple"):
+        check_inside([Click((1, 1, 1)), (1, 2, 3)], GRID)  # type: ignore[list-item]
+
+
+def test_what_was_asked_stays_though_the_callers_arrays_change() -> None:
+    voxels, outline, lesion = np.array([[1, 2, 3]]), np.array(TRIANGLE, np.float64), np.ones((2, 2, 2), bool)
+    stroke, lasso, prior = Scribble(voxels), Lasso(0, 1, outline), Prior(Mask(lesion, (1, 2, 3), GRID))
+    before = lasso.places.copy()
+    for theirs in (voxels, outline, lesion):
+        theirs[:] = 0
+    assert stroke.places.tolist() == [[1, 2, 3]]
+    assert lasso.outline.tolist() == [list(corner) for corner in TRIANGLE]
+    assert np.array_equal(lasso.places, before)
+    assert prior.mask.voxels == 8
+    assert prior.mask.start == (1, 2, 3)
+    for ours in (stroke.places, lasso.places, lasso.outline, prior.mask.array):
+        with pytest.raises(ValueError, match="read-only"):
+            ours[0] = 0
+
+
+def test_one_voxel_is_a_box_and_a_stroke() -> None:
+    assert Box((1, 2, 3), (1, 2, 3)).places.tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert Scribble.along([(1, 2, 3), (1, 2, 3)]).places.tolist() == [[1, 2, 3]]
+
+
+def moved(**change: Any) -> Grid:
+    """`GRID` with another shape, or with rows of its affine replaced."""
+    affine = GRID.affine.copy()
+    for row in range(3):
+        affine[row] = change.get("RAS"[row], affine[row])
+    return Grid(change.get("shape", GRID.shape), affine)
+
+
+OTHERS = [
+    (moved(shape=(5, 6, 6)), [r"shape \(5, 6, 6\), the scan's \(5, 6, 7\)"]),
+    (moved(A=(0, 2.5, 0, 20)), [r"spacing \(2, 2\.5, 4\) mm, the scan's \(2, 3, 4\)"]),
+    (moved(S=(0, 0, 4, 35)), [r"origin \(10, 20, 35\) mm \(RAS\), the scan's \(10, 20, 30\)"]),
+    (moved(R=(2, 0, 0, 2)), [r"origin \(2, 20, 30\) .* \(10, 20, 30\)", "directions RAS, the scan's LAS"]),
+    # By 3.4 degrees: the sine of it is 0.06.
+    (moved(R=(-2 * 0.9982, 0.06 * 3, 0, 10), A=(2 * 0.06, 3 * 0.9982, 0, 20)), [r"directions 3\.4 degrees off"]),
+]
+
+
+@pytest.mark.parametrize(("grid", "differences"), OTHERS)
+def test_in_what_grids_differ_is_told_and_nothing_else(grid: Grid, differences: list[str]) -> None:
+    said = "; ".join(differences)
+    with pytest.raises(PromptError, match=f"^the mask lies on another grid than the scan: {said}.*; resample it to"):
+        check_grid("the mask", grid, GRID)
+    with pytest.raises(PromptError) as raised:
+        check_grid("the mask", grid, GRID)
+    told = [word for word in ("shape", "spacing", "origin", "directions") if f"{word} " in str(raised.value)]
+    assert told == [difference.split()[0] for difference in differences]
+
+
+def test_a_hundredth_of_a_voxel_is_the_same_grid() -> None:
+    check_grid("the mask", moved(R=(-2, 0, 0, 10.019)), GRID)
+    with pytest.raises(PromptError, match=r"another grid than the scan: origin \(10\.021, 20, 30\)"):
+        check_grid("the mask", moved(R=(-2, 0, 0, 10.021)), GRID)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-0.02, 0.02), min_size=12, max_size=12))
+def test_grids_that_are_not_the_same_differ_in_something(changes: list[float]) -> None:
+    affine = GRID.affine.copy()
+    affine[:3] += np.array(changes).reshape(3, 4)
+    other = Grid(GRID.shape, affine)
+    if not other.same_as(GRID, 1e-2):
+        with pytest.raises(PromptError, match=r"than the scan: (spacing|origin|directions) "):
+            check_grid("the mask", other, GRID)
+
+
+def test_a_painted_volume_must_lie_on_the_scans_grid() -> None:
+    painted = np.zeros(GRID.shape, np.int16)
+    painted[1, 2, 3], painted[0, 0, 0] = 2, -1
+    for given_as in (Volume(painted, GRID.affine), Mask(painted[1:, 2:, 3:] > 0, (1, 2, 3), GRID), painted):
+        assert Scribble.of(given_as, GRID).places.tolist() == [[1, 2, 3]]
+    with pytest.raises(PromptError, match="the painted mask lies on another grid than the scan: origin"):
+        Scribble.of(Volume(painted, moved(S=(0, 0, 4, 35)).affine), GRID)
+
+
+def test_values_are_quoted_on_one_short_line() -> None:
+    assert shown((1, 2)) == "(1, 2)"
+    assert shown(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"
+    assert shown("a" * 200) == "'" + "a" * 79 + "..."

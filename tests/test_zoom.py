@@ -253,7 +253,7 @@ def test_a_box_larger_than_a_crop_is_seen_whole() -> None:
     assert dice(prediction.mask.full(), truth) > 0.97
     far, _ = knowing(truth, zoom=False)
     far.set_volume(scan())
-    with pytest.raises(PromptError, match="the prompts span 140 x 140 x 144 mm, more than this model's crop holds"):
+    with pytest.raises(PromptError, match="the prompts span 144 x 140 x 140 mm, more than this model's crop holds"):
         far.predict([Box((25, 15, 12), (95, 85, 48))])
 
 

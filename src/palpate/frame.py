@@ -180,10 +180,10 @@ class Frame:
         low, high = places.min(axis=0), places.max(axis=0)
         frame = cls.centred(grid, whole(grid, (low + high) / 2), preprocessing)
         if not all(frame.holds(prompt, 0.0) for prompt in prompts):
-            span = " x ".join(f"{e:.0f}" for e in (high - low) * grid.spacing)
-            held = " x ".join(f"{e:.0f}" for e in preprocessing.field_mm)
+            reach = np.abs(frame.from_scan[:3, :3]) @ (high - low) * preprocessing.spacing
+            span, held = (" x ".join(f"{e:.0f}" for e in edges) for edges in (reach, preprocessing.field_mm))
             raise PromptError(
-                f"the prompts span {span} mm, more than this model's crop holds ({held} mm along S, A, R); "
+                f"the prompts span {span} mm, more than this model's crop holds ({held} mm; both along S, A, R); "
                 "click nearer together, or segment the lesions one at a time"
             )
         return frame

@@ -7,7 +7,7 @@
       {"kind": "click", "mm": [-31.5, 12.0, 80.2], "positive": false},
       {"kind": "box", "first": [100, 70, 40], "last": [140, 110, 52]},
       {"kind": "scribble", "along": [[118, 80, 45], [124, 92, 45]]},
-      {"kind": "scribble", "voxels": [[118, 80, 45], [119, 80, 45]], "positive": false},
+      {"kind": "scribble", "voxels": [[90, 84, 45], [91, 84, 45]], "positive": false},
       {"kind": "scribble", "file": "painted.npy"},
       {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
       {"kind": "prior", "mask": "before.nii.gz"}]}
@@ -23,15 +23,36 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
-from .errors import PromptError
-from .prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
+from .errors import PromptError, ScanError
+from .prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble, check_fits, shown
 from .volume import Grid, Index3, Mask
 
 VERSION = 1
 LONG = 1000  # voxels of a stroke: longer ones go to a file, where there is a place for files
-Three = tuple[float, float, float]
+Two = tuple[StrictFloat, StrictFloat]
+Three = tuple[StrictFloat, StrictFloat, StrictFloat]
+
+
+def _number(value: object) -> object:
+    """What pydantic would take for a whole number, but for `true` and "1"."""
+    if isinstance(value, (bool, str)):
+        raise ValueError("Input should be a whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
 
 
 class _Entry(BaseModel):
@@ -44,7 +65,7 @@ class ClickEntry(_Entry):
     kind: Literal["click"]
     index: Three | None = None
     mm: Three | None = None
-    positive: bool = True
+    positive: StrictBool = True
 
     @model_validator(mode="after")
     def _one_of_them(self) -> ClickEntry:
@@ -79,7 +100,7 @@ class ScribbleEntry(_Entry):
     along: tuple[Three, ...] | None = None
     voxels: tuple[Three, ...] | None = None
     file: str | None = None
-    positive: bool = True
+    positive: StrictBool = True
 
     @model_validator(mode="after")
     def _one_of_them(self) -> ScribbleEntry:
@@ -99,10 +120,10 @@ class LassoEntry(_Entry):
     """An outline on one slice across an array axis."""
 
     kind: Literal["lasso"]
-    axis: int
-    slice: int
-    outline: tuple[tuple[float, float], ...]
-    positive: bool = True
+    axis: Whole
+    slice: Whole
+    outline: tuple[Two, ...]
+    positive: StrictBool = True
 
     def prompt(self, _: Grid, __: Path) -> Prompt:
         """What the outline encloses."""
@@ -135,27 +156,51 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
     """The prompts of a file, for a scan's grid, in their order.
 
     Raises:
-        PromptError: no such file, not this schema (the message names the field), or a prompt that is none.
+        PromptError: no such file, not this schema, or a prompt that is none or does not lie in the scan.
         ScanError: a prior that cannot be read.
+
+    Each message has the file, and the number and kind of the prompt, counted from 1.
     """
-    return [entry.prompt(grid, Path(path).parent) for entry in read_entries(path)]
+    prompts: list[Prompt] = []
+    for number, entry in enumerate(read_entries(path), 1):
+        try:
+            prompts.append(entry.prompt(grid, Path(path).parent))
+            check_fits(prompts[-1], grid)
+        except (PromptError, ScanError) as error:
+            raise type(error)(f"{path}, prompt {number} ({entry.kind}): {error}") from error
+    return prompts
 
 
 def read_entries(path: str | Path) -> tuple[Entry, ...]:
     """What a file says, before it is known of which scan.
 
     Raises:
-        PromptError: no such file, or not this schema; the message names the field.
+        PromptError: no such file, not UTF-8, or not this schema; the message names the prompt and the field.
     """
     path = Path(path)
     try:
-        return PromptFile.model_validate_json(path.read_bytes()).prompts
+        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a mark
+        return PromptFile.model_validate_json(text).prompts
     except OSError as error:
         raise PromptError(f"{path}: cannot be read ({error.strerror}); give a JSON file of prompts") from error
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PromptError(f"{path}: not a file of prompts, version {VERSION}: {where}: {first['msg']}") from error
+        raise PromptError(_fault(path, error.errors()[0])) from error
+
+
+def _fault(path: Path, error: ErrorDetails) -> str:
+    """What is wrong with a file's content, and where."""
+    place, message = error["loc"], error["msg"].removeprefix("Value error, ")
+    if error["type"] == "union_tag_not_found":
+        message = "no kind; give click, box, scribble, lasso or prior"
+    elif error["type"] not in ("missing", "json_invalid") and not isinstance(error["input"], (dict, list, tuple)):
+        message += f", not {shown(error['input'])}"
+    where, fields = f"{path}: not a file of prompts, version {VERSION}", place
+    if place[0:1] == ("prompts",) and len(place) > 1:
+        kind = f" ({place[2]})" if len(place) > 2 else ""
+        where, fields = f"{path}, prompt {int(place[1]) + 1}{kind}", place[3:]
+    return ": ".join([where, *filter(None, [".".join(map(str, fields))]), message])
 
 
 def _whole(index: Three) -> Index3:

@@ -18,7 +18,7 @@ from typing import Any
 from .errors import PromptError
 from .formats import READABLE, read
 from .prompt_file import BoxEntry, ClickEntry, Entry, LassoEntry, PriorEntry, ScribbleEntry
-from .prompts import Prompt, Scribble
+from .prompts import LARGEST, Prompt, Scribble, shown
 from .volume import Grid
 
 KINDS = ("prior", "box", "scribble", "lasso", "click", "mm", "not")
@@ -32,8 +32,11 @@ class Painted:
     positive: bool
 
     def prompt(self, grid: Grid, folder: Path) -> Prompt:
-        """The stroke."""
-        return Scribble.of(read(folder / self.mask).array > 0, grid, self.positive)
+        """The stroke: every voxel above 0 of the file, which must lie on the scan's grid."""
+        try:
+            return Scribble.of(read(folder / self.mask), grid, self.positive)
+        except PromptError as error:
+            raise PromptError(f"{self.mask}: {error}") from error
 
 
 TextEntry = Entry | Painted
@@ -77,7 +80,7 @@ def from_line(line: str) -> tuple[TextEntry, ...]:
         kind, equals, text = (word.strip() for word in part.partition("="))
         if kind not in KINDS or not equals or not text:
             raise PromptError(
-                f"{part!r}: a prompt is {', '.join(f'{known}=' for known in KINDS)} and what it asks for, such as "
+                f"{shown(part)}: a prompt is {', '.join(f'{known}=' for known in KINDS)} and what it asks for, such as "
                 "click=120,88,45; a file of prompts ends in .json"
             )
         entries.append(from_text(kind, text, kind))
@@ -89,13 +92,17 @@ def from_line(line: str) -> tuple[TextEntry, ...]:
 def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3) -> tuple[Any, ...]:
     """Numbers separated by commas."""
     try:
-        values = tuple(kind(part) for part in text.split(","))
+        sizes = [float(part) for part in text.split(",")]  # an int of any length has one; infinity, if need be
+        huge = any(abs(size) > LARGEST for size in sizes)
+        values = tuple(sizes if huge else (kind(part) for part in text.split(",")))
     except ValueError:
-        values = ()
-    if len(values) != count or not all(map(math.isfinite, values)):
+        values, huge = (), False
+    if len(values) != count or any(map(math.isnan, values)):
         example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
         words = {2: "two", 3: "three", 6: "six"}[count]
-        raise PromptError(f"{name} {text!r}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
+        raise PromptError(f"{name} {shown(text)}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
+    if huge:
+        raise PromptError(f"{name} {shown(text)} lies outside any scan; give numbers of at most {LARGEST}")
     return values
 
 
@@ -118,7 +125,7 @@ def _lasso(text: str, name: str) -> TextEntry:
     axis, _, number = plane.partition("=")
     if axis not in ("x", "y", "z") or not number.isdecimal() or len(number) > 9 or len(corners) < 3:
         raise PromptError(
-            f"{name} {text!r}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
+            f"{name} {shown(text)}: a slice and at least three corners on it, such as z=45:110,80:130,80:120,100"
         )
     outline = tuple(_numbers(corner, name, float, 2) for corner in corners)
     return LassoEntry(kind="lasso", axis="xyz".index(axis), slice=int(number), outline=outline, positive=positive)

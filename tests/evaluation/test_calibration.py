@@ -1,5 +1,8 @@
 """Calibration, against answers worked by hand and against predictions of a known temperature."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -10,6 +13,7 @@ from palpate.evaluation import Reliability, calibrated, sampled
 from palpate.evaluation.calibration import Samples
 from palpate.phantom import make_phantom
 from palpate.predictor import Predictor
+from palpate.volume import Probability, Volume
 from small import judging_bundle
 
 
@@ -79,6 +83,41 @@ def test_samples_repeat_and_hold_every_prompt() -> None:
     assert all(set(np.unique(lesion)) <= {0, 1} for _, lesion in one.voxels)
 
 
+class Stubborn:
+    """A predictor with one map for every prompt: 0.4 in a slab, 0.0001 beside it, nothing further off."""
+
+    def __init__(self, volume: Volume):
+        array = np.zeros((12, 48, 32), np.float32)
+        array[:6], array[6:] = 0.4, 0.0001
+        probability = Probability(array, (10, 0, 0), volume.grid)
+        self.answer = SimpleNamespace(probability=probability, mask=probability.threshold(), quality=None)
+
+    def set_volume(self, volume: Volume) -> None:
+        """It knows what it says already."""
+
+    def predict(self, prompts: object) -> SimpleNamespace:
+        """The one answer."""
+        return self.answer
+
+
+def test_which_voxels_count_does_not_hang_on_what_they_are() -> None:
+    """Lesion where the map says next to nothing may not count alone: that would make every map look too sure."""
+    volume = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5)).volume
+    where_doubtful = np.zeros(volume.shape, bool)
+    where_doubtful[10:16, :24] = True
+    everywhere = where_doubtful.copy()
+    everywhere[16:30] = True
+    predictor: Any = Stubborn(volume)
+    one, other = (sampled(predictor, [("a", volume, truth)], 1, ("click",)) for truth in (where_doubtful, everywhere))
+    for samples in (one, other):
+        ((logits, lesion),) = samples.voxels
+        assert logits == pytest.approx(np.full(6 * 48 * 32, np.log(0.4 / 0.6)), abs=1e-6)
+        assert lesion.mean() == pytest.approx(0.5, abs=0.02)
+    assert np.array_equal(one.voxels[0][1], other.voxels[0][1])
+    assert one.missed == [(0, 6 * 24 * 32)]
+    assert other.missed == [(14 * 48 * 32, 6 * 24 * 32 + 14 * 48 * 32)], "in the patch and outside it"
+
+
 def test_lesion_that_no_crop_saw_is_told() -> None:
     """Clicked at one end: what lies beyond the crop's border, no voxel of the map speaks of."""
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
@@ -89,7 +128,7 @@ def test_lesion_that_no_crop_saw_is_told() -> None:
     ((outside, whole),) = samples.missed
     assert whole == 44 * 16
     assert outside == pytest.approx(whole * (1 - 64 / 176), rel=0.3)
-    told = calibrated(samples).measured["share of the lesions outside what was mapped"]
+    told = calibrated(samples).measured["share of the lesions given less than 0.001"]
     assert told == pytest.approx(outside / whole, abs=1e-4)
 
 

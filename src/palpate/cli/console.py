@@ -12,13 +12,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ..errors import PalpateError, PalpateWarning
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
 
+FAULTY = 1  # exit code of work that was done, but not on everything
+FAILED = 2  # exit code of everything a user can mend
+
+
+class Verbs(TyperGroup):
+    """All verbs; what is wrong with a command's words is told on one line, as any other error is."""
+
+    def make_context(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
+        """Read the words before the verb."""
+        with _usage():
+            return super().make_context(*given, **named)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the same
+        """Read the verb and the words after it, and do it."""
+        with _usage(ctx):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage(within: Any = None) -> Iterator[None]:  # noqa: ANN401 - the same
+    """Turn a word that no verb knows into one line and exit code 2."""
+    try:
+        yield
+    except Exception as error:
+        # Where these errors are defined differs between Typer's versions; all can write a message, as no other can.
+        if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        message = " ".join(error.format_message().split()).rstrip(".")
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            verb = context.command_path
+        else:  # an option without its value does not know whose it is
+            verb = "palpate" if within is None else f"{within.command_path} {within.invoked_subcommand or ''}".rstrip()
+        end = "" if message.endswith("?") else "."
+        typer.secho(f"error: {message}{end} See `{verb} --help`", fg="red", err=True)
+        raise typer.Exit(FAILED) from error
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Palpate: one click on a tumour in a 3-D scan, its mask back. Research software, not a medical device.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,9 +78,6 @@ BudgetOption = Annotated[
     int | None, typer.Option(min=0, help="Most crops of a closer look along a large lesion's edge; 32 by default.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-
-FAULTY = 1  # exit code of work that was done, but not on everything
-FAILED = 2  # exit code of everything a user can mend
 
 
 @dataclass

@@ -19,7 +19,7 @@ from .protocol import answered
 
 Floats = npt.NDArray[np.float64]
 VOXELS = 20_000  # of one prediction's, drawn at random: what doubt there is, not what lies far from any lesion
-DOUBTFUL = 0.001  # a voxel counts where the model gives it at least this, or where it is lesion
+DOUBTFUL = 0.001  # a voxel counts where the model gives it at least this; what it is in truth must not choose it
 BINS = 10
 DECIMALS = 4
 LINE = ((-2.0, 2.0), (-5.0, 5.0))  # of a slope's logarithm, and of an offset: masks all alike would ask for infinity
@@ -60,8 +60,9 @@ class Samples:
     Attributes:
         voxels: logits of voxels' probabilities, and whether they are lesion, one array a prediction.
         masks: expected and true intersection over union of each prediction.
-        missed: of each prediction, lesion voxels that lie outside its patch, and all of the lesion's. There the map
-            says nothing, and no temperature could make it say more: their share is told instead.
+        missed: of each prediction, lesion voxels that it gives less than `DOUBTFUL`, or that lie outside its patch, and
+            all of the lesion's. They do not count, and no temperature could make the map speak of them: their share is
+            told instead.
     """
 
     voxels: list[tuple[Floats, Floats]] = field(default_factory=list)
@@ -96,8 +97,9 @@ def sampled(
                 p = prediction.probability.array
                 lesion = truth[prediction.probability.box]
                 whole = int(np.count_nonzero(truth))
-                samples.missed.append((whole - int(np.count_nonzero(lesion)), whole))
-                places = np.flatnonzero((p >= DOUBTFUL) | lesion)
+                doubtful = p >= DOUBTFUL
+                samples.missed.append((whole - int(np.count_nonzero(lesion & doubtful)), whole))
+                places = np.flatnonzero(doubtful)
                 rng = counted_rng(seed, f"calibration on {name} by {kind}", len(prompts))
                 drawn = places[rng.integers(places.size, size=min(VOXELS, places.size))] if places.size else places
                 logits = logit(p.reshape(-1)[drawn].astype(np.float64).clip(1e-6, 1 - 1e-6))
@@ -127,7 +129,7 @@ def calibrated(samples: Samples) -> Confidence:
     }
     if samples.missed:
         outside, whole = np.sum(samples.missed, axis=0).tolist()
-        record["share of the lesions outside what was mapped"] = round(outside / max(1, whole), DECIMALS)
+        record[f"share of the lesions given less than {DOUBTFUL}"] = round(outside / max(1, whole), DECIMALS)
     kept = temperature if after < before else 1.0
     if not samples.masks:
         return Confidence(temperature=kept, measured=record)

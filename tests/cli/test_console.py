@@ -1,0 +1,57 @@
+"""How the command line says what is wrong with a command's words."""
+
+import re
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from palpate.cli import app
+from palpate.cli.console import Verbs
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["segment", "a", "-o", "b", "--budget", "-1"],
+            "Invalid value for '--budget': .*0. See `palpate segment --help`",
+        ),
+        (["segmnt"], "No such command 'segmnt'. Did you mean 'segment'\\? See `palpate --help`"),
+        (["cut"], "No such command 'cut'. See `palpate --help`"),
+        (["--loud"], "No such option: --loud. See `palpate --help`"),
+        (["segment", "--cli", "1,2,3"], "No such option: --cli.* See `palpate segment --help`"),
+        (["session", "undo"], "Missing argument '(folder|FOLDER)'. See `palpate session undo --help`"),
+        (["session", "und"], "No such command 'und'. Did you mean 'undo'\\? See `palpate session --help`"),
+        (["segment", "a", "b"], "Got unexpected extra argument.* See `palpate segment --help`"),
+        (["segment", "--click"], "Option '--click' requires an argument. See `palpate segment --help`"),
+    ],
+)
+def test_what_is_wrong_with_the_words_is_one_line(words: list[str], line: str) -> None:
+    done = CliRunner().invoke(app, words, prog_name="palpate")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert re.fullmatch(f"error: {line}\n", done.stderr)
+
+
+def test_no_words_at_all_are_answered_by_the_help() -> None:
+    for words, verb in ([], "segment"), (["session"], "undo"):
+        shown = CliRunner().invoke(app, words, prog_name="palpate").output
+        assert "Usage: palpate" in shown
+        assert verb in shown
+        assert "error:" not in shown
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    broken = typer.Typer(cls=Verbs)
+
+    @broken.command()
+    def one() -> None:
+        raise ValueError("a fault of ours")
+
+    @broken.command()
+    def two() -> None:
+        raise typer.Exit(1)
+
+    assert isinstance(CliRunner().invoke(broken, ["one"]).exception, ValueError)
+    assert CliRunner().invoke(broken, ["two"]).exit_code == 1
