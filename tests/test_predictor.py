@@ -15,7 +15,7 @@ from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, Prior, Prompt, Scribble
 from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
-from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
+from small import empty_bundle, judging_bundle, noise_scan, prompted_bundle, quick_predictor, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -284,3 +284,10 @@ def test_the_papers_network_knows_positive_clicks_only(scan: Volume) -> None:
     for prompt in PROMPTS[1:4]:
         with pytest.raises(PromptError, match="knows positive clicks only"):
             predictor.predict([PROMPTS[0], prompt])
+
+
+def test_a_bare_prompt_is_no_list() -> None:
+    predictor = quick_predictor()
+    predictor.set_volume(noise_scan())
+    with pytest.raises(PromptError, match="prompts come as a list, not Click; give a list, if only of one prompt"):
+        predictor.predict(Click((8, 7, 5)))  # type: ignore[arg-type]

@@ -184,8 +184,8 @@ class Predictor:
         """
         if self._volume is None:
             raise PromptError("no scan yet: call set_volume before predict")
-        prompts = tuple(prompts)
         check_inside(prompts, self._volume.grid)
+        prompts = tuple(prompts)
         if not self.knows_priors:
             return self._at_once(prompts, self._volume)
         del self._steps[self._known(prompts) :]
