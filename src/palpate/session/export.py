@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import replacing
 from ..errors import OutputError, SessionError
-from ..formats import WRITABLE, check_output, write, written_files
+from ..formats import WRITABLE, check_output, check_spared, write, written_files
 from ..prompt_file import summary
 from ..volume import Patch
 from .labels import Overlap, check_overlap
@@ -44,13 +44,14 @@ def export(
     try:
         listing = _listing_of(path) if to_file else path / LISTING
         stale = [] if to_file else _named_before(listing)
+        for place in places:
+            check_output(place, session.volume)
+        check_spared(listing, session.volume)
         patches: list[Patch] = (
             [session.mask(lesion.number) for lesion in shown]
             if separate
             else [session.label_map(overlap, accepted_only=accepted_only)]
         )
-        for place in places:
-            check_output(place, session.volume)
         record = _record(session, shown, places, None if separate else (overlap, patches[0]))
         _write(patches, places, listing, record)
     except BaseException:
