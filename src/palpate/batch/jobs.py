@@ -65,9 +65,15 @@ class Job:
         """The prompts, before it is known of which scan.
 
         Raises:
-            PromptError: neither a file of prompts nor prompts as text.
+            PromptError: neither a file of prompts nor prompts as text; or a mask without a name.
         """
-        return from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
+        if self.prompt_file is None:
+            return from_line(self.prompts)
+        entries = read_entries(self.prompt_file)
+        for number, entry in enumerate(entries):
+            if isinstance(entry, PriorEntry) and not entry.mask:  # which would be the folder itself
+                raise PromptError(f"{self.prompt_file}: prompts.{number}.mask is empty; give the mask's path")
+        return entries
 
     def pointed(self, grid: Grid) -> list[Prompt]:
         """The prompts, on the scan's grid.
