@@ -19,7 +19,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from pydantic_core import PydanticSerializationError
 
 from ..atomic import hidden_folder, replacing, tidy
 from ..devices import Precision
-from ..errors import OutputError, PromptError, ScanError, SessionError
+from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionError
 from ..formats import write
 from ..predictor import BUDGET
 from ..prompts import Places
@@ -197,12 +197,7 @@ class SessionFiles:
 
     def discard(self) -> None:
         """Take away every file that this object made, and their folder if it made that and it is empty."""
-        for path in reversed(self._made):
-            if path.is_dir():
-                with suppress(OSError):  # what somebody else put there stays
-                    path.rmdir()
-            else:
-                path.unlink(missing_ok=True)
+        _take_away(self._made)
         self._made = []
 
     def _keep(self, ending: str, writing: Callable[[Path], None]) -> str:
@@ -232,9 +227,9 @@ class Journal:
     Made by `create` and `open`.
     """
 
-    def __init__(self, folder: Path, held: int, new: bool = False):
+    def __init__(self, folder: Path, held: int, made: Sequence[Path] = ()):
         self.path = folder / JOURNAL
-        self._lock, self._new = held, new
+        self._lock, self._made = held, made
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         self._size = os.fstat(self._file).st_size
         self._sequence = 0
@@ -248,22 +243,25 @@ class Journal:
             SessionError: there is a journal already, or another process holds it.
             OutputError: it cannot be written.
         """
-        new = not folder.is_dir()
+        made = [path for path in (folder, folder / LOCK) if not path.exists()]
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise unwritten(folder, error) from error
-        held = lock(folder, LOCK)
+        try:
+            held = lock(folder, LOCK)
+        except PalpateError:
+            _take_away([path for path in made if path == folder])  # the lock may be another process's
+            raise
         try:
             if (folder / JOURNAL).exists():
                 raise SessionError(f"{folder}: holds a session already; open that one, or choose another folder")
             with replacing(folder / JOURNAL) as (staged,):
                 staged.write_bytes(_sealed(header))
             _sync_folder(folder)
-            return cls(folder, held, new)
+            return cls(folder, held, made)
         except BaseException:
-            if new:
-                _take_away(folder)
+            _take_away(made)
             os.close(held)
             raise
 
@@ -320,10 +318,8 @@ class Journal:
         os.close(self._lock)
 
     def discard(self) -> None:
-        """Take it away, and its folder if `create` made that and it is empty; and close it."""
-        self.path.unlink(missing_ok=True)
-        if self._new:
-            _take_away(self.path.parent)
+        """Take it away, with what else `create` made; a folder in which something else lies stays. And close it."""
+        _take_away([*self._made, self.path])
         self.close()
 
     def _take_back(self) -> None:
@@ -470,11 +466,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _take_away(folder: Path) -> None:
-    """Remove a folder that holds no more than a lock of ours; what somebody else put there stays."""
-    with suppress(OSError):
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
+def _take_away(made: Sequence[Path]) -> None:
+    """Remove files and folders, what was made last first; a folder in which somebody else put something stays."""
+    for path in reversed(made):
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
