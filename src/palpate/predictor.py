@@ -165,6 +165,11 @@ class Predictor:
         """Whether it looks wider and closer: it was asked to, and the model was trained for it."""
         return self._range != (1.0, 1.0)
 
+    @property
+    def volume(self) -> Volume | None:
+        """The scan that it is turned to; None: none yet."""
+        return self._volume
+
     def set_volume(self, volume: Volume) -> None:
         """Turn to a scan; nothing is computed before the first prompt."""
         self._volume = volume

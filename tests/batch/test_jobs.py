@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from palpate.batch.jobs import Job, Source, Stamps, read_jobs
-from palpate.errors import BatchError
+from palpate.errors import BatchError, PromptError
 from palpate.prompts import Box, Click, Prior
 from palpate.volume import Grid
 
@@ -216,3 +216,12 @@ def test_a_file_is_looked_at_once(tmp_path: Path) -> None:
     path.unlink()
     assert stamps[path] == before
     assert Stamps()[path] == (str(path), 0, 0, 0)
+
+
+def test_a_mask_without_a_name_is_told(tmp_path: Path) -> None:
+    entries = [{"kind": "click", "index": [1, 2, 3]}, {"kind": "prior", "mask": ""}]
+    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
+    job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
+    with pytest.raises(PromptError, match=r"p\.json: prompts\.1\.mask is empty; give the mask's path"):
+        job.pointed(Grid((8, 8, 8), np.eye(4)))
+    assert job.named == ()

@@ -200,6 +200,19 @@ def test_bad_outputs(folder: Path, tmp_path: Path) -> None:
     refuse(segment(folder, out, "--probability", out), "two results would go to one file", out)
 
 
+@pytest.mark.parametrize("option", ["-o", "--probability", "--uncertainty"])
+def test_the_scan_is_not_written_over(folder: Path, tmp_path: Path, option: str) -> None:
+    scan, out = tmp_path / "scan.nii.gz", tmp_path / "m.nii.gz"
+    scan.write_bytes((folder / "synthetic_scan.nii.gz").read_bytes())
+    (tmp_path / "link.nii.gz").symlink_to(scan)
+    before = scan.read_bytes()
+    for name in ("scan.nii.gz", "link.nii.gz"):
+        outputs = (option, tmp_path / name) if option == "-o" else ("-o", out, option, tmp_path / name)
+        asked = ("segment", scan, "--click", "20,25,18", *outputs, "-m", folder / "small.safetensors")
+        refuse(run(*asked), f"{name}: the scan itself was read from it, and would be lost; name another", out)
+    assert scan.read_bytes() == before
+
+
 @pytest.mark.usefixtures("as_ordinary_user")
 def test_a_folder_without_permission(public_folder: Path) -> None:
     """It is asked before the scan is read: this scan does not even exist."""

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from palpate.automatic import Proposer
+from palpate.bundle import promptless
 from palpate.cli import app
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
 from palpate.prompts import Click
-from small import noise_scan, quick_predictor
+from small import empty_bundle, noise_scan, quick_predictor, small_bundle
+
+VERBS = (
+    "add", "undo", "redo", "replay", "rename", "reopen", "clear", "remove", "drop", "remove-prompt", "replace-prompt",
+    "propose",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(noise_scan(), folder / "scan.nii.gz")
     for seed in (0, 1):
         quick_predictor(seed).bundle.save(folder / f"model{seed}.safetensors")
+    for name, bundle in (("finds", small_bundle()), ("blind", empty_bundle())):
+        promptless(bundle).save(folder / f"{name}.safetensors")
     return folder
 
 
@@ -39,7 +48,7 @@ def told(result: Any) -> dict[str, Any]:
 
 def test_help_has_examples() -> None:
     shown = CliRunner().invoke(app, ["session", "--help"]).output
-    for verb in ("add", "undo", "replay"):
+    for verb in VERBS:
         assert verb in shown
         assert f"palpate session {verb} visit1/" in CliRunner().invoke(app, ["session", verb, "--help"]).output
 
@@ -53,7 +62,7 @@ def test_from_the_first_click_to_an_export(folder: Path, tmp_path: Path) -> None
     predictor, volume = quick_predictor(), read(folder / "scan.nii.gz")
     predictor.set_volume(volume)
     mask = predictor.predict([Click((8, 7, 5)), Click((9, 5, 4), positive=False)]).mask
-    assert f"1 liver1 (accepted, 2 prompts): {mask.volume_ml:.2f} mL, " in result.output
+    assert f"1 liver1 (accepted, prompts 1, 2): {mask.volume_ml:.2f} mL, " in result.output
     told(run("add", session, folder, "--lesion", "node", "--box", "2,2,2,5,5,4", "--click", "3,3,3", "--json"))
     said = told(
         run("replay", session, folder, "-o", out, "--accepted", "--cohort", tmp_path / "c", "--patient", "P1", "--json")
@@ -65,7 +74,7 @@ def test_from_the_first_click_to_an_export(folder: Path, tmp_path: Path) -> None
     assert (scan.name, scan.patient) == (said["cohort"], "P1")
     shown = run("replay", session, folder, "-o", tmp_path / "masks", "--separate").output
     assert f"wrote {tmp_path / 'masks' / '02-node.nii.gz'}" in shown
-    assert "2 node (open, 2 prompts): " in shown
+    assert "2 node (open, prompts 3, 4): " in shown
     left = run("undo", session, folder, "--times", "2").output
     assert "liver1" in left
     assert "node" not in left
@@ -96,7 +105,17 @@ def test_what_is_refused_is_not_kept(folder: Path, tmp_path: Path) -> None:
         result = run("add", session, folder, *more)
         assert result.exit_code == 2, result.output
         assert message in result.stderr
-    assert run("replay", session, folder).output.strip().endswith("no lesion")
+        assert not session.exists(), "no session is left bound to a scan or a model that was a mistake"
+    assert "holds no session" in run("replay", session, folder).stderr
+    session.mkdir()
+    (session / "notes.txt").write_text("mine")
+    assert run("add", session, folder, "--lesion", "a", "--click", "99,0,0").exit_code == 2
+    assert {path.name for path in session.iterdir()} == {"notes.txt"}
+    assert run("add", session, folder, "--lesion", "a", "--click", "8,7,5", model=1).exit_code == 0
+    kept = (session / "journal.jsonl").read_bytes()
+    assert run("add", session, folder, "--lesion", "b", "--click", "99,0,0", model=1).exit_code == 2
+    assert (session / "journal.jsonl").read_bytes().startswith(kept), "a session that was there before stays"
+    assert len(told(run("replay", session, folder, "--json", model=1))["lesions"]) == 1
 
 
 def test_what_goes_wrong_is_one_line(folder: Path, tmp_path: Path) -> None:
@@ -114,9 +133,117 @@ def test_what_goes_wrong_is_one_line(folder: Path, tmp_path: Path) -> None:
     for more, message in (
         (("--overlap", "best", "-o", tmp_path / "x.nii"), "no overlap rule 'best'"),
         (("--patient", "P1"), "give --cohort too"),
+        (("--patient", "=1", "--cohort", tmp_path / "c"), "for a formula"),
+        (("--separate",), "--separate: for what -o writes; give -o FILE or FOLDER, or leave it out"),
+        (("--overlap", "later"), "--overlap: for what -o writes"),
+        (("--accepted", "--separate", "--cohort", tmp_path / "c"), "--separate, --accepted: for what -o writes"),
+        (("-o", folder / "scan.nii.gz"), "scan.nii.gz: the scan itself was read from it, and would be lost"),
         (("--cohort", tmp_path / "c"), "no lesion is accepted"),
     ):
         result = run("replay", session, folder, *more)
         assert result.exit_code == 2
         assert message in result.stderr
-    assert "nothing to undo" in run("undo", session, folder, "--times", "9").stderr
+
+
+def names(result: Any) -> list[str]:
+    return [each["name"] for each in told(result)["lesions"]]
+
+
+def test_undo_and_redo_take_all_their_steps_or_none(folder: Path, tmp_path: Path) -> None:
+    session = tmp_path / "visit"
+    for name in ("a", "b"):
+        assert run("add", session, folder, "--lesion", name, "--click", "8,7,5").exit_code == 0
+    journal = (session / "journal.jsonl").read_bytes()
+    refused = run("undo", session, folder, "--times", "9")
+    assert refused.exit_code == 2
+    assert "--times 9: no more than 4 can be undone; nothing was changed" in refused.stderr
+    assert "nothing to redo: no operation was undone" in run("redo", session, folder).stderr
+    assert (session / "journal.jsonl").read_bytes() == journal
+    assert names(run("undo", session, folder, "--times", "3", "--json")) == ["a"]
+    refused = run("redo", session, folder, "--times", "4")
+    assert refused.exit_code == 2
+    assert "--times 4: no more than 3 can be done again; nothing was changed" in refused.stderr
+    assert names(run("redo", session, folder, "--times", "2", "--json")) == ["a", "b"]
+    assert names(run("undo", session, folder, "--times", "3", "--json")) == []
+    assert "nothing to undo: no operation is left" in run("undo", session, folder).stderr
+
+
+def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) -> None:
+    """Each verb does what the method of its name does, on a lesion by its name or its number."""
+    session = tmp_path / "visit"
+
+    def did(verb: str, *more: object) -> dict[str, Any]:
+        (lesion,) = told(run(verb, session, folder, *more, "--json"))["lesions"]
+        return dict(lesion)
+
+    did("add", "--lesion", "a", "--click", "8,7,5", "--not", "9,5,4", "--accept")
+    assert did("rename", "--lesion", "a", "--to", "b")["name"] == "b"
+    assert did("reopen", "--lesion", "1")["status"] == "open"
+    assert did("replace-prompt", "--lesion", "b", "--number", 1, "--click", "6,8,6")["prompts"][0]["index"] == [6, 8, 6]
+    left = did("remove-prompt", "--lesion", "b", "--number", 2)
+    assert left["prompt_numbers"] == [1]
+    predictor, volume = quick_predictor(), read(folder / "scan.nii.gz")
+    predictor.set_volume(volume)
+    assert left["voxels"] == predictor.predict([Click((6, 8, 6))]).mask.voxels
+    for verb, more, message in (
+        ("replace-prompt", ("--lesion", "b", "--number", 1), "one prompt takes the place of one, not 0. Give --click"),
+        ("replace-prompt", ("--lesion", "b", "--number", 1, "--click", "1,1,1", "--not", "2,2,2"), "of one, not 2"),
+        ("replace-prompt", ("--lesion", "b", "--number", 1, "--not", "1,1,1"), "nothing says where the lesion is"),
+        ("remove-prompt", ("--lesion", "b", "--number", 2), "lesion 1 has no prompt 2; its prompts: 1"),
+        ("drop", ("--lesion", "b"), "lesion 1 is open, not a proposal to drop; remove it instead"),
+        ("clear", ("--lesion", "c"), "no lesion 'c' in this session; there are: 1 b"),
+        ("rename", ("--lesion", "b", "--to", " "), "name: String should have at least 1 character"),
+    ):
+        refused = run(verb, session, folder, *more)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+    cleared = did("clear", "--lesion", "b")
+    assert (cleared["prompts"], cleared["voxels"]) == ([], 0)
+    assert "1 b (open, no prompt): empty" in run("replay", session, folder).output
+    did("add", "--lesion", "c", "--click", "8,7,5")
+    assert did("rename", "--lesion", "2", "--to", "b")["name"] == "b"
+    for verb in ("add", "remove"):
+        refused = run(verb, session, folder, "--lesion", "b", *(("--accept",) if verb == "add" else ()))
+        assert "several lesions are called 'b', numbers 1, 2; tell them apart first: palpate session" in refused.stderr
+    did("rename", "--lesion", "2", "--to", "1")
+    assert did("remove", "--lesion", "1")["name"] == "b", "a name comes before a number"
+    assert names(run("undo", session, folder, "--json")) == ["b", "1"]
+
+
+def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
+    session, finds = tmp_path / "visit", folder / "finds.safetensors"
+    volume = read(folder / "scan.nii.gz")
+    every = Proposer(finds, "cpu").propose(volume, 0.0)
+    least = max(one.mask.volume_ml for one in every)  # a noisy scan has many pieces; the largest will do
+    found = [one for one in every if one.mask.volume_ml >= least]
+    said = told(run("propose", session, folder, "--proposer", finds, "--least-ml", least, "--json"))["lesions"]
+    assert [each["score"] for each in said] == [one.score for one in found]
+    assert [each["voxels"] for each in said] == [one.mask.voxels for one in found]
+    assert {each["status"] for each in said} == {"proposed"}
+    shown = run("replay", session, folder).output
+    assert f"1 lesion 1 (proposed, no prompt, score {found[0].score:.2f}): " in shown
+    out = tmp_path / "labels.nii.gz"
+    assert run("replay", session, folder, "-o", out, "--overlap", "earlier").exit_code == 0
+    assert np.array_equal(read(out).array == 1, found[0].mask.full())
+    (one,) = told(run("add", session, folder, "--lesion", "lesion 1", "--accept", "--json"))["lesions"]
+    assert one["status"] == "accepted"
+    assert len(told(run("undo", session, folder, "--times", len(found) + 1, "--json"))["lesions"]) == 0
+    told(run("redo", session, folder, "--json"))
+    left = run("drop", session, folder, "--lesion", "1")
+    assert left.output.strip().endswith("no lesion")
+
+
+def test_proposals_that_are_none_or_cannot_be_made(folder: Path, tmp_path: Path) -> None:
+    session = tmp_path / "visit"
+    for more, message in (
+        (("--proposer", folder / "model0.safetensors"), "answers prompts and proposes nothing by itself"),
+        (("--proposer", folder / "none.safetensors"), "none.safetensors"),
+        (("--proposer", folder / "finds.safetensors", "--least-ml", "-1"), "a least volume of -1.0 mL: give 0 or more"),
+    ):
+        refused = run("propose", session, folder, *more)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+        assert not session.exists()
+    none = run("propose", session, folder, "--proposer", folder / "blind.safetensors")
+    assert none.exit_code == 0
+    assert none.output.strip() == f"{session}: no proposal of 0.1 mL or more (--least-ml)"

@@ -12,8 +12,8 @@ import SimpleITK
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
-from palpate.errors import FormatError, PalpateWarning, ScanError, SeriesError
-from palpate.formats import list_series, read
+from palpate.errors import FormatError, OutputError, PalpateWarning, ScanError, SeriesError
+from palpate.formats import check_output, list_series, read
 from palpate.volume import FloatArray, Mask
 
 FLAT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -114,6 +114,17 @@ def test_a_mask_of_a_series_lies_on_its_grid(tmp_path: Path, ending: str) -> Non
     back = read(tmp_path / f"mask{ending}")
     assert back.grid.same_as(volume.grid)
     assert np.argwhere(back.array).tolist() == [[3, 0, 2], [3, 1, 2]]
+
+
+def test_no_slice_of_a_series_is_written_over(tmp_path: Path) -> None:
+    """Slices are known by what they hold, so that one may be called as a mask is."""
+    first, *_ = series(tmp_path / "scan")
+    odd = first.rename(tmp_path / "scan" / "slice.nii")
+    volume = read(tmp_path / "scan")
+    with pytest.raises(OutputError, match=r"slice\.nii: the scan itself was read from it, and would be lost"):
+        check_output(odd, volume)
+    Mask(np.ones((1, 1, 1), bool), (0, 0, 0), volume.grid, volume.source).save(tmp_path / "scan" / "mask.nii")
+    assert read(tmp_path / "scan").grid.same_as(volume.grid)
 
 
 def test_a_tilted_gantry_shears_the_grid(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import FormatError, GeometryError, OutputError, ScanError, SeriesError
-from palpate.formats import READABLE, WRITABLE, check_output, list_series, read, write
-from palpate.volume import FloatArray, Grid, Mask, Patch, Probability
+from palpate.formats import READABLE, WRITABLE, check_output, check_spared, list_series, read, write
+from palpate.volume import FloatArray, Grid, Mask, Patch, Probability, Volume
 
 OBLIQUE = np.array([[-0.9, 0.3, 0.2, 10.5], [-0.3, -0.9, 0, -20.25], [0.18, -0.06, 3, 300.125], [0, 0, 0, 1]])
 
@@ -135,6 +135,34 @@ def test_a_series_is_not_asked_of_a_file(tmp_path: Path) -> None:
     write(scan(GRID), tmp_path / "scan.nii")
     with pytest.raises(SeriesError, match="'3' was asked for, but this is a file"):
         read(tmp_path / "scan.nii", series="3")
+
+
+@pytest.mark.parametrize("ending", WRITABLE)
+def test_nothing_of_a_scan_goes_where_it_was_read_from(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"scan{ending}"
+    write(Patch(np.ones((5, 4, 3), np.int16), (0, 0, 0), Grid((5, 4, 3), np.eye(4))), path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    volume = read(path)
+    mask = Mask(np.ones((2, 2, 2), bool), (0, 0, 0), volume.grid, volume.source)
+    (tmp_path / f"link{ending}").symlink_to(path)
+    (tmp_path / "below").mkdir()
+    for name in (path.name, f"link{ending}", f"below/../{path.name}"):
+        for refused in (check_output, check_spared):
+            with pytest.raises(OutputError, match="the scan itself was read from it, and would be lost; name another"):
+                refused(tmp_path / name, volume)
+        with pytest.raises(OutputError, match="the scan itself was read from it"):
+            mask.save(tmp_path / name)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    mask.save(tmp_path / f"mask{ending}")
+    mask.save(tmp_path / f"mask{ending}")  # what is no scan's is replaced as ever
+    assert check_spared(path, Volume(volume.array, volume.affine)) == path, "of a scan in memory nothing is lost"
+
+
+def test_the_voxels_beside_a_header_are_the_scans_too(tmp_path: Path) -> None:
+    write(Patch(np.ones((5, 4, 3), np.int16), (0, 0, 0), Grid((5, 4, 3), np.eye(4))), tmp_path / "scan.mhd")
+    volume = read(tmp_path / "scan.mhd")
+    with pytest.raises(OutputError, match=r"scan\.zraw: the scan itself was read from it"):
+        check_spared(tmp_path / "scan.zraw", volume)
 
 
 def test_check_output_returns_the_path_and_looks_at_the_folder(tmp_path: Path) -> None:

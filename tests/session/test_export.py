@@ -11,7 +11,8 @@ import pytest
 from palpate import __version__
 from palpate.errors import OutputError, SessionError
 from palpate.formats import read, write
-from palpate.prompts import Click, Prior, Scribble
+from palpate.prompt_file import read_prompts
+from palpate.prompts import Click, Lasso, Prior, Prompt, Scribble
 from palpate.session import Session
 from palpate.volume import Mask, Volume
 from small import noise_scan, quick_predictor
@@ -58,7 +59,7 @@ def test_what_is_known_of_each_lesion(session: Session, tmp_path: Path) -> None:
     session.export(tmp_path / "out", overlap="earlier")
     said = listing(tmp_path / "out" / "lesions.json")
     assert (said["version"], said["palpate"], said["labels"], said["overlap"]) == (
-        1, __version__, "labels.nii.gz", "earlier",
+        2, __version__, "labels.nii.gz", "earlier",
     )  # fmt: skip
     assert said["scan"] == session.scan.model_dump(mode="json")
     model = {"sha256": session.predictor.bundle.sha256(), "budget": None, "precision": "float32"}
@@ -77,8 +78,9 @@ def test_what_is_known_of_each_lesion(session: Session, tmp_path: Path) -> None:
     assert (second["status"], second["label_voxels"]) == ("accepted", 26), "the blocks share one voxel"
     assert third["prompts"] == [
         {"kind": "click", "index": [11, 10, 5], "positive": True},
-        {"kind": "scribble", "voxels": 2, "positive": False},
+        {"kind": "scribble", "voxels": [[12, 10, 5], [12, 11, 5]], "positive": False},
     ]
+    assert third["prompt_numbers"] == [1, 2]
     labels = read(tmp_path / "out" / "labels.nii.gz").array
     assert [int((labels == each["label"]).sum()) for each in said["lesions"]] == [
         each["label_voxels"] for each in said["lesions"]
@@ -97,15 +99,52 @@ def test_a_mask_a_lesion_as_it_is(session: Session, tmp_path: Path) -> None:
     assert "label" not in said["lesions"][0]
 
 
-def test_an_empty_lesion_is_told_and_a_prior_by_its_size(tmp_path: Path) -> None:
+def test_an_empty_lesion_is_told(tmp_path: Path) -> None:
     session = Session(quick_predictor(), SCAN)
     session.add("nothing")
-    session.add("from a prior")
-    session.add_prompt(2, Prior(block((4, 4, 4))))
     session.export(tmp_path / "out")
-    first, second = listing(tmp_path / "out" / "lesions.json")["lesions"]
+    (first,) = listing(tmp_path / "out" / "lesions.json")["lesions"]
     assert (first["volume_ml"], first["longest"], first["slice"]) == (0.0, None, None)
-    assert second["prompts"] == [{"kind": "prior", "voxels": 27}]
+
+
+@pytest.mark.parametrize(("name", "beginning"), [("out", "out/"), ("labels.nii.gz", "labels.")])
+def test_prompts_are_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, beginning: str) -> None:
+    """What the listing says of a lesion is a file of prompts; masks and long strokes lie beside it."""
+    monkeypatch.setattr("palpate.prompt_file.LONG", 2)
+    session = Session(quick_predictor(), SCAN)
+    session.add("all of it")
+    lasso = Lasso(2, 5, np.array([[9.5, 8.5], [12.5, 8.5], [11.0, 12.5]]))
+    short, long = (
+        Scribble(np.array([[5, 5, 5], [5, 6, 5]])),
+        Scribble(np.array([[2, 3, 5], [2, 4, 5], [2, 5, 5]]), False),
+    )
+    given: list[Prompt] = [Prior(block((4, 4, 4))), lasso, short, long]
+    session.add_prompts(1, given)
+    session.remove_prompt(1, 2)
+    session.add_prompt(1, lasso)
+    session.export(tmp_path / name)
+    beside = f"{tmp_path}/{beginning}"
+    said = listing(Path(f"{beside}lesions.json"))
+    (told,) = said["lesions"]
+    assert told["prompt_numbers"] == [1, 3, 4, 5]
+    mask, stroke = (Path(f"{beside}prompt-{file}").name for file in ("1.nii.gz", "4.npy"))
+    assert told["prompts"] == [
+        {"kind": "prior", "mask": mask},
+        {"kind": "scribble", "voxels": [[5, 5, 5], [5, 6, 5]], "positive": True},
+        {"kind": "scribble", "file": stroke, "positive": False},
+        {"kind": "lasso", "axis": 2, "slice": 5, "outline": lasso.outline.tolist(), "positive": True},
+    ]
+    assert {mask, stroke} < set(said["files"])
+    asked = Path(f"{beside}asked.json")
+    asked.write_text(json.dumps({"version": 1, "prompts": told["prompts"]}))
+    predictor = quick_predictor()
+    predictor.set_volume(SCAN)
+    again = predictor.predict(read_prompts(asked, SCAN.grid)).mask.full()
+    assert np.array_equal(again, session.mask(1).full())
+    session.clear(1)
+    session.export(tmp_path / name)
+    assert not Path(f"{beside}prompt-1.nii.gz").exists()
+    assert not Path(f"{beside}prompt-4.npy").exists()
 
 
 def test_exporting_again_leaves_nothing_stale_and_touches_nothing_else(session: Session, tmp_path: Path) -> None:
@@ -119,13 +158,64 @@ def test_exporting_again_leaves_nothing_stale_and_touches_nothing_else(session: 
     assert {path.name for path in out.iterdir()} == {
         "02-renamed.nii.gz", "03-Læsion-3.nii.gz", "lesions.json", "notes.txt", "other.nii.gz",
     }  # fmt: skip
-    (out / "lesions.json").write_text(json.dumps({"labels": "../out/notes.nii.gz", "lesions": [{"file": "/x.nii"}]}))
-    session.export(out)
-    assert (out / "other.nii.gz").exists()
-    (out / "lesions.json").write_text("[1]")
+    (out / "02-renamed.nii.gz").write_text("mended by hand")
+    said = listing(out / "lesions.json")
+    said["files"] |= {"../other.nii.gz": "", "other.nii.gz": "", "notes.txt": 3}
+    (out / "lesions.json").write_text(json.dumps(said))
     session.export(out, accepted_only=True)
+    assert {path.name for path in out.iterdir()} == {
+        "02-renamed.nii.gz", "labels.nii.gz", "lesions.json", "notes.txt", "other.nii.gz",
+    }, "what was changed since, or only named, is not ours to take away"  # fmt: skip
     assert [each["number"] for each in listing(out / "lesions.json")["lesions"]] == [2]
     assert set(np.unique(read(out / "labels.nii.gz").array)) == {0, 2}
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_another_sessions_masks_are_left_alone(session: Session, tmp_path: Path, separate: bool) -> None:
+    """Of the same scan too: two readers, one folder."""
+    out = tmp_path / "out"
+    session.export(out, separate=True)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    other = Session(quick_predictor(), SCAN)
+    other.add("theirs", block((2, 2, 2)))
+    with pytest.raises(
+        OutputError, match=r"out: its lesions\.json is not of this session's last export, .*choose another"
+    ):
+        other.export(out, separate=separate)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    for damaged in ("[1]", "{", "null", '{"version": 1, "lesions": []}', f'{{"session": "{other.fingerprint}"}}'):
+        (out / "lesions.json").write_text(damaged)
+        with pytest.raises(OutputError, match="is not of this session's last export"):
+            other.export(out, separate=separate)
+    assert len(list(out.iterdir())) == len(before)
+
+
+def test_a_session_on_the_disk_knows_its_last_export_again(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        with Session(quick_predictor(), SCAN, tmp_path / name) as session:
+            session.add(name, block((2, 2, 2)))
+    (tmp_path / "one").rename(tmp_path / "moved")
+    for name in ("first", "second"):
+        with Session.open(tmp_path / "moved", quick_predictor(), SCAN) as session:
+            session.rename(1, name)
+            session.export(tmp_path / "out", separate=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"01-second.nii.gz", "lesions.json"}
+    with (
+        Session.open(tmp_path / "two", quick_predictor(), SCAN, read_only=True) as session,
+        pytest.raises(OutputError, match="not of this session's last export"),
+    ):
+        session.export(tmp_path / "out", separate=True)
+
+
+def test_a_label_map_does_not_replace_the_scan(tmp_path: Path) -> None:
+    write(SCAN, tmp_path / "scan.nii.gz")
+    before = (tmp_path / "scan.nii.gz").read_bytes()
+    session = Session(quick_predictor(), read(tmp_path / "scan.nii.gz"))
+    session.add(start=block((2, 2, 2)))
+    with pytest.raises(OutputError, match=r"scan\.nii\.gz: the scan itself was read from it, and would be lost"):
+        session.export(tmp_path / "scan.nii.gz")
+    assert (tmp_path / "scan.nii.gz").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
 def test_all_or_nothing(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,3 +145,32 @@ def test_two_exports_at_once_wait_for_nobody(tmp_path: Path) -> None:
         pytest.raises(SessionError, match=r"c: is in use by process \d+ on .*; close it there first"),
     ):
         accepted(noise_scan(1), (2, 2, 2)).export_cohort(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("patient", "message"),
+    [
+        ("P1\nP2", r"patient 'P1\\nP2': has a line break or another control character; give one line of text"),
+        ("P1\r", "has a line break"),
+        ("P\t1", "another control character"),
+        ("P1\x00", "another control character"),
+        ("P1\u2028", "has a line break"),
+        ("", "patient '': names nobody; give a name, or leave the patient out"),
+        ("  ", "names nobody"),
+        *(
+            (f"{first}1", "takes what begins with one of = [+] - @ for a formula; begin with a letter")
+            for first in "=+-@"
+        ),
+        (" =1+1", "for a formula"),
+    ],
+)
+def test_a_patient_is_text_that_a_list_can_hold(tmp_path: Path, patient: str, message: str) -> None:
+    session = accepted(noise_scan(), (2, 2, 2))
+    with pytest.raises(SessionError, match=message):
+        session.export_cohort(tmp_path / "c", patient=patient)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_name_with_commas_quotes_and_dashes_is_one(tmp_path: Path) -> None:
+    accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c", patient='Å "B", C-3 = 1')
+    assert [row["patient"] for row in rows(tmp_path / "c")] == ['Å "B", C-3 = 1']

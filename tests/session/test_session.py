@@ -604,3 +604,64 @@ def test_random_operations_replayed_are_the_same_to_the_voxel(
             again.undo()
             model.at -= 1
             assert told(again) == [lesion.told() for lesion in model.now]
+
+
+def test_how_many_can_be_undone_and_redone() -> None:
+    session = begun()
+    assert (session.undoable, session.redoable) == (0, 0)
+    session.add("a")
+    session.rename(1, "b")
+    assert (session.undoable, session.redoable) == (2, 0)
+    session.undo()
+    assert (session.undoable, session.redoable) == (1, 1)
+    session.rename(1, "c")
+    assert (session.undoable, session.redoable) == (2, 0)
+
+
+def test_two_sessions_may_share_a_predictor() -> None:
+    """Each answers on its own scan, whichever the other left the predictor at; so its masks are those of a replay."""
+    predictor, other = quick_predictor(), noise_scan(1)
+    first, second = Session(predictor, SCAN), Session(predictor, other)
+    first.add("a")
+    second.add("b")
+    first.add_prompt(1, INSIDE)
+    second.add_prompt(1, INSIDE)
+    first.add_prompt(1, OUTSIDE)
+    assert predictor.volume is SCAN
+    mine = first.mask(1).full()
+    assert np.array_equal(mine, straight([INSIDE, OUTSIDE]))
+    alone = Session(quick_predictor(), other)
+    alone.add("b")
+    alone.add_prompt(1, INSIDE)
+    assert np.array_equal(second.mask(1).full(), alone.mask(1).full())
+    assert not np.array_equal(mine, alone.mask(1).full())
+
+
+def test_a_session_begun_by_mistake_is_discarded(tmp_path: Path) -> None:
+    session = Session(quick_predictor(), SCAN, tmp_path / "new")
+    session.add(start=block((2, 2, 2)))
+    assert (tmp_path / "new" / "files").is_dir()
+    session.discard()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SessionError, match="is closed"):
+        session.add("more")
+    with pytest.raises(SessionError, match="new: was not begun here; remove its folder yourself"):
+        session.discard()
+
+
+def test_discarding_leaves_what_others_wrote(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "files").mkdir(parents=True)
+    for path in (there / "notes.txt", there / "files" / "mine.txt"):
+        path.write_text("mine")
+    session = Session(quick_predictor(), SCAN, there)
+    session.add(start=block((2, 2, 2)))
+    session.discard()
+    left = {path.relative_to(there).as_posix() for path in there.rglob("*")}
+    assert left == {"notes.txt", "files", "files/mine.txt"}
+    Session(quick_predictor(), SCAN, there).close()
+    with Session.open(there, quick_predictor(), SCAN) as again:
+        with pytest.raises(SessionError, match="there: was not begun here"):
+            again.discard()
+        again.add("a")
+    assert (there / "journal.jsonl").exists()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BatchError, OutputError, PromptError
-from ..formats import READABLE, check_output
+from ..formats import READABLE, check_output, read_files
 from ..prompt_file import PriorEntry, ScribbleEntry, read_entries
 from ..prompt_text import Painted, TextEntry, from_line
 from ..prompts import Prompt
@@ -20,7 +20,6 @@ from ..volume import Grid
 NEEDED = ("scan", "prompts", "output")
 OPTIONAL = ("series", "probability")
 TOLD = 5  # problems of a list that its error names; the rest are counted
-DETACHED = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}  # headers, and the endings of their voxels
 NO_SLICES = (*READABLE, ".zraw", ".csv", ".json")  # endings in a folder of slices of what is surely none
 
 
@@ -66,9 +65,15 @@ class Job:
         """The prompts, before it is known of which scan.
 
         Raises:
-            PromptError: neither a file of prompts nor prompts as text.
+            PromptError: neither a file of prompts nor prompts as text; or a mask without a name.
         """
-        return from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
+        if self.prompt_file is None:
+            return from_line(self.prompts)
+        entries = read_entries(self.prompt_file)
+        for number, entry in enumerate(entries):
+            if isinstance(entry, PriorEntry) and not entry.mask:  # which would be the folder itself
+                raise PromptError(f"{self.prompt_file}: prompts.{number}.mask is empty; give the mask's path")
+        return entries
 
     def pointed(self, grid: Grid) -> list[Prompt]:
         """The prompts, on the scan's grid.
@@ -130,7 +135,7 @@ class Stamps(dict[Path, tuple[str | int, ...]]):
         if path.is_dir():
             files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
         else:
-            files = [path, *(path.with_suffix(ending) for ending in DETACHED.get(path.suffix.lower(), ()))]
+            files = list(read_files(path))
         stats = [file.stat() for file in files if file.exists()]
         latest = max((stat.st_mtime_ns for stat in stats), default=0)
         self[path] = (str(path.resolve()), len(stats), sum(stat.st_size for stat in stats), latest)

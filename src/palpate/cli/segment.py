@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputError, PromptError, SettingsError
-from .automatic import check_auto, propose
+from .automatic import check_auto, propose, told_beside
 from .batch import check_alone, segment_all
 from .console import (
     BaseOption,
@@ -120,13 +120,14 @@ def segment(
         check_auto(auto, least_ml, output, any((prompts, prior, box, scribble, lasso, click, click_mm, no)))
         _check_outputs((output, probability, uncertainty), picture)
         with console.step("read", f"reading {scan}"):
-            from ..formats import read
+            from ..formats import check_spared, read
             from ..prompts import check_inside
 
             volume = read(scan, series=series)
             known = _truth(truth, volume)
         _check_outputs((output, probability, uncertainty), picture, volume)
         if auto:
+            check_spared(told_beside(output), volume)
             load_options = (model, base, device, precision)
             propose(console, load_options, scan, volume, known, least_ml, output, probability, picture)
             return
@@ -165,8 +166,8 @@ def _text(path: Path | None) -> str | None:
 
 
 def _check_outputs(images: tuple[Path | None, ...], picture: Path | None, scan: Volume | None = None) -> None:
-    """Refuse, before any work, results that could not be written (or not in that format, once the scan is known)."""
-    from ..formats import check_output
+    """Refuse, before any work, results that could not be written; once the scan is known, those in its place too."""
+    from ..formats import check_output, check_spared
     from ..pictures import check_picture
 
     for path in images:
@@ -174,6 +175,8 @@ def _check_outputs(images: tuple[Path | None, ...], picture: Path | None, scan: 
             check_output(path, scan)
     if picture is not None:
         check_picture(picture)
+        if scan is not None:
+            check_spared(picture, scan)
     named = [path.resolve() for path in (*images, picture) if path is not None]
     if len(set(named)) < len(named):
         raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")

@@ -20,7 +20,18 @@ from ..volume import Patch, Volume
 from . import dicom, itk, nifti
 from .dicom import Series
 
-__all__ = ["READABLE", "WRITABLE", "Series", "check_output", "list_series", "read", "write", "written_files"]
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Series",
+    "check_output",
+    "check_spared",
+    "list_series",
+    "read",
+    "read_files",
+    "write",
+    "written_files",
+]
 
 READABLE = (*nifti.ENDINGS, *itk.READABLE)
 WRITABLE = (*nifti.ENDINGS, *itk.WRITABLE)
@@ -73,8 +84,8 @@ def write(patch: Patch | Volume, path: str | Path) -> None:
     every voxel keeps its place in the patient. Written whole or not at all.
 
     Raises:
-        OutputError: unknown ending, missing folder, no permission, a full disk, or a sheared grid in
-            a format that cannot hold it; an old file is left intact.
+        OutputError: unknown ending, missing folder, no permission, a full disk, the scan's own file, or a sheared
+            grid in a format that cannot hold it; an old file is left intact.
     """
     path = check_output(path, patch)
     family = nifti if _ending(path) in nifti.ENDINGS else itk
@@ -87,25 +98,53 @@ def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
 
     Args:
         path: where the mask will go.
-        scan: the scan it will be of; then it is also checked that the format can hold its grid.
+        scan: the scan it will be of; then it is also checked that the format can hold its grid, and that the scan's
+            own file is not replaced.
 
     Raises:
         OutputError: an ending that cannot be written (the message lists those that can), a missing
-            folder, no permission, or a sheared grid in a format other than NIfTI.
+            folder, no permission, the scan's own file, or a sheared grid in a format other than NIfTI.
     """
     path = Path(path)
     # In small letters only: ITK refuses to write "SCAN.MHA", and says so after the work is done.
     if not path.name.endswith(WRITABLE):
         raise OutputError(f"cannot write {path}: unknown ending; use one of {', '.join(WRITABLE)}")
-    if scan is not None and _ending(path) in itk.WRITABLE:
-        itk.check_grid(path, scan.grid, scan.source)
+    if scan is not None:
+        for file in written_files(path):
+            check_spared(file, scan)
+        if _ending(path) in itk.WRITABLE:
+            itk.check_grid(path, scan.grid, scan.source)
     return check_writable(path)
+
+
+def check_spared(path: str | Path, scan: Volume | Patch) -> Path:
+    """The path, if what is written there, of whatever kind, replaces no file that the scan was read from.
+
+    Args:
+        path: where a result will go.
+        scan: the scan, or a patch of it; of one made in memory everything is spared.
+
+    Raises:
+        OutputError: it is the scan's own file, by whatever name, or a slice of its series.
+    """
+    path, source = Path(path), scan.source
+    if source is not None and path.exists():
+        own = source.header.files if isinstance(source.header, Series) else read_files(source.path)
+        if any(file.exists() and path.samefile(file) for file in own):
+            raise OutputError(f"cannot write {path}: the scan itself was read from it, and would be lost; name another")
+    return path
 
 
 def written_files(path: str | Path) -> tuple[Path, ...]:
     """What `write` makes at a path: that file, last, and before it the voxels' own of a MetaImage header (.mhd)."""
     path = Path(path)
     return (path.with_suffix(".zraw"), path) if _ending(path) == ".mhd" else (path,)
+
+
+def read_files(path: str | Path) -> tuple[Path, ...]:
+    """What `read` reads of a file: itself, and beside a header the files that by custom hold its voxels."""
+    path = Path(path)
+    return (path, *(path.with_suffix(ending) for ending in itk.DETACHED.get(path.suffix.lower(), ())))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 READABLE = (".nrrd", ".nhdr", ".mha", ".mhd")
 WRITABLE = (".nrrd", ".mha", ".mhd")
+DETACHED = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}  # headers, and the endings of their voxels
 _LPS = np.array([-1.0, -1.0, 1.0])  # RAS to LPS and back
 # Cosine between two axes beyond which a grid counts as sheared: 1/20 voxel over 500 voxels.
 _SHEAR = 1e-4

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..atomic import replacing
 from ..errors import OutputError, SessionError
-from ..formats import WRITABLE, check_output, write, written_files
+from ..formats import WRITABLE, check_output, check_spared, write, written_files
+from ..prompt_file import record as entry
 from ..prompt_file import summary
-from ..volume import Patch
+from ..prompts import Places
+from ..volume import Mask, Patch, Volume
+from .journal import file_sha256
 from .labels import Overlap, check_overlap
 from .measurements import Diameter, measure
 
 if TYPE_CHECKING:
-    from .lesions import Lesion
+    from .lesions import Lesion, NumberedPrompt
     from .session import Session
 
-VERSION = 1
+VERSION = 2
 LISTING, LABELS = "lesions.json", "labels"
 
 
@@ -43,23 +48,23 @@ def export(
     made = _folder(path) if not to_file else False
     try:
         listing = _listing_of(path) if to_file else path / LISTING
-        stale = [] if to_file else _named_before(listing)
+        before = _written_before(listing, session.fingerprint, needed=not to_file)
+        pointed = _Pointed(session.volume, listing.name.removesuffix(LISTING))
+        for place in places:
+            check_output(place, session.volume)
         patches: list[Patch] = (
             [session.mask(lesion.number) for lesion in shown]
             if separate
             else [session.label_map(overlap, accepted_only=accepted_only)]
         )
-        for place in places:
-            check_output(place, session.volume)
-        record = _record(session, shown, places, None if separate else (overlap, patches[0]))
-        _write(patches, places, listing, record)
+        record = _record(session, shown, pointed, places, None if separate else (overlap, patches[0]))
+        written = _write(patches, places, pointed, listing, record)
     except BaseException:
         if made:
             with suppress(OSError):
                 path.rmdir()
         raise
-    for old in set(stale) - {file for place in places for file in written_files(place)}:
-        old.unlink(missing_ok=True)
+    _clear(before, written)
     return (*places, listing)
 
 
@@ -79,17 +84,59 @@ def lesion_record(session: Session, lesion: Lesion) -> dict[str, Any]:
         "slice": None if sizes.slice_index is None else {"axis": sizes.axis, "index": sizes.slice_index},
         "start": lesion.start is not None,
         "prompts": [summary(prompt) for prompt in lesion.prompts],
+        "prompt_numbers": [each.number for each in lesion.numbered],
     }
 
 
+class _Pointed:
+    """Prompts as the entries of a prompt file beside the listing; their masks and long strokes are files there.
+
+    Args:
+        volume: the scan.
+        beginning: of these files' names.
+
+    Attributes:
+        volume: the scan.
+        writing: how each of the files is written, by its name.
+    """
+
+    def __init__(self, volume: Volume, beginning: str):
+        self.volume, self._beginning = volume, beginning
+        self._number = 0
+        self.writing: dict[str, Callable[[Path], object]] = {}
+
+    def entry(self, numbered: NumberedPrompt) -> dict[str, Any]:
+        """A prompt's entry."""
+        self._number = numbered.number
+        return entry(numbered.prompt, self)
+
+    def keep_mask(self, mask: Mask) -> str:
+        """Remember a mask for a file of its own; returns its name."""
+        ours = Mask(mask.array, mask.start, self.volume.grid, self.volume.source)
+        return self._keep(".nii.gz", lambda path: write(ours, path))
+
+    def keep_places(self, places: Places) -> str:
+        """Remember a stroke's voxels, `[N, 3]`, for a file of their own; returns its name."""
+        return self._keep(".npy", lambda path: np.save(path, places.astype(np.int32), allow_pickle=False))
+
+    def _keep(self, ending: str, writing: Callable[[Path], object]) -> str:
+        name = f"{self._beginning}prompt-{self._number}{ending}"
+        self.writing[name] = writing
+        return name
+
+
 def _record(
-    session: Session, shown: Sequence[Lesion], places: Sequence[Path], labels: tuple[Overlap, Patch] | None
+    session: Session,
+    shown: Sequence[Lesion],
+    pointed: _Pointed,
+    places: Sequence[Path],
+    labels: tuple[Overlap, Patch] | None,
 ) -> dict[str, Any]:
     from .. import __version__
 
     lesions = []
     for number, lesion in enumerate(shown):
-        known = lesion_record(session, lesion)
+        known = lesion_record(session, lesion) | {"prompts": [pointed.entry(each) for each in lesion.numbered]}
         if labels is None:
             known["file"] = places[number].name
         else:
@@ -98,6 +145,7 @@ def _record(
     return {
         "version": VERSION,
         "palpate": __version__,
+        "session": session.fingerprint,
         "scan": session.scan.model_dump(mode="json"),
         "model": session.model.model_dump(mode="json"),
         "labels": None if labels is None else places[0].name,
@@ -107,13 +155,23 @@ def _record(
     }
 
 
-def _write(patches: Sequence[Patch], places: Sequence[Path], listing: Path, record: dict[str, Any]) -> None:
-    files = [written_files(place) for place in places]
-    with replacing(*(file for group in files for file in group), listing) as staged:
+def _write(
+    patches: Sequence[Patch], places: Sequence[Path], pointed: _Pointed, listing: Path, record: dict[str, Any]
+) -> tuple[Path, ...]:
+    """Write all of it, or nothing; the listing names every other file, with its SHA-256."""
+    masks = [file for place in places for file in written_files(place)]
+    files = (*masks, *(listing.with_name(name) for name in pointed.writing), listing)
+    for file in files:
+        check_spared(file, pointed.volume)
+    with replacing(*files) as staged:
         where = {path.name: path for path in staged}
         for patch, place in zip(patches, places, strict=True):
             write(patch, where[place.name])
+        for name, writing in pointed.writing.items():
+            writing(where[name])
+        record["files"] = {path.name: file_sha256(path) for path in staged[:-1]}
         where[listing.name].write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return files
 
 
 def _places(shown: Sequence[Lesion], path: Path, to_file: bool, separate: bool, ending: str) -> list[Path]:
@@ -148,15 +206,39 @@ def _folder(path: Path) -> bool:
     return True
 
 
-def _named_before(listing: Path) -> list[Path]:
-    """The masks that an earlier export in this folder named: those that this one does not write must not stay."""
+def _written_before(listing: Path, session: str, *, needed: bool) -> dict[Path, str]:
+    """The files that this very session's last export wrote there, with their SHA-256.
+
+    Args:
+        listing: the last export's, if there was one.
+        session: the fingerprint of this one.
+        needed: refuse a listing of another session, whose masks would go with it; else they are left where they are.
+
+    Raises:
+        OutputError: it is another session's, or cannot be told whose.
+    """
+    if not listing.exists():
+        return {}
     try:
         record = json.loads(listing.read_text(encoding="utf-8"))
-        names = [record["labels"], *(lesion.get("file") for lesion in record["lesions"])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-    plain = [name for name in names if isinstance(name, str) and Path(name).name == name and name.endswith(WRITABLE)]
-    return [file for name in plain for file in written_files(listing.parent / name)]
+        files = dict(record["files"]) if record["session"] == session else None
+    except (OSError, ValueError, KeyError, TypeError):
+        files = None
+    if files is None and needed:
+        raise OutputError(
+            f"{listing.parent}: its {listing.name} is not of this session's last export, and others' masks could be "
+            "lost; choose another folder, or move what is there away first"
+        )
+    return {listing.with_name(name): str(sha256) for name, sha256 in (files or {}).items() if Path(name).name == name}
+
+
+def _clear(before: Mapping[Path, str], written: Iterable[Path]) -> None:
+    """Take away what the last export wrote and this one did not, unless somebody changed it since."""
+    kept = tuple(written)
+    for old, sha256 in before.items():
+        # By file, not by name: where capitals make no difference, a renamed lesion's old file is its new one.
+        if old.is_file() and not any(old.samefile(file) for file in kept) and file_sha256(old) == sha256:
+            old.unlink()
 
 
 def _diameter(diameter: Diameter | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from .locking import locked, unwritten
 
 LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"
 COLUMNS = ("image", "label", "patient", "name")
+FORMULA = ("=", "+", "-", "@")  # what a cell begins with that spreadsheets calculate
 Row = dict[str, str]
 
 
@@ -38,9 +40,12 @@ def append_to_cohort(
     """Put a scan and what is lesion in it into a cohort; returns its name there.
 
     Raises:
-        SessionError: no mask, or only empty ones; or another process exports to that cohort.
+        SessionError: no mask, or only empty ones; a patient that no list can hold; or another process exports to that
+            cohort.
         OutputError: the folder is another layout's, or cannot be written.
     """
+    if patient is not None:
+        check_patient(patient)
     if not masks:
         raise SessionError("nothing to export: no lesion is accepted; accept those that are right first")
     lesion = label_map([(1, mask) for mask in masks], volume.grid, volume.source)
@@ -61,6 +66,24 @@ def append_to_cohort(
         write(lesion, label)
         _list(folder / LISTING, columns, rows)
     return name
+
+
+def check_patient(patient: str) -> None:
+    """Refuse what is no name in a list that others open as a table.
+
+    Raises:
+        SessionError: nothing but spaces, a line break or another control character, or what a spreadsheet would
+            calculate instead of showing it.
+    """
+    if not patient.strip():
+        raise SessionError(f"patient {patient!r}: names nobody; give a name, or leave the patient out")
+    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in patient):
+        raise SessionError(f"patient {patient!r}: has a line break or another control character; give one line of text")
+    if patient.strip().startswith(FORMULA):
+        raise SessionError(
+            f"patient {patient!r}: a spreadsheet takes what begins with one of {' '.join(FORMULA)} for a formula; "
+            "begin with a letter or a digit"
+        )
 
 
 def _name(scan: ScanIdentity) -> str:

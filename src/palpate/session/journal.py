@@ -19,7 +19,8 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,7 +32,7 @@ from pydantic_core import PydanticSerializationError
 
 from ..atomic import hidden_folder, replacing, tidy
 from ..devices import Precision
-from ..errors import OutputError, PromptError, ScanError, SessionError
+from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionError
 from ..formats import write
 from ..predictor import BUDGET
 from ..prompts import Places
@@ -152,6 +153,7 @@ class SessionFiles:
 
     def __init__(self, folder: Path, grid: Grid, source: Source | None):
         self.folder, self.grid, self.source = folder / FILES, grid, source
+        self._made: list[Path] = []
 
     def keep_mask(self, mask: Mask) -> str:
         """A mask as a NIfTI file; returns its name.
@@ -181,7 +183,7 @@ class SessionFiles:
         if not _NAME.fullmatch(name):
             raise SessionError(f"it names the file {name[:200]!r}, which is none that a session writes")
         try:
-            found = _sha256(path)
+            found = file_sha256(path)
         except OSError as error:
             raise SessionError(
                 f"{path} cannot be read ({error.strerror or error}); put the session's files back"
@@ -193,16 +195,25 @@ class SessionFiles:
         """Take away what a kill left half written."""
         tidy(self.folder)
 
+    def discard(self) -> None:
+        """Take away every file that this object made, and their folder if it made that and it is empty."""
+        _take_away(self._made)
+        self._made = []
+
     def _keep(self, ending: str, writing: Callable[[Path], None]) -> str:
         """Write a file, name it by its content, and be sure that it is on the disk."""
         try:
-            self.folder.mkdir(exist_ok=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir()
+                self._made.append(self.folder)
             with hidden_folder(self.folder) as staging:
                 path = Path(staging) / f"new{ending}"
                 writing(path)
-                name = _sha256(path) + ending
+                name = file_sha256(path) + ending
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
+                if not (self.folder / name).exists():
+                    self._made.append(self.folder / name)
                 path.replace(self.folder / name)
             _sync_folder(self.folder)
         except OSError as error:
@@ -216,9 +227,9 @@ class Journal:
     Made by `create` and `open`.
     """
 
-    def __init__(self, folder: Path, held: int):
+    def __init__(self, folder: Path, held: int, made: Sequence[Path] = ()):
         self.path = folder / JOURNAL
-        self._lock = held
+        self._lock, self._made = held, made
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         self._size = os.fstat(self._file).st_size
         self._sequence = 0
@@ -232,19 +243,25 @@ class Journal:
             SessionError: there is a journal already, or another process holds it.
             OutputError: it cannot be written.
         """
+        made = [path for path in (folder, folder / LOCK) if not path.exists()]
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise unwritten(folder, error) from error
-        held = lock(folder, LOCK)
+        try:
+            held = lock(folder, LOCK)
+        except PalpateError:
+            _take_away([path for path in made if path == folder])  # the lock may be another process's
+            raise
         try:
             if (folder / JOURNAL).exists():
                 raise SessionError(f"{folder}: holds a session already; open that one, or choose another folder")
             with replacing(folder / JOURNAL) as (staged,):
                 staged.write_bytes(_sealed(header))
             _sync_folder(folder)
-            return cls(folder, held)
+            return cls(folder, held, made)
         except BaseException:
+            _take_away(made)
             os.close(held)
             raise
 
@@ -299,6 +316,11 @@ class Journal:
         """Let others append."""
         os.close(self._file)
         os.close(self._lock)
+
+    def discard(self) -> None:
+        """Take it away, with what else `create` made; a folder in which something else lies stays. And close it."""
+        _take_away([*self._made, self.path])
+        self.close()
 
     def _take_back(self) -> None:
         """Cut off what of a line was written before the disk failed."""
@@ -370,6 +392,14 @@ def identify(array: npt.NDArray[Any], grid: Grid, path: str | None) -> ScanIdent
     return ScanIdentity(path=path, shape=grid.shape, sha256=digest.hexdigest())
 
 
+def fingerprint(folder: Path) -> str:
+    """What tells the session in a folder from every other, of the same scan too: a hash of its journal's beginning.
+
+    The first step has its time, and no line is ever changed.
+    """
+    return hashlib.sha256(b"\n".join(itertools.islice(_lines(folder / JOURNAL), 2))).hexdigest()
+
+
 def _sealed(content: BaseModel, files: SessionFiles | None = None) -> bytes:
     """A line of the journal: the content with a checksum of its text as its last field; writes the files it names.
 
@@ -430,9 +460,20 @@ def _whole_bytes(path: Path) -> int:
     return 0
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """A file's SHA-256, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _take_away(made: Sequence[Path]) -> None:
+    """Remove files and folders, what was made last first; a folder in which somebody else put something stays."""
+    for path in reversed(made):
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -305,6 +305,11 @@ class History:
         self.lesions = after
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """How many operations can be taken back, and how many done again."""
+        return self._done, len(self._operations) - self._done
+
+    @property
     def undone(self) -> Operation | None:
         """What `redo` would do."""
         return self._operations[self._done] if self._done < len(self._operations) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from .journal import (
     SessionFiles,
     Step,
     Undo,
+    fingerprint,
     identify,
     read_header,
     read_lines,
@@ -55,7 +57,7 @@ MASKS = 256  # masks that are kept; each is a lesion's bounding box of booleans
 
 
 class Session:
-    """Several lesions on one scan, over a predictor that answers to nobody else meanwhile.
+    """Several lesions on one scan, over a predictor that others may use in between: it is turned back to the scan.
 
     A lesion's mask is what `Predictor.predict` makes of its prompts in their order, however they came about. A lesion
     with a start mask has that for a mask until it is given prompts, and from then on as a first prompt, a `Prior`,
@@ -98,6 +100,8 @@ class Session:
             self._files = SessionFiles(self.folder, volume.grid, volume.source)
             header = Header(palpate=_version(), scan=self.scan, model=self.model)
             self._journal = Journal.create(self.folder, header)
+        self._begun = self._journal is not None
+        self._own = uuid.uuid4().hex
 
     @classmethod
     def open(
@@ -160,12 +164,31 @@ class Session:
             self._journal.close()
             self._journal, self._read_only = None, True
 
+    def discard(self) -> None:
+        """Close it and take away all that it wrote: for a session whose very first step was refused.
+
+        Its folder goes too, if it made that and nothing else lies there.
+
+        Raises:
+            SessionError: it was not begun on the disk by this object, or is closed.
+        """
+        if not self._begun or self._journal is None or self._files is None:
+            raise SessionError(f"{self.folder}: was not begun here; remove its folder yourself")
+        self._files.discard()
+        self._journal.discard()
+        self._journal, self._read_only = None, True
+
     # What there is
 
     @property
     def lesions(self) -> tuple[Lesion, ...]:
         """All lesions, in the order in which they were added."""
         return tuple(self._history.lesions.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from every other session, of the same scan too; on the disk it stays from its first step on."""
+        return self._own if self.folder is None else fingerprint(self.folder)
 
     def lesion(self, number: int) -> Lesion:
         """A lesion by its number.
@@ -349,14 +372,24 @@ class Session:
         self._change(Clear, number)
 
     @property
+    def undoable(self) -> int:
+        """How many operations can be taken back."""
+        return self._history.counts[0]
+
+    @property
+    def redoable(self) -> int:
+        """How many operations can be done again."""
+        return self._history.counts[1]
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is an operation to take back."""
-        return self._history.done is not None
+        return self.undoable > 0
 
     @property
     def can_redo(self) -> bool:
         """Whether there is an operation to do again."""
-        return self._history.undone is not None
+        return self.redoable > 0
 
     def undo(self) -> int:
         """Take the last operation back; returns the number of the lesion that it was done to.
@@ -397,7 +430,7 @@ class Session:
         accepted_only: bool = False,
         ending: str = ".nii.gz",
     ) -> tuple[Path, ...]:
-        """Write the lesions and what is known about them; returns the files.
+        """Write the lesions and what is known about them; returns the masks' files, and the listing's.
 
         Args:
             path: a label map's file (.nii, .nii.gz, .nrrd, .mha or .mhd), beside which `NAME.lesions.json` is written;
@@ -409,7 +442,8 @@ class Session:
 
         Raises:
             SessionError: no lesion, no such overlap rule, or separate masks for one file.
-            OutputError: the files cannot be written; old ones are left intact.
+            OutputError: the files cannot be written, or the folder holds another session's export; old files are left
+                intact.
             PromptError: as `prediction`.
         """
         return exporting.export(
@@ -427,7 +461,8 @@ class Session:
                 else the scan is a patient of its own.
 
         Raises:
-            SessionError: nothing accepted, or only empty masks.
+            SessionError: nothing accepted, or only empty masks; or a patient with line breaks or other control
+                characters, or that a spreadsheet would take for a formula.
             OutputError: the folder is another layout's, or cannot be written; the cohort is left as it was.
             PromptError: as `prediction`.
         """
@@ -505,6 +540,8 @@ class Session:
             return None
         prediction = self._predictions.find(lesion.number, prompts)
         if prediction is None:
+            if self.predictor.volume is not self.volume:  # another session, say, turned it to its own
+                self.predictor.set_volume(self.volume)
             prediction = self.predictor.predict(prompts)
             self._predictions.keep(lesion.number, prompts, prediction)
             self._masks.keep(lesion.number, prompts, prediction.mask.cropped())
