@@ -93,3 +93,8 @@ def test_a_painted_mask_that_is_missing_is_missed_when_it_is_read(tmp_path: Path
     (entry,) = from_line("scribble=gone.NII.gz")
     with pytest.raises(ScanError, match=r"gone\.NII\.gz: no such file"):
         entry.prompt(GRID, tmp_path)
+
+
+def test_a_prior_has_a_name() -> None:
+    with pytest.raises(PromptError, match=r"--prior names no mask; give its path, such as --prior mask\.nii\.gz"):
+        from_text("prior", " ", "--prior")

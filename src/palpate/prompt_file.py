@@ -31,6 +31,7 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -135,6 +136,13 @@ class PriorEntry(_Entry):
 
     kind: Literal["prior"]
     mask: str
+
+    @field_validator("mask")
+    @classmethod
+    def _named(cls, mask: str) -> str:
+        if not mask.strip():  # which would be the folder itself
+            raise ValueError("empty; give the mask's path")
+        return mask
 
     def prompt(self, _: Grid, folder: Path) -> Prompt:
         """The mask to be refined."""

@@ -55,6 +55,8 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
     """
     match kind:
         case "prior":
+            if not text.strip():
+                raise PromptError(f"{name} names no mask; give its path, such as {name} mask.nii.gz")
             return PriorEntry(kind="prior", mask=text)
         case "box":
             corners = _numbers(text, name, int, 6)

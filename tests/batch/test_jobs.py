@@ -222,6 +222,6 @@ def test_a_mask_without_a_name_is_told(tmp_path: Path) -> None:
     entries = [{"kind": "click", "index": [1, 2, 3]}, {"kind": "prior", "mask": ""}]
     (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
-    with pytest.raises(PromptError, match=r"p\.json: prompts\.1\.mask is empty; give the mask's path"):
+    with pytest.raises(PromptError, match=r"p\.json, prompt 2 \(prior\): mask: empty; give the mask's path"):
         job.pointed(Grid((8, 8, 8), np.eye(4)))
     assert job.named == ()

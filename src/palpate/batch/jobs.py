@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import BatchError, OutputError, PromptError
 from ..formats import READABLE, check_output, read_files
-from ..prompt_file import PriorEntry, ScribbleEntry, read_entries
+from ..prompt_file import PriorEntry, ScribbleEntry, read_entries, read_prompts
 from ..prompt_text import Painted, TextEntry, from_line
 from ..prompts import Prompt
 from ..volume import Grid
@@ -65,15 +65,9 @@ class Job:
         """The prompts, before it is known of which scan.
 
         Raises:
-            PromptError: neither a file of prompts nor prompts as text; or a mask without a name.
+            PromptError: neither a file of prompts nor prompts as text.
         """
-        if self.prompt_file is None:
-            return from_line(self.prompts)
-        entries = read_entries(self.prompt_file)
-        for number, entry in enumerate(entries):
-            if isinstance(entry, PriorEntry) and not entry.mask:  # which would be the folder itself
-                raise PromptError(f"{self.prompt_file}: prompts.{number}.mask is empty; give the mask's path")
-        return entries
+        return from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
 
     def pointed(self, grid: Grid) -> list[Prompt]:
         """The prompts, on the scan's grid.
@@ -82,7 +76,9 @@ class Job:
             PromptError: see `prompt_file.read_prompts` and `prompt_text.from_line`.
             ScanError: a mask that cannot be read.
         """
-        return [entry.prompt(grid, self._beside) for entry in self.entries()]
+        if self.prompt_file is not None:
+            return read_prompts(self.prompt_file, grid)
+        return [entry.prompt(grid, self._beside) for entry in from_line(self.prompts)]
 
     @property
     def named(self) -> tuple[Path, ...]:
