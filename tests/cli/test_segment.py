@@ -221,6 +221,15 @@ def test_a_folder_without_permission(public_folder: Path) -> None:
     refuse(run("segment", "none.nii.gz", "--click", "1,1,1", "-o", out), "no permission in", out)
 
 
+def test_the_truth_is_not_written_over(folder: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.nii.gz"
+    before = truth.write_bytes((folder / "synthetic_lesion.nii.gz").read_bytes())
+    done = segment(folder, truth, "--truth", truth)
+    assert done.exit_code == 2
+    assert "it is the --truth to compare with, and would be lost; name another" in " ".join(done.stderr.split())
+    assert truth.stat().st_size == before
+
+
 def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
     truth, out = save_scan(tmp_path / "truth.nii.gz", np.ones((8, 8, 8), np.uint8)), tmp_path / "m.nii.gz"
     refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)

@@ -118,14 +118,14 @@ def segment(
         if auto and (uncertainty is not None or not zoom or budget is not None):
             raise SettingsError("--auto has no --uncertainty, --no-zoom or --budget; leave them out")
         check_auto(auto, least_ml, output, any((prompts, prior, box, scribble, lasso, click, click_mm, no)))
-        _check_outputs((output, probability, uncertainty), picture)
+        _check_outputs((output, probability, uncertainty), picture, truth)
         with console.step("read", f"reading {scan}"):
             from ..formats import check_spared, read
             from ..prompts import check_inside
 
             volume = read(scan, series=series)
             known = _truth(truth, volume)
-        _check_outputs((output, probability, uncertainty), picture, volume)
+        _check_outputs((output, probability, uncertainty), picture, truth, volume)
         if auto:
             check_spared(told_beside(output), volume)
             load_options = (model, base, device, precision)
@@ -165,7 +165,9 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _check_outputs(images: tuple[Path | None, ...], picture: Path | None, scan: Volume | None = None) -> None:
+def _check_outputs(
+    images: tuple[Path | None, ...], picture: Path | None, truth: Path | None, scan: Volume | None = None
+) -> None:
     """Refuse, before any work, results that could not be written; once the scan is known, those in its place too."""
     from ..formats import check_output, check_spared
     from ..pictures import check_picture
@@ -180,6 +182,8 @@ def _check_outputs(images: tuple[Path | None, ...], picture: Path | None, scan: 
     named = [path.resolve() for path in (*images, picture) if path is not None]
     if len(set(named)) < len(named):
         raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
+    if truth is not None and truth.resolve() in named:
+        raise OutputError(f"cannot write {truth}: it is the --truth to compare with, and would be lost; name another")
 
 
 def _truth(path: Path | None, volume: Volume) -> Mask | None:
