@@ -287,7 +287,9 @@ def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
 def run_publish(arguments: argparse.Namespace) -> None:
     """Write a trained model in half precision, calibrated on validation, with its data, licences and recipe inside."""
     trained = retuned(load(arguments.model), "spatial")  # who adapts it tunes what the paper tunes, by default
-    trained.save(arguments.output, dtype=torch.float16)
+    # Its stages ran before models looked at mirrored crops; half of theirs were mirrored.
+    preprocessing = trained.preprocessing.model_copy(update={"mirror": True})
+    Bundle(trained.network, preprocessing, trained.provenance).save(arguments.output, dtype=torch.float16)
     stored = load(arguments.output)  # what is measured is what is shipped
     scans = (scan for cohort in SHARES for scan in islice(scans_of(arguments.data, cohort, "validation"), CALIBRATED))
     predictor = Predictor(stored, device=arguments.device)

@@ -448,3 +448,15 @@ def test_midway_between_voxels_is_the_same_one_however_a_scan_is_stored(
     """The one more left, back and down: the lower index where an axis runs right, front and up."""
     for affine, expected in ((np.eye(4), straight), (np.diag([-1.0, -1, -1, 1]), mirrored)):
         assert whole(Grid((9, 9, 9), affine), [place] * 3).tolist() == [expected] * 3
+
+
+def test_a_mirrored_crop_has_the_same_voxels_counted_from_the_other_side() -> None:
+    grid = Grid((20, 18, 16), oblique_affine((20, 18, 16), (2, 2, 3), orientation="LIP", angles_deg=(5, 8, -3)))
+    array = np.random.default_rng(0).normal(size=grid.shape)
+    settings = Preprocessing(crop=(7, 8, 9), spacing=(3.0, 2.5, 2.0), normalisation=CropPercentiles())
+    frame = Frame.centred(grid, (9, 8, 7), settings)
+    values, inside = frame.extract(array)
+    other, within = frame.mirrored().extract(array)
+    torch.testing.assert_close(other.flip(-1), values, atol=1e-5, rtol=0)
+    assert torch.equal(within.flip(-1), inside)
+    np.testing.assert_allclose(frame.mirrored().mirrored().to_scan, frame.to_scan)

@@ -7,7 +7,7 @@ import torch
 from palpate.frame import Frame
 from palpate.looks import Looks
 from palpate.prompts import Click
-from palpate.volume import Probability
+from palpate.volume import Probability, Volume
 from palpate.zoom import View
 from small import judging_bundle, noise_scan, prompted_bundle, small_bundle
 
@@ -87,3 +87,40 @@ def test_a_network_of_the_paper_sees_clicks_alone() -> None:
     seen = made.seen(View(Frame.centred(scan.grid, (8, 7, 5), bundle.preprocessing), 1.0), [Click((8, 7, 5))])
     assert seen.shape == (32, 32, 32)
     assert ((seen >= 0) & (seen <= 1)).all()
+
+
+def test_a_first_look_is_taken_mirrored_too_where_the_model_asks_for_it() -> None:
+    """The mean of a look and of the look at the mirror image; with a prior, of which corrections come, one look."""
+    plain, view = looks()
+    bundle, scan = prompted_bundle(), noise_scan()
+    settings = bundle.preprocessing.model_copy(update={"mirror": True})
+    made = Looks(bundle.network, settings, torch.device("cpu"), "float32")
+    made.turn_to(scan)
+    click = [Click((5, 7, 5))]
+    once, mirrored = plain.seen(view, click), plain.seen(View(view.frame.mirrored(), 1.0), click)
+    assert not torch.allclose(once, mirrored.flip(-1), atol=1e-3)
+    torch.testing.assert_close(made.seen(view, click), (once + mirrored.flip(-1)) / 2)
+    prior = Probability(np.full(scan.shape, 0.3, np.float32), (0, 0, 0), scan.grid, None)
+    torch.testing.assert_close(made.seen(view, click, prior), plain.seen(view, click, prior))
+
+
+def test_a_scan_and_its_mirror_image_have_mirrored_masks() -> None:
+    """The crop's voxels are mirrored onto each other, so a symmetric question has a symmetric answer."""
+    bundle, scan = prompted_bundle(), noise_scan()
+    settings = bundle.preprocessing.model_copy(update={"mirror": True})
+    frame = Frame.centred(scan.grid, (8, 7, 5), settings)
+    both = []
+    for array in (scan.array, scan.array[::-1].copy()):
+        made = Looks(bundle.network, settings, torch.device("cpu"), "float32")
+        made.turn_to(Volume(array, scan.affine))
+        x = 8 if array is scan.array else scan.shape[0] - 1 - 8  # midway between no two voxels of the crop
+        centred = frame if array is scan.array else mirrored_about(frame, scan.shape[0])
+        both.append(made.seen(View(centred, 1.0), [Click((x, 7, 5))]))
+    torch.testing.assert_close(both[0], both[1].flip(-1), atol=1e-4, rtol=0)
+
+
+def mirrored_about(frame: Frame, edge: int) -> Frame:
+    """The mirror image of a crop in a scan `edge` voxels wide along x, which the crop's W runs along."""
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    mirror[0, 3] = edge - 1
+    return Frame(frame.grid, frame.size, mirror @ frame.mirrored().to_scan)

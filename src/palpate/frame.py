@@ -96,6 +96,9 @@ class Preprocessing(BaseModel):
         (1.0, 1.0),
         description="finest and coarsest spacing that lesions are looked at with, times the one above; 1, 1: no other",
     )
+    mirror: bool = Field(
+        False, description="where nothing is known yet, whether a crop is looked at mirrored too, left to right"
+    )
     margin: float = Field(
         0.125, ge=0, lt=0.5, description="share of the crop's edge, at each side, where a click asks for a new crop"
     )
@@ -211,6 +214,12 @@ class Frame:
         middle = [n // 2 for n in self.size]
         to_middle[:3, 3], from_middle[:3, 3] = middle, np.negative(middle)
         return Frame(self.grid, self.size, self.to_scan @ to_middle @ motion @ from_middle)
+
+    def mirrored(self) -> Frame:
+        """The same crop, counted along W from its other end: what is seen in it is seen mirrored left to right."""
+        mirror = np.diag([1.0, 1.0, -1.0, 1.0])
+        mirror[2, 3] = self.size[2] - 1
+        return Frame(self.grid, self.size, self.to_scan @ mirror)
 
     def part(self, first: Index3, size: Index3) -> Frame:
         """The box of this crop that begins at its voxel `first`."""

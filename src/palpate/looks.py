@@ -51,11 +51,21 @@ class Looks:
         self._features = {}
 
     def seen(self, view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> Tensor:
-        """The lesion's probability `[D, H, W]` in a crop."""
-        features = self.encoded(view.frame)
-        points, labels = (part.to(self.device) for part in view.frame.tokens(prompts))
+        """The lesion's probability `[D, H, W]` in a crop.
+
+        Without a prior a single prompt says little: a model that is asked to (`Preprocessing.mirror`) then looks at
+        the crop and at its mirror image, and the two are averaged.
+        """
+        seen = self._seen(view.frame, prompts, prior)
+        if prior is None and self.preprocessing.mirror:
+            seen = (seen + self._seen(view.frame.mirrored(), prompts, None).flip(-1)) / 2
+        return seen
+
+    def _seen(self, frame: Frame, prompts: Sequence[Prompt], prior: Patch | None) -> Tensor:
+        features = self.encoded(frame)
+        points, labels = (part.to(self.device) for part in frame.tokens(prompts))
         dense = self.network.dense is not None
-        maps = view.frame.maps(prompts, prior, self.device) if dense else None
+        maps = frame.maps(prompts, prior, self.device) if dense else None
         with torch.inference_mode(), arithmetic(self.device, self.precision):
             logits = self.network.decode(features, points, labels if dense else None, maps)
         return logits[0].float().softmax(dim=0)[1]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from palpate.bundle import paper_preprocessing
 from palpate.cohort import PaperSplit, Split
@@ -205,3 +206,18 @@ def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> N
     with pytest.raises(SettingsError, match="--interactive takes every prompt and --automatic takes none"):
         Changes(interactive=True, automatic=True).applied(paper)
     assert Changes(interactive=True, seed=4).applied(paper) == made.with_recipe(seed=4)
+
+
+def test_only_a_model_trained_on_mirrored_crops_looks_at_them() -> None:
+    preset = starting_from_nothing("x", (), PREPROCESSING, None)
+    assert preset.augmentation.flips[2] > 0
+    assert not preset.preprocessing.mirror
+    assert preset.as_interactive().preprocessing.mirror
+    never = preset.model_copy(update={"augmentation": preset.augmentation.model_copy(update={"flips": (0, 0, 0)})})
+    assert not never.as_interactive().preprocessing.mirror
+    mirrored = {"preprocessing": PREPROCESSING.model_copy(update={"mirror": True}).model_dump()}
+    with pytest.raises(ValidationError, match="must be trained on some; give flips of W"):
+        Preset.model_validate(never.model_dump() | mirrored)
+    with pytest.raises(ValidationError, match="takes no prompts: leave out mirror"):
+        Preset.model_validate(preset.as_automatic().model_dump() | mirrored)
+    assert not preset.as_interactive().model_copy(update={"automatic": False}).as_automatic().preprocessing.mirror

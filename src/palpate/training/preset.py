@@ -63,15 +63,24 @@ class Preset(BaseModel):
         asked = [f"{name} {value}" for name, value in (("dense", self.dense), ("quality", self.quality)) if value]
         if self.prompts.rounds > 1 or set(self.prompts.kinds) != {"click"}:
             asked.append("prompts with corrections or of other kinds than clicks")
+        if self.preprocessing.mirror:
+            asked.append("mirror")
         if self.automatic and asked:
             raise ValueError(f"an automatic model takes no prompts: leave out {', '.join(asked)}")
+        return self
+
+    @model_validator(mode="after")
+    def _mirrored(self) -> Self:
+        if self.preprocessing.mirror and not self.augmentation.flips[2]:
+            raise ValueError("mirror: a model that looks at mirrored crops must be trained on some; give flips of W")
         return self
 
     def as_interactive(self) -> Preset:
         """The preset of the same cohort for a model that takes every prompt, is corrected, and zooms.
 
         Dense prompts, a head for quality, a simulated user who begins with any kind of prompt and corrects up to five
-        times, and three crops in ten resized to suit the lesion. What the preset sets of these already, stays.
+        times, and three crops in ten resized to suit the lesion; and looks at the mirror image too, where training
+        mirrors crops left to right. What the preset sets of these already, stays.
 
         Raises:
             SettingsError: an automatic preset.
@@ -83,7 +92,9 @@ class Preset(BaseModel):
         changes = {
             "dense": self.dense or 16,
             "quality": self.quality or 64,
-            "preprocessing": self.preprocessing.model_copy(update={"zoom": zoom}),
+            "preprocessing": self.preprocessing.model_copy(
+                update={"zoom": zoom, "mirror": self.augmentation.flips[2] > 0}
+            ),
             "augmentation": self.augmentation.model_copy(update=moved),
             "prompts": self.prompts if self.prompts.rounds > 1 else INTERACTIVE,
         }
@@ -99,7 +110,9 @@ class Preset(BaseModel):
         if self.automatic:
             return self
         large = self.network != "tiny" and self.preprocessing.crop == (128, 128, 128)
-        preprocessing: dict[str, Any] = {"zoom": (1.0, 1.0)} | ({"crop": (256, 256, 256)} if large else {})
+        preprocessing: dict[str, Any] = {"zoom": (1.0, 1.0), "mirror": False} | (
+            {"crop": (256, 256, 256)} if large else {}
+        )
         somewhere = {"lesion_share": min(self.augmentation.lesion_share, 2 / 3), "resize_share": 0.0}
         changes = {
             "automatic": True,
