@@ -128,7 +128,7 @@ def measure(
 def inference() -> str:
     """A hash of the code that answers, clicks and measures: figures of another are figures of another program."""
     package = Path(palpate.__file__).parent
-    names = ("predictor", "looks", "zoom", "frame", "prompts", "volume", "bundle", "simulation")
+    names = ("predictor", "looks", "zoom", "frame", "resampling", "prompts", "volume", "bundle", "simulation")
     files = [package / f"{name}.py" for name in names]
     files += sorted((package / "model").glob("*.py")) + sorted((package / "evaluation").glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -399,7 +399,7 @@ def test_slab_by_slab_is_as_at_once(monkeypatch: pytest.MonkeyPatch, spacing: fl
         return *beyond.extract(array), torch.from_numpy(back.array)
 
     at_once = seen()
-    monkeypatch.setattr("palpate.frame.SLAB", 2 * frame.size[1] * frame.size[2] + 1)
+    monkeypatch.setattr("palpate.resampling.SLAB", 2 * frame.size[1] * frame.size[2] + 1)
     by_slabs = seen()
     assert torch.equal(by_slabs[1], at_once[1])
     assert not at_once[1].all()
@@ -420,7 +420,7 @@ def test_a_wide_crop_turns_no_more_than_a_slab_of_the_scan_to_float_at_once(monk
             return np.ones(shape, np.int16)
 
     settings = Preprocessing(crop=(16, 16, 16), spacing=(4.0, 4.0, 4.0), normalisation=CropPercentiles())
-    monkeypatch.setattr("palpate.frame.SLAB", 20_000)
+    monkeypatch.setattr("palpate.resampling.SLAB", 20_000)
     scan = Listening()
     values, inside = Frame.centred(Grid((64, 64, 64), np.eye(4)), (32, 32, 32), settings).extract(scan)
     assert (values[inside] - 1).abs().max() < 1e-5

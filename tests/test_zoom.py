@@ -418,19 +418,24 @@ def test_what_was_held_can_be_taken_away() -> None:
     assert left[95, 50, 30]
 
 
+def seen_from_near(predictor: Predictor, truth: np.ndarray) -> None:
+    """Let a predictor see another truth in crops nearer than the model's own."""
+    look = predictor.looks.seen
+
+    def either(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        drawn: torch.Tensor = look(view, prompts, prior)
+        return view.frame.extract(truth)[0] if view.scale < 1 else drawn
+
+    predictor.looks.seen = either  # type: ignore[assignment, method-assign]
+
+
 def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
     """Around its very voxel; one that is heeded is not, nor is any where nothing nearer is known."""
     truth = ball((60, 50, 30), 20)
     predictor, seen = knowing(truth, blur=False)
-    look = predictor.looks.seen
     hole = truth.copy()
     hole[65:68, 49:52, 30] = False
-
-    def coarse(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
-        drawn: torch.Tensor = look(view, prompts, prior)
-        return view.frame.extract(hole)[0] if view.scale < 1 else drawn
-
-    predictor.looks.seen = coarse  # type: ignore[assignment, method-assign]
+    seen_from_near(predictor, hole)
     predictor.set_volume(scan())
     prompts: list[Prompt] = [Click((60, 50, 30))]
     before = predictor.predict(prompts)
@@ -448,15 +453,9 @@ def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
 def test_within_a_large_lesion_too_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
     truth = ball((60, 50, 30), 70)
     predictor, seen = knowing(truth)
-    look = predictor.looks.seen
     hole = truth.copy()
     hole[64:69, 48:53, 29:32] = False
-
-    def coarse(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
-        drawn: torch.Tensor = look(view, prompts, prior)
-        return view.frame.extract(hole)[0] if view.scale < 1 else drawn
-
-    predictor.looks.seen = coarse  # type: ignore[assignment, method-assign]
+    seen_from_near(predictor, hole)
     predictor.set_volume(scan())
     prompts: list[Prompt] = [Click((60, 50, 30))]
     before = predictor.predict(prompts)

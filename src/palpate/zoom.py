@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import PromptError
-from .frame import EDGE, Frame, Preprocessing, whole
+from .frame import Frame, Preprocessing, whole
 from .prompts import Box, Prior, Prompt
+from .resampling import EDGE
 from .volume import Grid, Index3, Probability, Source
 
 STEP = 2.0  # how much wider the next field is

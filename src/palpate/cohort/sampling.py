@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..frame import Frame, Preprocessing, Sliceable
+from ..frame import Frame, Preprocessing
+from ..resampling import Sliceable
 from ..simulation import counted_rng
 from ..volume import FloatArray, Grid, Index3, Volume
 from .augmentation import Augmentation, Prompts
