@@ -9,8 +9,8 @@ from pathlib import Path
 def in_two_processes(arguments: list[str], made: Path) -> subprocess.CompletedProcess[str]:
     """Run Python with arguments in two processes that train together.
 
-    gloo, which carries their words, now and then aborts a process when the other one closes (seen once in some forty
-    runs): what was `made` is then removed, and they are run once more. A fault of our own fails twice.
+    Once in some seventy runs a process was aborted (SIGABRT) for a reason that was not seen; gloo, which carries their
+    words, is known to do so when the other one closes. What was `made` is then removed, and they are run once more.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
     for _ in range(2):

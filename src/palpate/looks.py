@@ -29,7 +29,6 @@ class Looks:
 
     Attributes:
         progress: called with the share of a crop's encoding that is done, 0 to 1; None: nobody is told.
-        kept: crops whose features are kept.
     """
 
     progress: Callable[[float], None] | None = None

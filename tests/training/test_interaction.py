@@ -104,3 +104,8 @@ def test_a_preset_asks_for_them() -> None:
 def test_kinds_that_are_none() -> None:
     with pytest.raises(ValueError, match="kinds: shares of click, box, slice box"):
         Prompts(kinds={"point": 1.0})
+
+
+def test_strokes_are_corrections() -> None:
+    with pytest.raises(ValueError, match="who corrects nothing corrects by no strokes; give rounds above 1"):
+        Prompts(strokes=0.3)

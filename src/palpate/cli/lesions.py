@@ -32,8 +32,8 @@ from .prompting import (
 )
 from .session import (
     FolderArgument,
-    Looks,
     OtherModelOption,
+    PredictorOptions,
     ScanOption,
     SeriesOption,
     lesion_called,
@@ -67,107 +67,52 @@ def rename(
 ) -> None:
     """Give a lesion another name."""
     console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
+    options = PredictorOptions(model, base, device, precision, zoom, budget)
+    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
         number = lesion_called(session, lesion)
         session.rename(number, to)
         tell(console, folder, session, [session.lesion(number)])
 
 
-@session_app.command(epilog="Example:\n\n`palpate session reopen visit1/ --scan scan.nii.gz --lesion liver1`")
-def reopen(
-    folder: FolderArgument,
-    scan: ScanOption,
-    lesion: LesionOption,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
-) -> None:
-    """Take a lesion's acceptance back, or take a proposal up."""
-    console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
-        number = lesion_called(session, lesion)
-        session.reopen(number)
-        tell(console, folder, session, [session.lesion(number)])
+def _changing(name: str, told: str, lesion_named: str = "liver1") -> None:
+    """Register a verb that does one thing to one lesion: the method of `Session` by its name.
+
+    Args:
+        name: the verb's, and the method's.
+        told: what it does, for its help.
+        lesion_named: the lesion of its example.
+    """
+
+    def verb(
+        folder: FolderArgument,
+        scan: ScanOption,
+        lesion: LesionOption,
+        model: ModelOption = "palpate-tiny",
+        base: BaseOption = None,
+        other_model: OtherModelOption = False,
+        series: SeriesOption = None,
+        device: DeviceOption = "auto",
+        precision: PrecisionOption = "float32",
+        zoom: ZoomOption = True,
+        budget: BudgetOption = None,
+        machine: JsonOption = False,
+    ) -> None:
+        console = Console(machine)
+        options = PredictorOptions(model, base, device, precision, zoom, budget)
+        with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
+            number = lesion_called(session, lesion)
+            getattr(session, name)(number)
+            left = [known for known in session.lesions if known.number == number]
+            tell(console, folder, session, left or session.lesions)  # of one that is gone, what is left
+
+    example = f"`palpate session {name} visit1/ --scan scan.nii.gz --lesion {lesion_named}`"
+    session_app.command(name, help=told, epilog=f"Example:\n\n{example}")(verb)
 
 
-@session_app.command(epilog="Example:\n\n`palpate session clear visit1/ --scan scan.nii.gz --lesion liver1`")
-def clear(
-    folder: FolderArgument,
-    scan: ScanOption,
-    lesion: LesionOption,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
-) -> None:
-    """Take all of a lesion's prompts away; the mask that it started from stays."""
-    console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
-        number = lesion_called(session, lesion)
-        session.clear(number)
-        tell(console, folder, session, [session.lesion(number)])
-
-
-@session_app.command(epilog="Example:\n\n`palpate session remove visit1/ --scan scan.nii.gz --lesion liver1`")
-def remove(
-    folder: FolderArgument,
-    scan: ScanOption,
-    lesion: LesionOption,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
-) -> None:
-    """Remove a lesion; `undo` brings it back."""
-    console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
-        number = lesion_called(session, lesion)
-        session.remove(number)
-        tell(console, folder, session, session.lesions)
-
-
-@session_app.command(epilog="Example:\n\n`palpate session drop visit1/ --scan scan.nii.gz --lesion 3`")
-def drop(
-    folder: FolderArgument,
-    scan: ScanOption,
-    lesion: LesionOption,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
-) -> None:
-    """Remove a proposal that is no lesion; `undo` brings it back."""
-    console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
-        number = lesion_called(session, lesion)
-        session.drop(number)
-        tell(console, folder, session, session.lesions)
+_changing("reopen", "Take a lesion's acceptance back, or take a proposal up.")
+_changing("clear", "Take all of a lesion's prompts away; the mask that it started from stays.")
+_changing("remove", "Remove a lesion; `undo` brings it back.")
+_changing("drop", "Remove a proposal that is no lesion; `undo` brings it back.", "3")
 
 
 @session_app.command(
@@ -191,8 +136,8 @@ def remove_prompt(
 ) -> None:
     """Take one prompt of a lesion away."""
     console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
+    options = PredictorOptions(model, base, device, precision, zoom, budget)
+    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
         number = lesion_called(session, lesion)
         with console.step("segment", "segmenting") as progress:
             session.predictor.progress = progress
@@ -230,8 +175,8 @@ def replace_prompt(
 ) -> None:
     """Put another prompt in the place of one, under its number."""
     console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
+    options = PredictorOptions(model, base, device, precision, zoom, budget)
+    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
         number = lesion_called(session, lesion)
         given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
         if len(given) != 1:
@@ -274,8 +219,8 @@ def propose(
         from ..session.journal import JOURNAL
 
         new = not (folder / JOURNAL).exists()
-        looks = Looks(model, base, device, precision, zoom, budget)
-        with opened(console, folder, scan, series, looks, new=new, other_model=other_model) as session:
+        options = PredictorOptions(model, base, device, precision, zoom, budget)
+        with opened(console, folder, scan, series, options, new=new, other_model=other_model) as session:
             with console.step("propose", "looking for lesions") as progress:
                 from ..automatic import LEAST_ML, Proposer
                 from ..bundle import load

@@ -56,7 +56,7 @@ OtherModelOption = Annotated[
 ]
 
 
-class Looks(NamedTuple):
+class PredictorOptions(NamedTuple):
     """Which model, and how it looks: what the verbs' options say, as `predictor_of` takes it."""
 
     model: str
@@ -102,8 +102,8 @@ def add(
         from ..session.journal import JOURNAL
 
         new = not (folder / JOURNAL).exists()
-        looks = Looks(model, base, device, precision, zoom, budget)
-        with opened(console, folder, scan, series, looks, new=new, other_model=other_model) as session:
+        options = PredictorOptions(model, base, device, precision, zoom, budget)
+        with opened(console, folder, scan, series, options, new=new, other_model=other_model) as session:
             given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
             if not given and not accept:
                 raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_POINT}, or --accept")
@@ -135,8 +135,8 @@ def undo(
 ) -> None:
     """Take the last operations back: prompts, an acceptance, a new lesion."""
     console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
+    options = PredictorOptions(model, base, device, precision, zoom, budget)
+    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
         _check_times(times, session.undoable, "undone")
         for _ in range(times):
             session.undo()
@@ -163,8 +163,8 @@ def redo(
 ) -> None:
     """Do again what was undone last, as long as nothing else was done since."""
     console = Console(machine)
-    looks = Looks(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, looks, other_model=other_model) as session:
+    options = PredictorOptions(model, base, device, precision, zoom, budget)
+    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
         _check_times(times, session.redoable, "done again")
         for _ in range(times):
             session.redo()
@@ -211,8 +211,8 @@ def replay(
     console = Console(machine)
     with console.reporting():
         _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
-        looks = Looks(model, base, device, precision, zoom, budget)
-        with opened(console, folder, scan, series, looks, other_model=other_model, read_only=True) as session:
+        options = PredictorOptions(model, base, device, precision, zoom, budget)
+        with opened(console, folder, scan, series, options, other_model=other_model, read_only=True) as session:
             with console.step("segment", "segmenting") as progress:
                 session.predictor.progress = progress
                 for lesion in session.lesions:
@@ -238,7 +238,7 @@ def opened(
     folder: Path,
     scan: Path,
     series: str | None,
-    looks: Looks,
+    options: PredictorOptions,
     *,
     new: bool = False,
     other_model: bool = False,
@@ -256,10 +256,10 @@ def opened(
         if not new:
             check_there(folder)
         volume = read(scan, series=series)
-    with console.step("load", f"loading {looks.model}"):
+    with console.step("load", f"loading {options.model}"):
         from ..session import Session
 
-        predictor = predictor_of(*looks)
+        predictor = predictor_of(*options)
     if new:
         session = Session(predictor, volume, folder)
     else:

@@ -139,6 +139,8 @@ class Prompts(BaseModel):
         unknown = sorted(self.kinds.keys() - set(KINDS))
         if unknown or not self.kinds or min(self.kinds.values()) < 0 or sum(self.kinds.values()) <= 0:
             raise ValueError(f"kinds: shares of {', '.join(KINDS)}, not all zero; not {self.kinds}")
+        if self.strokes and self.rounds == 1:
+            raise ValueError("strokes: who corrects nothing corrects by no strokes; give rounds above 1")
         return self
 
     def turns(self, seed: int, number: int) -> int:
