@@ -13,6 +13,9 @@ r"""Train palpate-tiny from nothing on three public cohorts, and measure it on i
     python benchmarks/train_tiny.py publish DATA --model runs/tiny/stage3/last.safetensors -o palpate-tiny.safetensors \
         --stage runs/tiny/stage1 runs/tiny/stage2 runs/tiny/stage3 --blends "the first two stages, 0.35 and 0.65"
     python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors
+    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --parts validation test --least-ml 500
+    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --parts validation test --least-ml 500 \
+        --no-zoom
     python benchmarks/train_tiny.py correct DATA --model palpate-tiny.safetensors
     python benchmarks/train_tiny.py figures --model palpate-tiny.safetensors --write benchmarks/palpate-tiny.md
 
@@ -108,20 +111,24 @@ def synthetic(count: int, first: int) -> Iterator[Phantom]:
         )
 
 
-def scans_of(data: Path, cohort: str, part: str) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
-    """Name, scan and lesion of a cohort's scans of one part of the split."""
+def scans_of(
+    data: Path, cohort: str, part: str, least_ml: float = 0.0
+) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
+    """Name, scan and lesion of a cohort's scans of one part of the split, with a lesion of at least so many mL."""
     for scan in find_cohort(data / cohort).scans:
         if part_of(cohort, scan.name) == part:
             volume, label = scan.load()
-            yield scan.name, volume, lesion_of(label.array, ())
+            lesion = lesion_of(label.array, ())
+            if lesion.sum() * volume.grid.voxel_ml >= least_ml:
+                yield scan.name, volume, lesion
 
 
 def measure(
-    predictor: Predictor, data: Path, part: str, seed: int, most: int | None = None
+    predictor: Predictor, data: Path, part: str, seed: int, most: int | None = None, least_ml: float = 0.0
 ) -> Iterator[tuple[str, str, str, float]]:
     """Kind, scan, patient and one-click Dice of every scan of a part (or of the first `most` of a cohort)."""
     for cohort in SHARES:
-        for result in one_click(predictor, islice(scans_of(data, cohort, part), most), seed):
+        for result in one_click(predictor, islice(scans_of(data, cohort, part, least_ml), most), seed):
             yield kind_of(cohort, result.name), result.name, patient_of(cohort, result.name), result.dice
 
 
@@ -183,12 +190,18 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     """One random click a scan, seeds 0 to 4: mean Dice, its interval by patients, scans and patients of each kind."""
-    rows = [row for seed in arguments.seeds for row in measure(predictor, arguments.data, arguments.part, seed)]
+    rows = [
+        row
+        for part in arguments.parts
+        for seed in arguments.seeds
+        for row in measure(predictor, arguments.data, part, seed, least_ml=arguments.least_ml)
+    ]
     kinds = sorted({kind for kind, *_ in rows})
     table = {kind: Figure.of(row[1:] for row in rows if row[0] == kind).record() for kind in kinds}
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    look = {"when": when, "model": arguments.model, "part": arguments.part, "seeds": arguments.seeds, "table": table}
-    look |= {"sha256": predictor.bundle.sha256(), "code": inference()}
+    look = {"when": when, "model": arguments.model, "part": " and ".join(arguments.parts), "seeds": arguments.seeds}
+    look |= {"sha256": predictor.bundle.sha256(), "code": inference(), "zoom": not arguments.no_zoom}
+    look |= {"least mL": arguments.least_ml, "table": table}
     with arguments.log.open("a") as log:
         log.write(json.dumps(look) + "\n")
     print(json.dumps(table, indent=1))
@@ -196,8 +209,8 @@ def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, di
 
 
 def run_test(arguments: argparse.Namespace) -> None:
-    """Measure a model on a part of the split."""
-    figures(Predictor(load(arguments.model), device=arguments.device), arguments)
+    """Measure a model on parts of the split."""
+    figures(Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom), arguments)
 
 
 def corrections(
@@ -327,6 +340,7 @@ def looks_of(model: str, log: Path) -> dict[str, dict[str, Any]]:
             continue
         where = f"{look['part']} patients, native grid, seeds {', '.join(map(str, look['seeds']))}"
         where += f", the first {look['most']} scans of a cohort" if look.get("most") else ""
+        where += f", lesions of {look['least mL']:g} mL and more" if look.get("least mL") else ""
         where += "" if look.get("zoom", True) else ", without zoom"
         if "table" in look:
             measured[f"{where}: one random click a scan"] = look["table"]
@@ -387,6 +401,8 @@ def main() -> None:
     preparing.set_defaults(run=run_prepare)
     testing = commands.add_parser("test", help="measure on held-out patients")
     testing.set_defaults(run=run_test)
+    testing.add_argument("--parts", nargs="+", choices=("validation", "test"), default=["test"])
+    testing.add_argument("--least-ml", type=float, default=0.0, help="only lesions of so many mL and more")
     publishing = commands.add_parser("publish", help="calibrate, and write the model that ships")
     publishing.set_defaults(run=run_publish)
     publishing.add_argument("data", type=Path)
@@ -415,11 +431,11 @@ def main() -> None:
     correcting.add_argument("--count", type=int, default=10, help="prompts a scan")
     correcting.add_argument("--most", type=int, help="scans of a cohort, the first by name")
     correcting.add_argument("--strokes", type=float, default=0.0, help="how often a correction is a stroke, 0 to 1")
-    correcting.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
+    correcting.add_argument("--part", choices=("validation", "test"), default="test")
     for command in (testing, correcting):
         command.add_argument("data", type=Path)
         command.add_argument("--model", default="palpate-tiny")
-        command.add_argument("--part", choices=("validation", "test"), default="test")
+        command.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
         command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
         command.add_argument("--device", default="cpu")
         command.add_argument("--log", type=Path, default=LOOKS, help="append the figures here, one line a look")
