@@ -17,7 +17,7 @@ def job(folder: Path, name: str) -> Job:
 
 def done(one: Job, key: str, message: str = "") -> Row:
     return Row(
-        key=key, scan=str(one.source.scan), output=str(one.output), status="done", message=message,
+        key=key, scan=one.told(one.source.scan), output=one.told(one.output), status="done", message=message,
         volume_ml=0.25, voxels=2, extent_mm="1.00 x 2.00 x 3.00", seconds=1.5,
     )  # fmt: skip
 
@@ -48,9 +48,9 @@ def test_a_row_is_in_the_file_when_add_returns(tmp_path: Path, monkeypatch: pyte
         assert len(synced) == 1
         (row,) = rows(path)
     assert tuple(row) == COLUMNS
-    assert row["output"] == str(one.output)
+    assert row["output"] == one.told(one.output)
     assert (row["volume_ml"], row["voxels"], row["extent_mm"]) == ("0.25", "2", "1.00 x 2.00 x 3.00")
-    assert Results(path).latest == {str(one.output): done(one, "k1")}
+    assert Results(path).latest == {one.told(one.output): done(one, "k1")}
 
 
 def test_done_is_the_same_key_and_the_outputs_there(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_in_the_end_they_are_in_the_order_of_the_list(tmp_path: Path) -> None:
             results.add(done(one, "k", message="last" if one is jobs[2] else ""))
     assert len(rows(path)) == 5
     results.conclude(jobs)
-    assert [row["output"] for row in rows(path)] == [str(one.output) for one in jobs]
+    assert [row["output"] for row in rows(path)] == [one.told(one.output) for one in jobs]
     assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
 
 

@@ -64,8 +64,8 @@ def test_masks_are_those_of_the_predictor_and_rows_tell_them(folder: Path) -> No
         mask = predictor.predict([Click((20 + number, 24, 16))]).mask
         saved = read(folder / f"mask_{number}.nii.gz")
         assert np.array_equal(saved.array > 0, mask.full())
-        assert (row["scan"], row["status"]) == (str(folder / f"scan_{number % 2}.nii.gz"), "done")
-        assert row["output"] == str(folder / f"mask_{number}.nii.gz")
+        assert (row["scan"], row["status"]) == (f"scan_{number % 2}.nii.gz", "done")
+        assert row["output"] == f"mask_{number}.nii.gz"
         assert int(row["voxels"]) == mask.voxels > 0
         assert float(row["volume_ml"]) == pytest.approx(mask.voxels * 0.08, abs=1e-4)  # voxels of 4 x 4 x 5 mm
         assert [float(edge) for edge in row["extent_mm"].split(" x ")] == pytest.approx(mask.extent_mm, abs=0.01)
@@ -116,6 +116,27 @@ def test_again_what_changed_is_done(folder: Path) -> None:
     small_bundle(seed=1).save(folder / "small.safetensors")
     assert redone(folder, precision="bfloat16") == set(stamps(folder))
     assert redone(folder, precision="bfloat16") == set()
+
+
+def test_again_elsewhere_nothing_is_done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The whole folder moved, or reached by a link: a mask that was mended by hand stays."""
+    run(folder)
+    (folder / "mask_0.nii.gz").write_bytes(b"mended")
+    link = tmp_path_factory.mktemp("other") / "link"
+    link.symlink_to(folder)
+    assert redone(link) == set()
+    moved = folder.rename(folder.with_name("moved"))
+    assert redone(moved) == set()
+    assert (moved / "mask_0.nii.gz").read_bytes() == b"mended"
+
+
+def test_again_a_mask_without_its_voxels_is_done(folder: Path) -> None:
+    """A MetaImage header is of no use without its .zraw."""
+    listing(folder, 'scan_0.nii.gz,"click=20,24,16",mask_0.mhd')
+    run(folder)
+    assert redone(folder) == set()
+    (folder / "mask_0.zraw").unlink()
+    assert redone(folder) == {"mask_0.mhd", "mask_0.zraw"}
 
 
 def test_a_failure_is_a_row_and_is_tried_again(folder: Path) -> None:

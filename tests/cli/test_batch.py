@@ -100,7 +100,7 @@ def test_json_for_machines(folder: Path) -> None:
     record = json.loads(done.stdout)
     assert (record["jobs"], record["done"], record["done_before"], record["odd"]) == (2, 1, 0, [])
     (failed,) = record["failed"]
-    assert (failed["row"], failed["error"], failed["output"]) == (2, "ScanError", str(folder / "mask_0.nii.gz"))
+    assert (failed["row"], failed["error"], failed["output"]) == (2, "ScanError", "mask_0.nii.gz")
     assert record["results"] == str(folder / "jobs.results.csv")
     (folder / "jobs.csv").write_text("a,b\n")
     refused = run(folder, "--json")

@@ -33,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the list; its paths are absolute.
+    """One row of the list; its paths are absolute, and `told` as the list has them.
 
     Attributes:
         row: its row in the file, the header's being 1.
@@ -60,6 +60,10 @@ class Job:
     def prompt_file(self) -> Path | None:
         """The file of prompts, or None where the cell is prompts itself."""
         return self.folder / self.prompts if self.prompts.lower().endswith(".json") else None
+
+    def told(self, path: Path) -> str:
+        """A path of the job as the list has it: relative to its folder, if it is; a moved folder changes nothing."""
+        return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
     def entries(self) -> tuple[TextEntry, ...]:
         """The prompts, before it is known of which scan.
@@ -108,11 +112,11 @@ class Job:
         if self.prompt_file is not None:
             prompts = self.prompt_file.read_bytes().hex() if self.prompt_file.is_file() else ""
         told = {
-            "scan": stamps[self.source.scan],
+            "scan": (self.told(self.source.scan), *stamps[self.source.scan]),
             "series": self.source.series,
             "prompts": prompts,
-            "named": [stamps[path] for path in self.named],
-            "outputs": [str(path) for path in self.outputs],
+            "named": [(self.told(path), *stamps[path]) for path in self.named],
+            "outputs": [self.told(path) for path in self.outputs],
             "model": model,
         }
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
@@ -123,10 +127,10 @@ class Job:
         return self.folder if self.prompt_file is None else self.prompt_file.parent
 
 
-class Stamps(dict[Path, tuple[str | int, ...]]):
-    """What tells that a file changed, asked once: its path, bytes and time; of a folder of slices, all of theirs."""
+class Stamps(dict[Path, tuple[int, ...]]):
+    """What tells that a file changed, asked once: its bytes and time; of a folder of slices, all of theirs."""
 
-    def __missing__(self, path: Path) -> tuple[str | int, ...]:
+    def __missing__(self, path: Path) -> tuple[int, ...]:
         """Look at a file."""
         if path.is_dir():
             files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
@@ -134,7 +138,7 @@ class Stamps(dict[Path, tuple[str | int, ...]]):
             files = list(read_files(path))
         stats = [file.stat() for file in files if file.exists()]
         latest = max((stat.st_mtime_ns for stat in stats), default=0)
-        self[path] = (str(path.resolve()), len(stats), sum(stat.st_size for stat in stats), latest)
+        self[path] = (len(stats), sum(stat.st_size for stat in stats), latest)
         return self[path]
 
 

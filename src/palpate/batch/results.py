@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..atomic import check_writable, replacing
 from ..errors import OutputError
+from ..formats import written_files
 from .jobs import Job
 
 
@@ -23,8 +24,8 @@ class Row(BaseModel):
 
     Attributes:
         key: a hash of the scan, the prompts, the model and the places of the results (`Job.key`).
-        scan: the scan's path.
-        output: the mask's.
+        scan: the scan's path, as the list has it.
+        output: the mask's, likewise.
         status: "done" or "failed".
         error: of a failed one, the error's kind.
         message: and its words.
@@ -95,15 +96,15 @@ class Results:
 
     def done(self, job: Job, key: str) -> bool:
         """Whether this very job was done, and its results are still there."""
-        row = self.latest.get(str(job.output))
+        row = self.latest.get(job.told(job.output))
         known = row is not None and row.status == "done" and row.key == key
-        return known and all(path.is_file() for path in job.outputs)
+        return known and all(file.is_file() for path in job.outputs for file in written_files(path))
 
     def begin(self, job: Job, key: str) -> None:
         """Take back what is known of an output that another job made: a kill must not leave it as that one's."""
-        if str(job.output) in self.latest:
+        if job.told(job.output) in self.latest:
             message = "was begun and not finished; run the same command again"
-            scan, output = str(job.source.scan), str(job.output)
+            scan, output = job.told(job.source.scan), job.told(job.output)
             self.add(Row(key=key, scan=scan, output=output, status="failed", error="Interrupted", message=message))
 
     def add(self, row: Row) -> None:
@@ -120,7 +121,7 @@ class Results:
 
     def conclude(self, jobs: Iterable[Job]) -> None:
         """Put the rows in the order of the list, one a job, and leave out those of other lists."""
-        self._rewrite(self.latest[str(job.output)] for job in jobs)
+        self._rewrite(self.latest[job.told(job.output)] for job in jobs)
 
     def _rewrite(self, rows: Iterable[Row]) -> None:
         text = "".join([_line(COLUMNS), *(_line(row.model_dump().values()) for row in rows)])

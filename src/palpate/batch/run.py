@@ -114,7 +114,7 @@ class Batch:
                     if progress is not None:
                         progress(count, job)
         results.conclude(self.jobs)
-        return Summary(self.jobs, tuple(results.latest[str(job.output)] for job in self.jobs), before)
+        return Summary(self.jobs, tuple(results.latest[job.told(job.output)] for job in self.jobs), before)
 
     def _here(self, queue: Queue) -> Generator[tuple[Job, Finding]]:
         """Each job with what it came to, done in this process."""

@@ -81,8 +81,8 @@ class Finding:
         """The row of the results."""
         return Row(
             key=key,
-            scan=str(job.source.scan),
-            output=str(job.output),
+            scan=job.told(job.source.scan),
+            output=job.told(job.output),
             status="failed" if self.error else "done",
             **vars(self),
         )
