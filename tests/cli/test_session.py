@@ -13,6 +13,7 @@ from palpate.bundle import promptless
 from palpate.cli import app
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
+from palpate.predictor import Predictor
 from palpate.prompts import Click
 from small import empty_bundle, noise_scan, quick_predictor, small_bundle
 
@@ -114,8 +115,39 @@ def test_what_is_refused_is_not_kept(folder: Path, tmp_path: Path) -> None:
     assert run("add", session, folder, "--lesion", "a", "--click", "8,7,5", model=1).exit_code == 0
     kept = (session / "journal.jsonl").read_bytes()
     assert run("add", session, folder, "--lesion", "b", "--click", "99,0,0", model=1).exit_code == 2
-    assert (session / "journal.jsonl").read_bytes().startswith(kept), "a session that was there before stays"
+    assert (session / "journal.jsonl").read_bytes() == kept, "a session that was there before stays"
     assert len(told(run("replay", session, folder, "--json", model=1))["lesions"]) == 1
+
+
+def test_a_refused_call_leaves_what_can_be_done_again(folder: Path, tmp_path: Path) -> None:
+    session = tmp_path / "visit"
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
+    told(run("add", session, folder, "--lesion", "a", "--click", "9,7,5", "--accept", "--json"))
+    told(run("undo", session, folder, "--times", "2", "--json"))
+    kept = (session / "journal.jsonl").read_bytes()
+    assert run("add", session, folder, "--lesion", "b", "--click", "99,0,0").exit_code == 2
+    assert run("add", session, folder, "--lesion", "a", "--click", "99,0,0").exit_code == 2
+    other = ("add", session, folder, "--lesion", "a", "--click", "99,0,0", "--other-model")
+    assert run(*other, model=1).exit_code == 2
+    assert (session / "journal.jsonl").read_bytes() == kept
+    (lesion,) = told(run("redo", session, folder, "--times", "2", "--json"))["lesions"]
+    assert (lesion["prompt_numbers"], lesion["status"]) == ([1, 2], "accepted")
+
+
+def test_an_unforeseen_error_leaves_no_lesion_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tmp_path / "visit"
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
+    kept = (session / "journal.jsonl").read_bytes()
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Predictor, "predict", full)
+    with pytest.raises(MemoryError):
+        run("add", session, folder, "--lesion", "b", "--click", "9,7,5")
+    assert (session / "journal.jsonl").read_bytes() == kept
 
 
 def test_what_goes_wrong_is_one_line(folder: Path, tmp_path: Path) -> None:

@@ -170,6 +170,22 @@ def test_exporting_again_leaves_nothing_stale_and_touches_nothing_else(session: 
     assert set(np.unique(read(out / "labels.nii.gz").array)) == {0, 2}
 
 
+def test_a_users_own_file_stays(session: Session, tmp_path: Path) -> None:
+    """A folder was named, not that file: one drawn by hand, or mended since it was written, is not replaced."""
+    (out := tmp_path / "out").mkdir()
+    (out / "labels.nii.gz").write_text("drawn by hand")
+    with pytest.raises(OutputError, match=r"labels\.nii\.gz: is there already, .* choose another folder, or move it"):
+        session.export(out)
+    assert [path.name for path in out.iterdir()] == ["labels.nii.gz"]
+    (out / "labels.nii.gz").unlink()
+    session.export(out)
+    session.export(out)
+    (out / "labels.nii.gz").write_text("mended by hand")
+    with pytest.raises(OutputError, match="is not what this session's last export wrote"):
+        session.export(out)
+    assert (out / "labels.nii.gz").read_text() == "mended by hand"
+
+
 @pytest.mark.parametrize("separate", [True, False])
 def test_another_sessions_masks_are_left_alone(session: Session, tmp_path: Path, separate: bool) -> None:
     """Of the same scan too: two readers, one folder."""

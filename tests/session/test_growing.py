@@ -138,6 +138,41 @@ def test_a_failure_leaves_the_cohort_as_it_was(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "new").exists()
 
 
+def test_a_failure_at_the_label_leaves_the_cohort_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image is written by then; once there is space, the same call works. A kill leaves no folder to be refused."""
+    with monkeypatch.context() as full:
+        full.setattr("palpate.session.growing.write", failing_after(1))
+        with pytest.raises(OutputError, match="No space left"):
+            accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    (tmp_path / "c").mkdir()
+    with monkeypatch.context() as killed:
+        killed.setattr("palpate.session.growing.write", failing_after(1, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
+    accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
+    assert len(find_cohort(tmp_path / "c").scans) == 1
+    label = next((tmp_path / "c" / "labels").iterdir()).read_bytes()
+    monkeypatch.setattr("palpate.session.growing.write", failing_after(0))
+    with pytest.raises(OutputError, match="No space left"):
+        accepted(noise_scan(), (3, 3, 3)).export_cohort(tmp_path / "c")
+    assert next((tmp_path / "c" / "labels").iterdir()).read_bytes() == label
+
+
+def failing_after(count: int, error: BaseException | None = None) -> Any:
+    """`write` that works so often and then finds the disk full."""
+    done = 0
+
+    def writing(volume: Any, path: Path) -> None:
+        nonlocal done
+        done += 1
+        if done > count:
+            raise error or OutputError(f"cannot write {path}: No space left on device")
+        write(volume, path)
+
+    return writing
+
+
 def test_two_exports_at_once_wait_for_nobody(tmp_path: Path) -> None:
     accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
     with (

@@ -279,7 +279,7 @@ def wholly(session: Session) -> Iterator[None]:
     before = session.undoable
     try:
         yield
-    except (PalpateError, KeyboardInterrupt):
+    except BaseException:
         with suppress(PalpateError):  # a full disk, say, which is told already
             while session.undoable > before:
                 session.undo()
@@ -344,6 +344,8 @@ def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
     if not numbers and not given:
         there = ", ".join(lesion.name for lesion in session.lesions) or "none yet"
         raise SessionError(f"no lesion {name!r} to accept; there are: {there}")
+    if not numbers:
+        session.check(given)  # before it is begun, which discards what was undone
     number = numbers[0] if numbers else session.add(name)
     if given:
         session.add_prompts(number, given)

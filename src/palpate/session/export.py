@@ -58,7 +58,7 @@ def export(
             else [session.label_map(overlap, accepted_only=accepted_only)]
         )
         record = _record(session, shown, pointed, places, None if separate else (overlap, patches[0]))
-        written = _write(patches, places, pointed, listing, record)
+        written = _write(patches, places, pointed, listing, record, None if to_file else before)
     except BaseException:
         if made:
             with suppress(OSError):
@@ -156,13 +156,32 @@ def _record(
 
 
 def _write(
-    patches: Sequence[Patch], places: Sequence[Path], pointed: _Pointed, listing: Path, record: dict[str, Any]
+    patches: Sequence[Patch],
+    places: Sequence[Path],
+    pointed: _Pointed,
+    listing: Path,
+    record: dict[str, Any],
+    ours: Mapping[Path, str] | None,
 ) -> tuple[Path, ...]:
-    """Write all of it, or nothing; the listing names every other file, with its SHA-256."""
+    """Write all of it, or nothing; the listing names every other file, with its SHA-256.
+
+    Args:
+        patches: the masks, or the label map.
+        places: where they go.
+        pointed: the prompts' files.
+        listing: where the listing goes.
+        record: what it says, but for the files.
+        ours: in a folder, what the last export wrote there, which alone may be replaced; a file was named by its user.
+
+    Raises:
+        OutputError: a file of others is in the way, or they cannot be written.
+    """
     masks = [file for place in places for file in written_files(place)]
     files = (*masks, *(listing.with_name(name) for name in pointed.writing), listing)
     for file in files:
         check_spared(file, pointed.volume)
+        if ours is not None and file != listing:
+            _check_ours(file, ours)
     with replacing(*files) as staged:
         where = {path.name: path for path in staged}
         for patch, place in zip(patches, places, strict=True):
@@ -172,6 +191,17 @@ def _write(
         record["files"] = {path.name: file_sha256(path) for path in staged[:-1]}
         where[listing.name].write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return files
+
+
+def _check_ours(file: Path, ours: Mapping[Path, str]) -> None:
+    """Refuse to replace what is not as the last export left it."""
+    if file.exists() and not any(
+        old.exists() and old.samefile(file) and file_sha256(file) == sha256 for old, sha256 in ours.items()
+    ):
+        raise OutputError(
+            f"{file}: is there already, and is not what this session's last export wrote; choose another folder, or "
+            "move it away first"
+        )
 
 
 def _places(shown: Sequence[Lesion], path: Path, to_file: bool, separate: bool, ending: str) -> list[Path]:

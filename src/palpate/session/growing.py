@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..atomic import replacing
+from ..atomic import all_or_none, replacing
 from ..errors import OutputError, SessionError
 from ..formats import READABLE, write
 from ..volume import Mask, Volume
@@ -59,12 +59,15 @@ def append_to_cohort(
         if patient is not None:
             row["patient"] = patient
         rows = [old for old in rows if old["name"] != name] + [row]
-        image, label = folder / row["image"], folder / row["label"]
-        # The row comes last: until it is there, nobody looks at the files. A scan's voxels are what its name says.
-        if not image.exists():
-            write(volume, image)
-        write(lesion, label)
-        _list(folder / LISTING, columns, rows)
+        image, label, listing = folder / row["image"], folder / row["label"], folder / LISTING
+        with all_or_none(image, label, listing):
+            if not listing.exists():  # first, so that the folder is known for a cohort of ours whatever happens then
+                _list(listing, columns, [])
+            if not image.exists():  # its voxels are what its name says
+                write(volume, image)
+            with replacing(label, listing) as (staged, staged_listing):
+                write(lesion, staged)
+                staged_listing.write_text(_text(columns, rows), encoding="utf-8")
     return name
 
 
@@ -136,9 +139,13 @@ def _rows(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _list(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    with replacing(path) as (staged,):
+        staged.write_text(_text(columns, rows), encoding="utf-8")
+
+
+def _text(columns: Sequence[str], rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with replacing(path) as (staged,):
-        staged.write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()

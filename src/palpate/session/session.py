@@ -90,6 +90,7 @@ class Session:
         self._files: SessionFiles | None = None
         self._journal: Journal | None = None
         self._read_only = False
+        self._other_model = False  # whether the journal is still to be told that it goes on with another
         self._history = History()
         self._predictions: _Recent[Prediction] = _Recent(
             KEPT, lambda p: p.probability.array.nbytes + p.mask.array.nbytes
@@ -119,7 +120,8 @@ class Session:
             folder: where it is kept.
             predictor: the model that it was made with.
             volume: the scan that it was made on; where its file lies now does not matter.
-            allow_other_model: go on with another model, and write that down: masks are then this model's.
+            allow_other_model: go on with another model: masks are then this model's. It is written down with the first
+                operation; until then the session is the former's.
             read_only: look only: nothing is written or locked, and every operation is refused.
 
         Raises:
@@ -145,8 +147,7 @@ class Session:
                         f"{session.model.told}; load that one, or allow another model "
                         "(allow_other_model, --other-model) and check every mask"
                     )
-                if not read_only:
-                    session._write(OtherModel(model=session.model))
+                session._other_model = True
         except BaseException:
             session.close()
             raise
@@ -274,6 +275,14 @@ class Session:
         name = f"lesion {number}" if name is None else name
         self._do(_made(Add, lesion=number, name=name, start=ours, score=score))
         return number
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Refuse prompts that a new lesion could not begin with, before it is added; nothing is changed.
+
+        Raises:
+            PromptError: the predictor refuses them.
+        """
+        self._turned().predict(prompts)
 
     def remove(self, number: int) -> None:
         """Remove a lesion.
@@ -497,6 +506,9 @@ class Session:
         self._check_open()
         if self._journal is not None:
             assert self._files is not None
+            if self._other_model:
+                self._journal.append(OtherModel(model=self.model), self._files)
+                self._other_model = False
             self._journal.append(step, self._files)
 
     def _replay(self, model: ModelIdentity) -> ModelIdentity:
@@ -540,12 +552,16 @@ class Session:
             return None
         prediction = self._predictions.find(lesion.number, prompts)
         if prediction is None:
-            if self.predictor.volume is not self.volume:  # another session, say, turned it to its own
-                self.predictor.set_volume(self.volume)
-            prediction = self.predictor.predict(prompts)
+            prediction = self._turned().predict(prompts)
             self._predictions.keep(lesion.number, prompts, prediction)
             self._masks.keep(lesion.number, prompts, prediction.mask.cropped())
         return prediction
+
+    def _turned(self) -> Predictor:
+        """The predictor, at this session's scan."""
+        if self.predictor.volume is not self.volume:  # another session, say, turned it to its own
+            self.predictor.set_volume(self.volume)
+        return self.predictor
 
     def _unprompted(self, lesion: Lesion) -> Mask:
         if lesion.start is not None:
