@@ -186,7 +186,7 @@ def test_small_lesions_are_seen_from_nearer() -> None:
     prediction = predictor.predict([Click((60, 50, 30))])
     assert [view.scale for view in seen] == [1, 0.5]
     assert prediction.view.scale == 0.5
-    predictor.predict([Click((60, 50, 30)), Click((61, 50, 30), positive=False)])
+    predictor.predict([Click((60, 50, 30)), Click((61, 50, 30))])
     assert [view.scale for view in seen] == [1, 0.5, 0.5], "a correction stays where it is"
     predictor.predict([Click((60, 50, 30)), Click((90, 50, 30))])
     assert seen[3].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
@@ -448,6 +448,71 @@ def test_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:
     assert np.count_nonzero(before.mask.full() & ~answer.mask.full()) < 30
     predictor.predict([*prompts, Click((71, 50, 30), positive=False)])
     assert [view.scale for view in seen[3:]] == [1], "that is no lesion anyway"
+
+
+def deaf_unless(
+    predictor: Predictor, hears: Callable[[View, list[Prompt], Patch | None], bool], said: np.ndarray
+) -> None:
+    """Let a predictor see another truth only in looks that hear the last click."""
+    look = predictor.looks.seen
+
+    def either(view: View, prompts: list[Prompt], prior: Patch | None = None) -> torch.Tensor:
+        drawn: torch.Tensor = look(view, prompts, prior)
+        return view.frame.extract(said)[0] if hears(view, prompts, prior) else drawn
+
+    predictor.looks.seen = either  # type: ignore[assignment, method-assign]
+
+
+@pytest.mark.parametrize(
+    ("hears", "scales", "heeded"),
+    [
+        (lambda view, prompts, prior: len(prompts) == 1 and view.scale == 0.5, [1, 0.5, 0.5], True),
+        (lambda view, prompts, prior: len(prompts) == 1 and view.scale == 2, [1, 0.5, 0.5, 1, 2], True),
+        (lambda view, prompts, prior: prior is None, [1, 0.5, 0.5, 1, 2, 2], True),
+        (lambda view, prompts, prior: False, [1, 0.5, 0.5, 1, 2, 2], False),
+    ],
+)
+def test_a_click_is_asked_again_until_it_is_heeded(
+    hears: Callable[[View, list[Prompt], Patch | None], bool], scales: list[float], heeded: bool
+) -> None:
+    """From nearer, then alone, then without the mask so far; only what lies about the click counts of these."""
+    truth = ball((60, 50, 30), 20)
+    predictor, seen = knowing(truth, blur=False)
+    predictor.set_volume(scan())
+    prompts: list[Prompt] = [Click((60, 50, 30))]
+    before = predictor.predict(prompts).mask.full()
+    half = truth.copy()
+    half[62:] = False
+    deaf_unless(predictor, hears, half)
+    prompts.append(Click((66, 50, 30), positive=False))
+    answer = predictor.predict(prompts)
+    assert [view.scale for view in seen] == [1, *scales]
+    assert answer.crops == len(scales)
+    mask = answer.mask.full()
+    assert bool(mask[66, 50, 30]) is not heeded
+    gone = np.argwhere(before & ~mask)
+    if not heeded:
+        assert len(gone) == 0
+        return
+    reach = np.linalg.norm((gone - (66, 50, 30)) * SPACING, axis=1).max()
+    assert 1 < reach <= 64 * scales[-1] / 8, "an eighth of the crop's edge"
+
+
+@pytest.mark.parametrize(
+    ("radius", "first", "last"),
+    [(5, Click((60, 50, 30)), (61, 50, 30)), (3, Box((57, 47, 29), (63, 53, 31)), (60, 50, 30))],
+    ids=["an earlier click", "all of the lesion"],
+)
+def test_no_further_look_may_lose(radius: float, first: Click | Box, last: tuple[int, int, int]) -> None:
+    truth = ball((60, 50, 30), radius)
+    predictor, _ = knowing(truth, blur=False)
+    predictor.set_volume(scan())
+    denied = Click(last, positive=False)
+    assert predictor.predict([first]).mask.full()[60, 50, 30]
+    deaf_unless(predictor, lambda view, prompts, _: view.scale == 2 and len(prompts) == 1, np.zeros_like(truth))
+    mask = predictor.predict([first, denied]).mask.full()
+    assert mask[60, 50, 30]
+    assert mask.any()
 
 
 def test_within_a_large_lesion_too_a_click_that_is_not_heeded_is_looked_at_from_nearer() -> None:

@@ -356,26 +356,40 @@ class Predictor:
         return mosaic.merged(), len(tiles)
 
     def _heard(self, probability: Probability, prompts: Sequence[Prompt], view: View) -> tuple[Probability, int]:
-        """A click that was not heeded is looked at from nearer, in a crop around its very voxel; how many looks.
+        """A click that was not heeded is asked again, in crops around its very voxel, until it is; how many looks.
 
-        A crop's voxels are wider than many a scan's, and what lies between two of them is drawn as both say. From
-        afar it may have been looked at in no nearer crop than one of the model's own spacing.
+        First from nearer: a crop's voxels are wider than many a scan's, and what lies between two of them is drawn as
+        both say. Then alone, from near to far, since what others say, a box above all, may drown it; the mask so far
+        knows of them. At last with the others and without that mask. Only the first of these counts in all of its
+        crop, the others about their click; and none that loses an earlier click, or more than half of the lesion. Where
+        no look heeds it, the one that comes nearest to that counts.
         """
         assert self._volume is not None
-        last, closest = prompts[-1], self._range[0]
-        nearest = min(view.scale, 1.0)
-        if not isinstance(last, Click) or closest >= nearest:
+        last, (closest, widest) = prompts[-1], self._range
+        if not isinstance(last, Click) or closest >= widest:
             return probability, 0
-        x, y, z = last.index
-        if bool(probability[x : x + 1, y : y + 1, z : z + 1] > 0.5) is last.positive:
-            return probability, 0
-        scale = max(closest, nearest / zoom.STEP)
-        settings = self.bundle.preprocessing.zoomed(scale)
-        nearer = View(Frame.centred(self._volume.grid, last.index, settings), scale)
-        mosaic = zoom.Mosaic(probability)
-        look = self.looks.seen(nearer, prompts, probability)
-        mosaic.add(nearer.frame, look, zoom.weight(nearer.frame.size).to(self.device))
-        return zoom.held(last.positive, mosaic.merged(), probability, nearer.frame), 1
+        given, best, crops = probability, probability, 0
+        voxels = _voxels(given)
+        right = [p for p in prompts[:-1] if isinstance(p, Click) and _said(p, given) > 0.5]
+        nearest, further = min(view.scale, 1.0), min(zoom.STEP, widest)
+        asked: list[tuple[float, Sequence[Prompt], Probability | None]] = []
+        if closest < nearest:
+            asked.append((max(closest, nearest / zoom.STEP), prompts, given))
+        asked += [(scale, (last,), given) for scale in dict.fromkeys((closest, 1.0, further))]
+        asked.append((further, prompts, None))
+        for scale, told, known in asked:
+            if _said(last, best) > 0.5:
+                break
+            again = View(Frame.centred(self._volume.grid, last.index, self.bundle.preprocessing.zoomed(scale)), scale)
+            weigh = zoom.weight if told is prompts and known is not None else zoom.weight_about
+            mosaic = zoom.Mosaic(given)
+            mosaic.add(again.frame, self.looks.seen(again, told, known), weigh(again.frame.size).to(self.device))
+            held = zoom.held(last.positive, mosaic.merged(), given, again.frame)
+            crops += 1
+            harmless = all(_said(click, held) > 0.5 for click in right)
+            if harmless and _voxels(held) >= voxels / 2 and _said(last, held) > _said(last, best):
+                best = held
+        return best, crops
 
     def _prediction(self, view: View, seen: torch.Tensor, probability: Probability, crops: int) -> Prediction:
         read, quality = self.bundle.confidence, self.looks.expected(view, seen)
@@ -404,6 +418,17 @@ def _moved_on(seen: torch.Tensor, known: torch.Tensor, positive: bool | None) ->
     if positive is None:
         return moved
     return torch.maximum(moved, known) if positive else torch.minimum(moved, known)
+
+
+def _said(click: Click, probability: Probability) -> float:
+    """How likely it is at a click's voxel that the click is right."""
+    x, y, z = click.index
+    value = float(probability[x : x + 1, y : y + 1, z : z + 1].item())
+    return value if click.positive else float(np.nextafter(1 - value, 1))  # at 0.5, a voxel is none
+
+
+def _voxels(probability: Probability) -> int:
+    return int(np.count_nonzero(probability.array > 0.5))
 
 
 def _only_denies(prompt: Prompt) -> bool:

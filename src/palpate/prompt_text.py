@@ -11,6 +11,7 @@ Voxel indices are zero-based (x, y, z) of the scan's array; `mm` is RAS. They ar
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,17 @@ class Painted:
 
 
 TextEntry = Entry | Painted
+
+
+def named_files(entries: Iterable[TextEntry], folder: Path) -> tuple[Path, ...]:
+    """The files that prompts name, relative to a folder: masks, and strokes' voxels."""
+    found: list[str] = []
+    for entry in entries:
+        if isinstance(entry, PriorEntry | Painted):
+            found.append(entry.mask)
+        elif isinstance(entry, ScribbleEntry) and entry.file is not None:
+            found.append(entry.file)
+    return tuple(folder / name for name in found)
 
 
 def from_text(kind: str, text: str, name: str) -> TextEntry:

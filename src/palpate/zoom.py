@@ -32,6 +32,7 @@ SMALL = 0.22  # longest edge of a lesion, as a share of the crop's, below which 
 NEGLIGIBLE = 1e-3  # probability that a patch from afar may leave out
 STRIDE = 0.625  # distance of two neighbouring crops of a refinement, as a share of their edge: they overlap by 3/8
 RAMP = 0.1875  # share of a crop's edge over which its word gains weight: half of that overlap
+ABOUT = 0.125  # distance from a click, as a share of the crop's edge, at which a look about it alone counts nothing
 DOUBT = 0.25  # change of a probability that is worth another look
 
 
@@ -323,6 +324,13 @@ def changed(seen: Tensor, known: Tensor) -> Tensor:
     differs = ((seen - known).abs() > DOUBT).float()[None, None]
     near = F.max_pool3d(differs, 3, 1, 1)
     return F.avg_pool3d(near, 3, 1, 1, count_include_pad=False)[0, 0]
+
+
+def weight_about(size: Index3) -> Tensor:
+    """What a look counts that is to change little, `[D, H, W]`: 1 in the middle, nothing an eighth of an edge away."""
+    d, h, w = (((torch.arange(n) + 0.5) / n - 0.5).square() for n in size)
+    distance = (d[:, None, None] + h[None, :, None] + w[None, None, :]).sqrt()
+    return (2 - distance / (ABOUT / 2)).clamp(0, 1)
 
 
 def weight(size: Index3) -> Tensor:

@@ -230,6 +230,18 @@ def test_the_truth_is_not_written_over(folder: Path, tmp_path: Path) -> None:
     assert truth.stat().st_size == before
 
 
+def test_what_prompts_are_read_from_is_not_written_over(folder: Path, tmp_path: Path) -> None:
+    mask, listed = tmp_path / "mask.nii.gz", tmp_path / "prompts.json"
+    before = (folder / "synthetic_lesion.nii.gz").read_bytes()
+    mask.write_bytes(before)
+    listed.write_text('{"version": 1, "prompts": [{"kind": "prior", "mask": "mask.nii.gz"}]}')
+    for more in (("--prior", mask), ("--scribble", mask), ("--prompts", listed)):
+        done = segment(folder, mask, *more)
+        assert done.exit_code == 2
+        assert "prompts are read from it, and it would be lost; name another" in " ".join(done.stderr.split())
+    assert mask.read_bytes() == before
+
+
 def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
     truth, out = save_scan(tmp_path / "truth.nii.gz", np.ones((8, 8, 8), np.uint8)), tmp_path / "m.nii.gz"
     refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)

@@ -246,6 +246,10 @@ def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     assert "what shall be trained?" in said()
     assert "what shall be trained?" in said(prepared, "--preset", preset)
     assert "no training was begun here" in said("--resume", str(place / "nowhere"))
+    longer = said(prepared, "--resume", str(whole), "--steps", "5000", "--hours", "1")
+    assert "PREPARED, --steps: a run that goes on keeps what it began with; leave it out, or begin" in longer
+    both = said(prepared, "--preset", preset, "--out", out, "--steps", "5", "--epochs", "1")
+    assert "--steps and --epochs both say how long; give one of the two" in both
     assert "no preset 'mine'" in said(prepared, "--preset", "mine", "--out", out)
     assert "no prepared cohort here" in said(str(place), "--preset", preset, "--out", out)
     assert "a training was begun here" in said(prepared, "--preset", preset, "--out", str(whole))

@@ -94,6 +94,11 @@ def test_corrections_need_a_network_that_knows_them() -> None:
             Trainer(small_bundle().network, sampler(prompts), Recipe(steps=1), tell=print)
 
 
+def test_who_is_not_told_what_was_named_cannot_heed_it() -> None:
+    with pytest.raises(SettingsError, match="heed: only a network with dense prompts is told which voxels were named"):
+        Trainer(small_bundle().network, sampler(Prompts(heed=0.5)), Recipe(steps=1), tell=print)
+
+
 def test_a_preset_asks_for_them() -> None:
     preset = starting_from_nothing("x", (), PREPROCESSING, None).model_copy(update={"dense": 8})
     dense = starting_bundle(preset).network.dense

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import json
@@ -12,8 +11,8 @@ from pathlib import Path
 
 from ..errors import BatchError, OutputError, PromptError
 from ..formats import READABLE, check_output, read_files
-from ..prompt_file import PriorEntry, ScribbleEntry, read_entries, read_prompts
-from ..prompt_text import Painted, TextEntry, from_line
+from ..prompt_file import read_entries, read_prompts
+from ..prompt_text import TextEntry, from_line, named_files
 from ..prompts import Prompt
 from ..volume import Grid
 
@@ -87,14 +86,10 @@ class Job:
     @property
     def named(self) -> tuple[Path, ...]:
         """The files that the prompts name: masks, and strokes' voxels."""
-        found: list[str] = []
-        with contextlib.suppress(PromptError):  # of a file that is none: the job will say so
-            for entry in self.entries():
-                if isinstance(entry, PriorEntry | Painted):
-                    found.append(entry.mask)
-                elif isinstance(entry, ScribbleEntry) and entry.file is not None:
-                    found.append(entry.file)
-        return tuple(self._beside / name for name in found)
+        try:
+            return named_files(self.entries(), self._beside)
+        except PromptError:  # of a file that is none: the job will say so
+            return ()
 
     @property
     def inputs(self) -> tuple[Path, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import SettingsError
-from .console import FAULTY, Console
+from .console import FAULTY, Console, given_options
 
 if TYPE_CHECKING:
     from ..batch import Summary
@@ -29,12 +29,7 @@ def check_alone(context: typer.Context, batch: Path | None) -> None:
     Raises:
         SettingsError: the message names them.
     """
-    given = {
-        name: option.opts[0] if option.opts[0].startswith("-") else name.upper()
-        for option in context.command.params
-        if (name := option.name or "") and (source := context.get_parameter_source(name))
-        if source.name == "COMMANDLINE"
-    }
+    given = given_options(context)
     of_a_list = [given[name] for name in given if name in OF_A_LIST]
     of_a_scan = [given[name] for name in given if name not in OF_A_LIST | OF_BOTH]
     if batch is None and of_a_list:

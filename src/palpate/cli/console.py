@@ -57,6 +57,16 @@ def _usage(within: Any = None) -> Iterator[None]:  # noqa: ANN401 - the same
         raise typer.Exit(FAILED) from error
 
 
+def given_options(context: typer.Context) -> dict[str, str]:
+    """What was given on the command line: parameters' names, and what the user calls them."""
+    return {
+        name: option.opts[0] if option.opts[0].startswith("-") else name.upper()
+        for option in context.command.params
+        if (name := option.name or "") and (source := context.get_parameter_source(name))
+        if source.name == "COMMANDLINE"
+    }
+
+
 app = typer.Typer(
     cls=Verbs,
     help="Palpate: one click on a tumour in a 3-D scan, its mask back. Research software, not a medical device.",

@@ -40,6 +40,20 @@ HOW_TO_POINT = (
 )
 
 
+def prompt_files(file: Path | None, prior: Path | None, scribbles: list[str] | None) -> tuple[Path, ...]:
+    """The files that prompts are read from: the file of prompts, what that names, the prior, painted strokes.
+
+    Raises:
+        PromptError: what cannot be read as a prompt.
+    """
+    from ..prompt_file import read_entries
+    from ..prompt_text import from_text, named_files
+
+    listed = () if file is None else (file, *named_files(read_entries(file), file.parent))
+    painted = named_files((from_text("scribble", text, "--scribble") for text in scribbles or []), Path())
+    return (*listed, *painted, *(() if prior is None else (prior,)))
+
+
 def given_prompts(
     volume: Volume,
     file: Path | None,

@@ -33,6 +33,7 @@ from .prompting import (
     PromptsOption,
     ScribbleOption,
     given_prompts,
+    prompt_files,
 )
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def segment(
             load_options = (model, base, device, precision)
             propose(console, load_options, scan, volume, known, least_ml, output, probability, picture)
             return
+        _check_kept((output, probability, uncertainty, picture), prompt_files(prompts, prior, scribble))
         given = given_prompts(volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
         if not given:
             raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or --auto, with an automatic model")
@@ -184,6 +186,14 @@ def _check_outputs(
         raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
     if truth is not None and truth.resolve() in named:
         raise OutputError(f"cannot write {truth}: it is the --truth to compare with, and would be lost; name another")
+
+
+def _check_kept(results: tuple[Path | None, ...], read: tuple[Path, ...]) -> None:
+    """Refuse results in place of what prompts are read from."""
+    places = {path.resolve() for path in results if path is not None}
+    for path in read:
+        if path.resolve() in places:
+            raise OutputError(f"cannot write {path}: prompts are read from it, and it would be lost; name another")
 
 
 def _truth(path: Path | None, volume: Volume) -> Mask | None:

@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SettingsError
-from .console import FAULTY, Console, JsonOption, app
+from .console import FAULTY, Console, JsonOption, app, given_options
 
 if TYPE_CHECKING:
     from ..training.run import Outcome, Report, Run
+
+OF_ANY_RUN = {
+    "resume",
+    "hours",
+    "test",
+    "workers",
+    "device",
+    "dry_run",
+    "machine",
+}  # options not of its beginning alone
 
 
 @app.command(
@@ -78,6 +88,7 @@ def prepare(
     "Several GPUs: `torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine`"
 )
 def train(
+    context: typer.Context,
     prepared: Annotated[list[Path] | None, typer.Argument(help="Folders that `palpate prepare` made.")] = None,
     preset: Annotated[
         str | None,
@@ -134,6 +145,7 @@ def train(
     with console.reporting():
         from ..training.launch import Changes, continued, new
 
+        _check_asked(given_options(context))
         accelerator = _accelerator(device)
         console.quiet = not accelerator.is_main_process
         if resume is not None:
@@ -158,6 +170,22 @@ def train(
             outcome = run.train(report, stop, hours, test)
         accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
         console.result(_record(run, outcome), _sentences(run, outcome))
+
+
+def _check_asked(given: dict[str, str]) -> None:
+    """Refuse what would not be heeded.
+
+    Raises:
+        SettingsError: beside --resume, what the run knows already; or two lengths.
+    """
+    known = [option for name, option in given.items() if name not in OF_ANY_RUN]
+    if "resume" in given and known:
+        raise SettingsError(
+            f"{', '.join(known)}: a run that goes on keeps what it began with; leave it out, or begin another with "
+            "--init RUN/last.safetensors"
+        )
+    if "steps" in given and "epochs" in given:
+        raise SettingsError("--steps and --epochs both say how long; give one of the two")
 
 
 def _accelerator(device: str) -> Any:  # noqa: ANN401 - accelerate has no types

@@ -109,10 +109,14 @@ class Prompts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     lesion: tuple[int, int] = Field(
         (10, 10),
-        description="fewest and most clicks on the lesion, drawn with replacement; half the steps take the fewest",
+        description="fewest and most clicks on the lesion, drawn with replacement; half the steps take the fewest. A "
+        "network with dense prompts is told the first alone, and then what corrects it (rounds)",
     )
     anywhere: int = Field(
-        20, ge=0, description="further places drawn anywhere in the crop, as the paper's training adds"
+        20,
+        ge=0,
+        description="further places drawn anywhere in the crop, as the paper's training adds; a network with dense "
+        "prompts is not told them",
     )
     as_inference: bool = Field(
         False, description="the first click is the voxel that the crop was planned around, the others lie in its margin"

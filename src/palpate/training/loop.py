@@ -77,6 +77,11 @@ class Trainer:
                 "a simulated user's corrections and boxes need a network with dense prompts: set dense to 16, say, in "
                 "the preset, or leave rounds at 1 and kinds at click"
             )
+        if network.dense is None and sampler.prompts.heed:
+            raise SettingsError(
+                "heed: only a network with dense prompts is told which voxels were named; set dense to 16, say, in the "
+                "preset, or leave heed at 0"
+            )
         self.sampler, self.recipe, self.workers, self.tell = sampler, recipe, workers, tell
         self.network = network.to(self.device).train()
         self.network.freeze()
