@@ -39,7 +39,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,7 @@ def run_test(arguments: argparse.Namespace) -> None:
 def corrections(
     predictor: Predictor,
     data: Path,
+    cohort: str,
     part: str,
     kind: str,
     seeds: list[int],
@@ -223,12 +224,11 @@ def corrections(
     most: int | None,
     habits: Habits,
 ) -> Iterator[tuple[str, str, Corrected]]:
-    """Kind of scan, patient and a simulated user's corrections of every scan of a part, one of them after the other."""
+    """Kind of scan, patient and a simulated user's corrections of a cohort's scans of a part, one after the other."""
     for seed in seeds:
-        for cohort in SHARES:
-            scans = islice(scans_of(data, cohort, part), most)
-            for result in corrected(predictor, scans, count, kind, seed, habits):
-                yield kind_of(cohort, result.name), patient_of(cohort, result.name), result
+        scans = islice(scans_of(data, cohort, part), most)
+        for result in corrected(predictor, scans, count, kind, seed, habits):
+            yield kind_of(cohort, result.name), patient_of(cohort, result.name), result
 
 
 def told(rows: list[tuple[str, Corrected]], counts: tuple[int, ...]) -> dict[str, object]:
@@ -263,17 +263,17 @@ def run_correct(arguments: argparse.Namespace) -> None:
     model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "code": inference()}
     model |= {"zoom": not arguments.no_zoom, "strokes": arguments.strokes}
     habits = Habits(strokes=arguments.strokes)
-    for kind in arguments.kinds:
+    for kind, cohort in product(arguments.kinds, arguments.cohorts):
         found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
         for what, patient, result in corrections(
-            predictor, arguments.data, arguments.part, kind, arguments.seeds, counts[-1], arguments.most, habits
+            predictor, arguments.data, cohort, arguments.part, kind, arguments.seeds, counts[-1], arguments.most, habits
         ):
             found[what].append((patient, result))
         table = {what: told(rows, counts) for what, rows in sorted(found.items())}
         print(kind, json.dumps(table, indent=1), flush=True)
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         look = {"when": when, **model, "part": arguments.part, "seeds": arguments.seeds, "most": arguments.most}
-        with arguments.log.open("a") as log:  # kind by kind: what was seen is known, whatever becomes of the rest
+        with arguments.log.open("a") as log:  # one by one: what was seen is known, whatever becomes of the rest
             log.write(json.dumps(look | {"corrections": {kind: table}}) + "\n")
 
 
@@ -343,11 +343,12 @@ def looks_of(model: str, log: Path) -> dict[str, dict[str, Any]]:
         where += f", lesions of {look['least mL']:g} mL and more" if look.get("least mL") else ""
         where += "" if look.get("zoom", True) else ", without zoom"
         if "table" in look:
-            measured[f"{where}: one random click a scan"] = look["table"]
+            measured[f"{where}: one random click a scan"] = look["table"]  # of all cohorts
         strokes = look.get("strokes", 0)
         words = "clicks" if not strokes else f"{'' if strokes == 1 else f'{strokes:.0%} '}strokes, paint and lassos"
         for kind, table in look.get("corrections", {}).items():
-            measured[f"{where}: a simulated user, first a {kind}, then correcting {words}"] = table
+            what = f"{where}: a simulated user, first a {kind}, then correcting {words}"
+            measured[what] = measured.get(what, {}) | table  # of one cohort, or of several
     return measured
 
 
@@ -428,6 +429,7 @@ def main() -> None:
     correcting = commands.add_parser("correct", help="measure a simulated user's prompts and corrections")
     correcting.set_defaults(run=run_correct)
     correcting.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the first prompt")
+    correcting.add_argument("--cohorts", nargs="+", default=list(SHARES), choices=SHARES)
     correcting.add_argument("--count", type=int, default=10, help="prompts a scan")
     correcting.add_argument("--most", type=int, help="scans of a cohort, the first by name")
     correcting.add_argument("--strokes", type=float, default=0.0, help="how often a correction is a stroke, 0 to 1")
