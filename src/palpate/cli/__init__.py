@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import fetch, lesions, look, models, phantom, segment, session, training  # noqa: F401 - each registers its verbs
+from . import fetch, look, models, phantom, segment, session, training  # noqa: F401 - each registers its verbs
 from .console import app
 
 __all__ = ["app", "main"]

@@ -1,27 +1,13 @@
-"""`palpate session`: several lesions on one scan, kept in a folder."""
+"""`palpate session`: a verb for each change of its lesions; its masks made anew, and exported."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PalpateError, SessionError, SettingsError
-from .console import (
-    BaseOption,
-    BudgetOption,
-    Console,
-    DeviceOption,
-    JsonOption,
-    ModelOption,
-    PrecisionOption,
-    ZoomOption,
-    app,
-    predictor_of,
-)
+from ..errors import SessionError, SettingsError
 from .prompting import (
     HOW_TO_POINT,
     BoxOption,
@@ -34,48 +20,25 @@ from .prompting import (
     ScribbleOption,
     given_prompts,
 )
+from .visit import Visit, lesion_called, numbers_called, session_verb, wholly
 
 if TYPE_CHECKING:
     from ..prompts import Prompt
-    from ..session import Lesion, Session
+    from ..session import Session
 
-session_app = typer.Typer(
-    help="Several lesions on one scan, in a folder that keeps every prompt (docs/sessions.md).",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    epilog="Examples:\n\n`palpate session add visit1/ --scan scan.nii.gz --lesion liver1 --click 120,88,45`\n\n"
-    "`palpate session replay visit1/ --scan scan.nii.gz -o lesions.nii.gz`",
-)
-app.add_typer(session_app, name="session")
-
-FolderArgument = Annotated[Path, typer.Argument(help="The session's folder.")]
-ScanOption = Annotated[Path, typer.Option(help="The scan: a file, or a folder of DICOM slices.")]
-SeriesOption = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")]
-OtherModelOption = Annotated[
-    bool, typer.Option("--other-model", help="Go on with another model than the session was made with.")
-]
+LesionOption = Annotated[str, typer.Option(help="The lesion's name, or its number.")]
+NumberOption = Annotated[int, typer.Option("--number", help="The prompt's number, as every verb tells it.")]
+TimesOption = Annotated[int, typer.Option(min=1, help="How many operations.")]
 
 
-class PredictorOptions(NamedTuple):
-    """Which model, and how it looks: what the verbs' options say, as `predictor_of` takes it."""
-
-    model: str
-    base: Path | None
-    device: str
-    precision: str
-    zoom: bool
-    budget: int | None
-
-
-@session_app.command(
-    epilog="Examples:\n\n"
-    "`palpate session add visit1/ --scan scan.nii.gz --lesion liver1 --click 120,88,45`\n\n"
-    "`palpate session add visit1/ --scan scan.nii.gz --lesion liver1 --not 131,90,45 --accept`\n\n"
-    "`palpate session add visit1/ --scan scan.nii.gz --lesion node --box 60,70,20,72,84,26 --json`"
+@session_verb(
+    "add",
+    "--lesion liver1 --click 120,88,45",
+    "--lesion liver1 --not 131,90,45 --accept",
+    "--lesion node --box 60,70,20,72,84,26 --json",
 )
 def add(
-    folder: FolderArgument,
-    scan: ScanOption,
+    visit: Visit,
     lesion: Annotated[str, typer.Option(help="The lesion's name; a new one is added.")],
     click: ClickOption = None,
     click_mm: ClickMmOption = None,
@@ -86,101 +49,155 @@ def add(
     prior: PriorOption = None,
     prompts: PromptsOption = None,
     accept: Annotated[bool, typer.Option("--accept", help="Then accept the lesion's mask.")] = False,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
 ) -> None:
     """Add prompts to a lesion; the session and the lesion are begun where there are none."""
-    console = Console(machine)
-    with console.reporting():
-        from ..session.journal import JOURNAL
-
-        new = not (folder / JOURNAL).exists()
-        options = PredictorOptions(model, base, device, precision, zoom, budget)
-        with opened(console, folder, scan, series, options, new=new, other_model=other_model) as session:
-            given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
-            if not given and not accept:
-                raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_POINT}, or --accept")
-            with console.step("segment", "segmenting") as progress, wholly(session):
-                session.predictor.progress = progress
-                number = _prompted(session, lesion, given)
-                if accept:
-                    session.accept(number)
-            tell(console, folder, session, [session.lesion(number)])
+    with visit.opened(begin=True) as session:
+        given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
+        if not given and not accept:
+            raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_POINT}, or --accept")
+        with visit.segmenting(session), wholly(session):
+            number = _prompted(session, lesion, given)
+            if accept:
+                session.accept(number)
+        visit.tell(session, [session.lesion(number)])
 
 
-@session_app.command(
-    epilog="Examples:\n\n`palpate session undo visit1/ --scan scan.nii.gz`\n\n"
-    "`palpate session undo visit1/ --scan scan.nii.gz --times 3`"
-)
-def undo(
-    folder: FolderArgument,
-    scan: ScanOption,
-    times: Annotated[int, typer.Option(min=1, help="How many operations.")] = 1,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
+@session_verb("replace-prompt", "--lesion liver1 --number 2 --click 121,88,45")
+def replace_prompt(
+    visit: Visit,
+    lesion: LesionOption,
+    prompt_number: NumberOption,
+    click: ClickOption = None,
+    click_mm: ClickMmOption = None,
+    no: NotOption = None,
+    box: BoxOption = None,
+    scribble: ScribbleOption = None,
+    lasso: LassoOption = None,
+    prior: PriorOption = None,
+    prompts: PromptsOption = None,
 ) -> None:
+    """Put another prompt in the place of one, under its number."""
+    with visit.opened() as session:
+        number = lesion_called(session, lesion)
+        given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
+        if len(given) != 1:
+            raise SessionError(
+                f"one prompt takes the place of one, not {len(given)}. {HOW_TO_POINT}: one of them, once"
+            )
+        with visit.segmenting(session):
+            session.replace_prompt(number, prompt_number, given[0])
+        visit.tell(session, [session.lesion(number)])
+
+
+@session_verb("remove-prompt", "--lesion liver1 --number 2")
+def remove_prompt(visit: Visit, lesion: LesionOption, prompt_number: NumberOption) -> None:
+    """Take one prompt of a lesion away."""
+    with visit.opened() as session:
+        number = lesion_called(session, lesion)
+        with visit.segmenting(session):
+            session.remove_prompt(number, prompt_number)
+        visit.tell(session, [session.lesion(number)])
+
+
+@session_verb("clear", "--lesion liver1")
+def clear(visit: Visit, lesion: LesionOption) -> None:
+    """Take all of a lesion's prompts away; the mask that it started from stays."""
+    with visit.opened() as session:
+        number = lesion_called(session, lesion)
+        session.clear(number)
+        visit.tell(session, [session.lesion(number)])
+
+
+@session_verb("rename", "--lesion liver1 --to liver2")
+def rename(visit: Visit, lesion: LesionOption, to: Annotated[str, typer.Option(help="Its new name.")]) -> None:
+    """Give a lesion another name."""
+    with visit.opened() as session:
+        number = lesion_called(session, lesion)
+        session.rename(number, to)
+        visit.tell(session, [session.lesion(number)])
+
+
+@session_verb("reopen", "--lesion liver1")
+def reopen(visit: Visit, lesion: LesionOption) -> None:
+    """Take a lesion's acceptance back, or take a proposal up."""
+    with visit.opened() as session:
+        number = lesion_called(session, lesion)
+        session.reopen(number)
+        visit.tell(session, [session.lesion(number)])
+
+
+@session_verb("remove", "--lesion liver1")
+def remove(visit: Visit, lesion: LesionOption) -> None:
+    """Remove a lesion; `undo` brings it back."""
+    with visit.opened() as session:
+        session.remove(lesion_called(session, lesion))
+        visit.tell(session, session.lesions)
+
+
+@session_verb("drop", "--lesion 3")
+def drop(visit: Visit, lesion: LesionOption) -> None:
+    """Remove a proposal that is no lesion; `undo` brings it back."""
+    with visit.opened() as session:
+        session.drop(lesion_called(session, lesion))
+        visit.tell(session, session.lesions)
+
+
+@session_verb("propose", "--proposer automatic.safetensors", "--proposer automatic.safetensors --least-ml 0.5 --json")
+def propose(
+    visit: Visit,
+    proposer: Annotated[str, typer.Option(help="The automatic model's file (docs/automatic.md).")],
+    proposer_base: Annotated[
+        Path | None, typer.Option(help="Where that is an adapter: the model it was trained on.")
+    ] = None,
+    least_ml: Annotated[
+        float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
+    ] = None,
+) -> None:
+    """Add what an automatic model takes for lesions, as proposals; the session is begun where there is none."""
+    with visit.opened(begin=True) as session:
+        with visit.console.step("propose", "looking for lesions") as progress:
+            from ..automatic import LEAST_ML, Proposer
+            from ..bundle import load
+
+            finder = Proposer(load(proposer, base=proposer_base), visit.device, visit.precision)  # type: ignore[arg-type]
+            finder.progress = progress
+            least = LEAST_ML if least_ml is None else least_ml
+            found = finder.propose(session.volume, least)
+        with wholly(session):
+            numbers = [session.add(start=one.mask, score=one.score) for one in found]
+        none = f"no proposal of {least:g} mL or more (--least-ml)"
+        visit.tell(session, [session.lesion(number) for number in numbers], none=none)
+
+
+@session_verb("undo", "", "--times 3")
+def undo(visit: Visit, times: TimesOption = 1) -> None:
     """Take the last operations back: prompts, an acceptance, a new lesion."""
-    console = Console(machine)
-    options = PredictorOptions(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
+    with visit.opened() as session:
         _check_times(times, session.undoable, "undone")
         for _ in range(times):
             session.undo()
-        tell(console, folder, session, session.lesions)
+        visit.tell(session, session.lesions)
 
 
-@session_app.command(
-    epilog="Examples:\n\n`palpate session redo visit1/ --scan scan.nii.gz`\n\n"
-    "`palpate session redo visit1/ --scan scan.nii.gz --times 3`"
-)
-def redo(
-    folder: FolderArgument,
-    scan: ScanOption,
-    times: Annotated[int, typer.Option(min=1, help="How many operations.")] = 1,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
-) -> None:
+@session_verb("redo", "", "--times 3")
+def redo(visit: Visit, times: TimesOption = 1) -> None:
     """Do again what was undone last, as long as nothing else was done since."""
-    console = Console(machine)
-    options = PredictorOptions(model, base, device, precision, zoom, budget)
-    with console.reporting(), opened(console, folder, scan, series, options, other_model=other_model) as session:
+    with visit.opened() as session:
         _check_times(times, session.redoable, "done again")
         for _ in range(times):
             session.redo()
-        tell(console, folder, session, session.lesions)
+        visit.tell(session, session.lesions)
 
 
-@session_app.command(
-    epilog="Examples:\n\n"
-    "`palpate session replay visit1/ --scan scan.nii.gz`\n\n"
-    "`palpate session replay visit1/ --scan scan.nii.gz -o lesions.nii.gz --overlap highest --accepted`\n\n"
-    "`palpate session replay visit1/ --scan scan.nii.gz -o masks/ --separate --json`\n\n"
-    "`palpate session replay visit1/ --scan scan.nii.gz --cohort mine/ --patient P017`"
+@session_verb(
+    "replay",
+    "",
+    "-o lesions.nii.gz --overlap highest --accepted",
+    "-o masks/ --separate --json",
+    "--cohort mine/ --patient P017",
 )
 def replay(
-    folder: FolderArgument,
-    scan: ScanOption,
+    visit: Visit,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A label map's file, or a folder; with a list of the lesions beside it."),
@@ -197,117 +214,26 @@ def replay(
         Path | None, typer.Option(help="Append the accepted lesions to this cohort, for `look` and `train`.")
     ] = None,
     patient: Annotated[str | None, typer.Option(help="In the cohort: whose scan it is.")] = None,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    other_model: OtherModelOption = False,
-    series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
-    machine: JsonOption = False,
 ) -> None:
     """Make a session's masks anew from its journal, which is only read; print their sizes, and export them."""
-    console = Console(machine)
-    with console.reporting():
-        _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
-        options = PredictorOptions(model, base, device, precision, zoom, budget)
-        with opened(console, folder, scan, series, options, other_model=other_model, read_only=True) as session:
-            with console.step("segment", "segmenting") as progress:
-                session.predictor.progress = progress
-                for lesion in session.lesions:
-                    session.mask(lesion.number)
-            more: dict[str, Any] = {"files": [], "cohort": None}
-            with console.step("export", "exporting"):
-                if output is not None:
-                    made = session.export(
-                        output,
-                        separate=separate,
-                        overlap=overlap or "later",  # type: ignore[arg-type]
-                        accepted_only=accepted,
-                    )
-                    more["files"] = [str(path) for path in made]
-                if cohort is not None:
-                    more["cohort"] = session.export_cohort(cohort, patient=patient)
-            tell(console, folder, session, session.lesions, more)
-
-
-@contextmanager
-def opened(
-    console: Console,
-    folder: Path,
-    scan: Path,
-    series: str | None,
-    options: PredictorOptions,
-    *,
-    new: bool = False,
-    other_model: bool = False,
-    read_only: bool = False,
-) -> Iterator[Session]:
-    """The session, with its scan read and its model loaded; a new one in which nothing could be done leaves no trace.
-
-    Raises:
-        PalpateError: the scan, the model or the session cannot be read.
-    """
-    with console.step("read", f"reading {scan}"):
-        from ..formats import read
-        from ..session.journal import check_there
-
-        if not new:
-            check_there(folder)
-        volume = read(scan, series=series)
-    with console.step("load", f"loading {options.model}"):
-        from ..session import Session
-
-        predictor = predictor_of(*options)
-    if new:
-        session = Session(predictor, volume, folder)
-    else:
-        session = Session.open(folder, predictor, volume, allow_other_model=other_model, read_only=read_only)
-    with session:
-        try:
-            yield session
-        except BaseException:
-            if new and not session.can_undo:  # else it would stay bound to a scan or a model chosen by mistake
-                session.discard()
-            raise
-
-
-@contextmanager
-def wholly(session: Session) -> Iterator[None]:
-    """All that is done to a session in the block, or nothing: after an error it is taken back."""
-    before = session.undoable
-    try:
-        yield
-    except BaseException:
-        with suppress(PalpateError):  # a full disk, say, which is told already
-            while session.undoable > before:
-                session.undo()
-        raise
-
-
-def lesion_called(session: Session, said: str) -> int:
-    """The number of the lesion of a name, or, where none is called so, of a number.
-
-    Raises:
-        SessionError: none, or several of that name.
-    """
-    numbers = _called(session, said) or [each.number for each in session.lesions if str(each.number) == said.strip()]
-    if not numbers:
-        there = ", ".join(f"{each.number} {each.name}" for each in session.lesions) or "none yet"
-        raise SessionError(f"no lesion {said!r} in this session; there are: {there}")
-    return numbers[0]
-
-
-def _called(session: Session, name: str) -> list[int]:
-    """The number of the lesion of a name, if there is one."""
-    numbers = [lesion.number for lesion in session.lesions if lesion.name == name.strip()]
-    if len(numbers) > 1:
-        raise SessionError(
-            f"several lesions are called {name!r}, numbers {', '.join(map(str, numbers))}; tell them apart first: "
-            "palpate session rename --lesion NUMBER --to NAME"
-        )
-    return numbers
+    _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
+    with visit.opened(read_only=True) as session:
+        with visit.segmenting(session):
+            for lesion in session.lesions:
+                session.mask(lesion.number)
+        more: dict[str, Any] = {"files": [], "cohort": None}
+        with visit.console.step("export", "exporting"):
+            if output is not None:
+                made = session.export(
+                    output,
+                    separate=separate,
+                    overlap=overlap or "later",  # type: ignore[arg-type]
+                    accepted_only=accepted,
+                )
+                more["files"] = [str(path) for path in made]
+            if cohort is not None:
+                more["cohort"] = session.export_cohort(cohort, patient=patient)
+        visit.tell(session, session.lesions, more)
 
 
 def _check_export(
@@ -340,7 +266,7 @@ def _check_times(times: int, there: int, done: str) -> None:
 
 def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
     """Add prompts to the lesion of a name, which is begun if there is none; returns its number."""
-    numbers = _called(session, name)
+    numbers = numbers_called(session, name)
     if not numbers and not given:
         there = ", ".join(lesion.name for lesion in session.lesions) or "none yet"
         raise SessionError(f"no lesion {name!r} to accept; there are: {there}")
@@ -350,37 +276,3 @@ def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
     if given:
         session.add_prompts(number, given)
     return number
-
-
-def tell(
-    console: Console,
-    folder: Path,
-    session: Session,
-    lesions: Sequence[Lesion],
-    exported: dict[str, Any] | None = None,
-    none: str = "no lesion",
-) -> None:
-    """Print lesions as they are now, or that there is none, and what was exported of them."""
-    from ..session import lesion_record
-
-    records = [lesion_record(session, lesion) for lesion in lesions]
-    more = exported or {}
-    lines = [_sentence(record) for record in records] or [f"{folder}: {none}"]
-    lines += [f"wrote {path}" for path in more.get("files", [])]
-    if more.get("cohort"):
-        lines.append(f"in the cohort as {more['cohort']}")
-    whole = {"session": str(folder), "scan": session.scan.path, "model": session.model.name, "lesions": records}
-    console.result(whole | more, lines)
-
-
-def _sentence(record: dict[str, Any]) -> str:
-    numbers = record["prompt_numbers"]
-    pointed = f"prompt{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}" if numbers else "no prompt"
-    if record["score"] is not None:
-        pointed += f", score {record['score']:.2f}"
-    said = f"{record['number']} {record['name']} ({record['status']}, {pointed}): "
-    if record["longest"] is None:
-        return said + "empty"
-    where = f"{'xyz'[record['slice']['axis']]}={record['slice']['index']}"
-    sizes = f"{record['longest']['mm']:.1f} x {record['perpendicular']['mm']:.1f} mm on slice {where}"
-    return f"{said}{record['volume_ml']:.2f} mL, {sizes}"

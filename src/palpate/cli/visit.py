@@ -1,0 +1,231 @@
+"""What every verb of `palpate session` shares: its folder, scan and model, and how it tells what became of lesions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import PalpateError, SessionError
+from .console import (
+    BaseOption,
+    BudgetOption,
+    Console,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    ZoomOption,
+    app,
+    predictor_of,
+)
+
+if TYPE_CHECKING:
+    from ..session import Lesion, Session
+
+session_app = typer.Typer(
+    help="Several lesions on one scan, in a folder that keeps every prompt (docs/sessions.md).",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    epilog="Examples:\n\n`palpate session add visit1/ --scan scan.nii.gz --lesion liver1 --click 120,88,45`\n\n"
+    "`palpate session replay visit1/ --scan scan.nii.gz -o lesions.nii.gz`",
+)
+app.add_typer(session_app, name="session")
+
+
+@dataclass
+class Visit:
+    """A session that a verb is called on: what the options say that every verb has.
+
+    Attributes:
+        console: how it speaks.
+        folder: the session's.
+        scan: the scan's file or folder.
+    """
+
+    console: Console
+    folder: Path
+    scan: Path
+    model: str
+    base: Path | None
+    other_model: bool
+    series: str | None
+    device: str
+    precision: str
+    zoom: bool
+    budget: int | None
+
+    @contextmanager
+    def opened(self, *, begin: bool = False, read_only: bool = False) -> Iterator[Session]:
+        """The session, with its scan read and its model loaded.
+
+        Args:
+            begin: begin one where there is none; if nothing could be done in it, it leaves no trace.
+            read_only: write and lock nothing.
+
+        Raises:
+            PalpateError: the scan, the model or the session cannot be read.
+        """
+        from ..session.journal import JOURNAL, check_there
+
+        new = begin and not (self.folder / JOURNAL).exists()
+        with self.console.step("read", f"reading {self.scan}"):
+            from ..formats import read
+
+            if not new:
+                check_there(self.folder)
+            volume = read(self.scan, series=self.series)
+        with self.console.step("load", f"loading {self.model}"):
+            from ..session import Session
+
+            predictor = predictor_of(self.model, self.base, self.device, self.precision, self.zoom, self.budget)
+        if new:
+            session = Session(predictor, volume, self.folder)
+        else:
+            session = Session.open(
+                self.folder, predictor, volume, allow_other_model=self.other_model, read_only=read_only
+            )
+        with session:
+            try:
+                yield session
+            except BaseException:
+                if new and not session.can_undo:  # else it would stay bound to a scan or a model chosen by mistake
+                    session.discard()
+                raise
+
+    @contextmanager
+    def segmenting(self, session: Session) -> Iterator[None]:
+        """A step in which the network works, with its progress."""
+        with self.console.step("segment", "segmenting") as progress:
+            session.predictor.progress = progress
+            yield
+
+    def tell(
+        self,
+        session: Session,
+        lesions: Sequence[Lesion],
+        exported: dict[str, Any] | None = None,
+        none: str = "no lesion",
+    ) -> None:
+        """Print lesions as they are now, or that there is none, and what was exported of them."""
+        from ..session import lesion_record
+
+        records = [lesion_record(session, lesion) for lesion in lesions]
+        more = exported or {}
+        lines = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
+        lines += [f"wrote {path}" for path in more.get("files", [])]
+        if more.get("cohort"):
+            lines.append(f"in the cohort as {more['cohort']}")
+        whole = {
+            "session": str(self.folder),
+            "scan": session.scan.path,
+            "model": session.model.name,
+            "lesions": records,
+        }
+        self.console.result(whole | more, lines)
+
+
+def session_verb(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a verb, called with a `Visit` and with the options of its own.
+
+    Typer reads a command's options off its signature: this one's are its own, and those that every verb has.
+
+    Args:
+        name: the verb's.
+        examples: what follows `palpate session VERB visit1/ --scan scan.nii.gz`, for its help.
+    """
+
+    def register(verb: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(verb, eval_str=True).parameters.values()  # the first is the Visit
+        common = list(inspect.signature(_of_every_verb, eval_str=True).parameters.values())
+        first, last = common[:2], common[2:]
+
+        def command(**given: Any) -> None:
+            console = Console(given.pop("machine"))
+            visit = Visit(console, **{option.name: given.pop(option.name) for option in common if option.name in given})
+            with console.reporting():
+                verb(visit, **given)
+
+        parameters = [option.replace(kind=option.KEYWORD_ONLY) for option in (*first, *own, *last)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # functions may have one
+        called = [f"`palpate session {name} visit1/ --scan scan.nii.gz {more}`".replace(" `", "`") for more in examples]
+        epilog = f"Example{'s' * (len(called) > 1)}:\n\n" + "\n\n".join(called)
+        session_app.command(name, help=inspect.getdoc(verb), epilog=epilog)(command)
+        return verb
+
+    return register
+
+
+def _of_every_verb(
+    folder: Annotated[Path, typer.Argument(help="The session's folder.")],
+    scan: Annotated[Path, typer.Option(help="The scan: a file, or a folder of DICOM slices.")],
+    model: ModelOption = "palpate-tiny",
+    base: BaseOption = None,
+    other_model: Annotated[
+        bool, typer.Option("--other-model", help="Go on with another model than the session was made with.")
+    ] = False,
+    series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    zoom: ZoomOption = True,
+    budget: BudgetOption = None,
+    machine: JsonOption = False,
+) -> None:
+    """The options that every verb on a session has."""
+
+
+@contextmanager
+def wholly(session: Session) -> Iterator[None]:
+    """All that is done to a session in the block, or nothing: after an error it is taken back."""
+    before = session.undoable
+    try:
+        yield
+    except BaseException:
+        with suppress(PalpateError):  # a full disk, say, which is told already
+            while session.undoable > before:
+                session.undo()
+        raise
+
+
+def lesion_called(session: Session, said: str) -> int:
+    """The number of the lesion of a name, or, where none is called so, of a number.
+
+    Raises:
+        SessionError: none, or several of that name.
+    """
+    numbers = numbers_called(session, said) or [
+        each.number for each in session.lesions if str(each.number) == said.strip()
+    ]
+    if not numbers:
+        there = ", ".join(f"{each.number} {each.name}" for each in session.lesions) or "none yet"
+        raise SessionError(f"no lesion {said!r} in this session; there are: {there}")
+    return numbers[0]
+
+
+def numbers_called(session: Session, name: str) -> list[int]:
+    """The number of the lesion of a name, if there is one."""
+    numbers = [lesion.number for lesion in session.lesions if lesion.name == name.strip()]
+    if len(numbers) > 1:
+        raise SessionError(
+            f"several lesions are called {name!r}, numbers {', '.join(map(str, numbers))}; tell them apart first: "
+            "palpate session rename --lesion NUMBER --to NAME"
+        )
+    return numbers
+
+
+def _sentence(record: dict[str, Any]) -> str:
+    numbers = record["prompt_numbers"]
+    pointed = f"prompt{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}" if numbers else "no prompt"
+    if record["score"] is not None:
+        pointed += f", score {record['score']:.2f}"
+    said = f"{record['number']} {record['name']} ({record['status']}, {pointed}): "
+    if record["longest"] is None:
+        return said + "empty"
+    where = f"{'xyz'[record['slice']['axis']]}={record['slice']['index']}"
+    sizes = f"{record['longest']['mm']:.1f} x {record['perpendicular']['mm']:.1f} mm on slice {where}"
+    return f"{said}{record['volume_ml']:.2f} mL, {sizes}"
