@@ -29,6 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from oracles import explicit_attention, unfolded_embedding
+from palpate.automatic import Proposer
 from palpate.bundle import Bundle, Provenance, paper_preprocessing
 from palpate.model import SIZES, Network, NetworkConfig
 from palpate.model.attention import WindowAttention
@@ -62,6 +63,7 @@ def arithmetic(config: NetworkConfig, crop: int) -> Arithmetic:
     head = 2 * tokens * W * 27 * (N + W)
     joint = 2 * fine * W * 27
     image_to_queries = config.prompt_layers * (2 * tokens * N * (N // 2) * 2 + 4 * tokens * config.queries * N // 2)
+    image_to_queries *= not config.promptless
     encode = embedding + config.depth * block + necks + 3 * head + joint * (3 * W + 1)
     further = image_to_queries + head + joint * W + 2 * fine * W * 2 * 27
     return Arithmetic(embedding, attention, encode, encode + further, further)
@@ -201,6 +203,17 @@ class Bench:
         seconds = [timed(lambda n=n: predictor.predict(prompts[:n]), self.device) for n in (3, 4, 5)]  # type: ignore[misc]
         return statistics.median(seconds), self.work.further_click
 
+    def automatic_window(self) -> tuple[float, float]:
+        """A window without a prompt; of SAM's sizes as `train --automatic` sets it: 256³ where the crop is 128³."""
+        wider = 2 if self.config.token_voxels == 4 else 1
+        changes = {"token_voxels": wider * self.config.token_voxels, "promptless": True, "spare_attention": False}
+        config = self.config.model_copy(update=changes)
+        network, edge = Network(config).eval().to(self.device), wider * self.crop
+        window = self.image(edge)
+        with torch.inference_mode(), self.arithmetic():
+            seconds = timed(lambda: network.decode(network.encode(window)), self.device)
+        return seconds, arithmetic(config, edge).first_click
+
     def training_step(self) -> tuple[float, float]:
         """Forward, backward and optimiser on one crop, tuned as the paper does, with activation checkpointing."""
         self.network.train().freeze()
@@ -233,6 +246,7 @@ STEPS = (
     "first_click",
     "further_click",
     "correcting_click",
+    "automatic_window",
     "training_step",
 )
 
@@ -308,6 +322,31 @@ def click_times(device: str) -> list[str]:
     return lines
 
 
+def proposals_on_a_ct(device: str) -> dict[str, float]:
+    """Seconds and memory of an automatic `tiny` with random weights on a CT of 512 x 512 x 400; in GB."""
+    phantom = make_phantom(shape=(512, 512, 400), spacing=(0.8, 0.8, 1.0), lesion_diameter_mm=28, site="lung")
+    torch.manual_seed(0)
+    config = SIZES["tiny"].model_copy(update={"promptless": True, "spare_attention": False})
+    preprocessing = paper_preprocessing().model_copy(update={"crop": (128, 128, 128), "spacing": (1.0, 1.0, 1.0)})
+    proposer = Proposer(Bundle(Network(config), preprocessing, Provenance(name="random", origin="a benchmark")), device)
+    small = make_phantom(shape=(64, 64, 64), spacing=(1.0, 1.0, 1.0), lesion_diameter_mm=28, site="lung")
+    proposer.probability(small.volume)  # one window, so that what the network needs is held already
+    before = peak_gb("cpu")
+    seconds = timed(lambda: proposer.probability(phantom.volume), device)
+    return {"seconds": seconds, "before": before, "peak": peak_gb("cpu")}
+
+
+def automatic() -> list[str]:
+    """`proposals_on_a_ct` in a process of its own, told."""
+    command = [sys.executable, __file__, "--ct"]
+    said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return [
+        f"An automatic `tiny` (128³ windows at 1 mm, random weights) over a CT of 512 x 512 x 400 voxels: "
+        f"{said['seconds']:.0f} s; peak memory {said['peak']:.2f} GB, of which scan, network and one window had "
+        f"{said['before']:.2f}."
+    ]
+
+
 def help_time() -> list[str]:
     """Seconds of `palpate --help`, median of five."""
     command = [sys.executable, "-m", "palpate.cli", "--help"]
@@ -334,10 +373,14 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--train-crop", type=int, default=64, help="vit_b at 128³ needs minutes a step on a CPU")
     parser.add_argument("--step", choices=STEPS, help="this step alone, as JSON")
+    parser.add_argument("--ct", action="store_true", help="proposals on a large CT alone, as JSON")
     parser.add_argument("--write", type=Path, help="write the table here, as Markdown")
     arguments = parser.parse_args()
     if arguments.step:
         run_step(arguments)
+        return
+    if arguments.ct:
+        print(json.dumps(proposals_on_a_ct(arguments.device)))
         return
     on = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else processor()
     lines = [
@@ -348,7 +391,7 @@ def main() -> None:
         "",
     ]
     lines += measure(arguments, arguments.size, arguments.crop, arguments.train_crop)
-    lines += ["", *click_times(arguments.device), "", *help_time()]
+    lines += ["", *click_times(arguments.device), "", *automatic(), "", *help_time()]
     if arguments.write:
         arguments.write.write_text("\n".join(lines) + "\n")
 

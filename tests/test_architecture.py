@@ -1,6 +1,7 @@
 """Who may import whom: docs/architecture.md's table, read off the code."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,38 +10,20 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "palpate"
-BASE = {"errors", "atomic", "volume", "prompts"}
-ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
-    "atomic": {"errors"},
-    "volume": {"errors"},
-    "prompts": {"errors", "volume"},
-    "formats": BASE,
-    "prompt_file": BASE | {"formats"},
-    "prompt_text": BASE | {"formats", "prompt_file"},
-    "phantom": BASE | {"formats"},
-    "pictures": BASE | {"formats"},
-    "simulation": BASE,
-    "resampling": BASE,
-    "frame": BASE | {"resampling"},
-    "model": set(),
-    "weights": {"errors", "atomic"},
-    "checkpoints": {"errors", "model"},
-    "bundle": BASE | {"model", "frame", "checkpoints", "weights"},
-    "zoom": BASE | {"resampling", "frame"},
-    "devices": {"errors"},
-    "looks": BASE | {"frame", "zoom", "model", "devices"},
-    "predictor": BASE | {"frame", "zoom", "looks", "bundle", "devices"},
-    "automatic": BASE | {"frame", "model", "bundle", "devices"},
-    "batch": BASE | {"formats", "prompt_file", "prompt_text", "bundle", "devices", "predictor"},
-    "session": BASE | {"formats", "prompt_file", "devices", "predictor"},
-    "cohort": BASE | {"formats", "resampling", "frame", "simulation", "pictures"},
-    "evaluation": BASE | {"bundle", "predictor", "automatic", "cohort", "simulation", "pictures"},
-    "training": BASE | {"frame", "predictor", "automatic", "cohort", "model", "bundle", "simulation", "evaluation"},
-    "cli": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
-    "__init__": {path.stem for path in SOURCE.iterdir() if path.stem not in ("__init__", "cli")},
-}
-NO_TORCH = BASE | {"formats", "prompt_file", "prompt_text", "simulation", "pictures", "phantom"}
+TABLE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+ROOMS = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))} - {"__init__"}
+WORDS = {"nothing": set[str](), "everything": ROOMS - {"cli"}}
+
+
+def table(text: str) -> dict[str, set[str]]:
+    """What each room may import, of ours, by rows `| room | what it holds | may import; a remark |`."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    may = {row[0].strip("`/"): row[2].partition(";")[0] for row in rows if len(row) == 3}
+    return {room: WORDS[others] if others in WORDS else set(others.split(", ")) for room, others in may.items()}
+
+
+ALLOWED = table(TABLE) | {"__init__": WORDS["everything"]}
+NO_TORCH = set(re.findall(r"`(\w+)`", re.findall(r"\n\n([^.]*)\simport\sno\storch\.", TABLE)[0]))
 MODEL_MAY = {"torch", "pydantic", "typing", "__future__", "collections", "math"}
 INSIDE_SAVE = {("volume", "formats")}  # a grid meets a file in `Patch.save`, inside the method only
 
@@ -85,6 +68,15 @@ def modules() -> list[tuple[str, Path]]:
 
 def test_every_room_has_a_rule() -> None:
     assert {name.split(".")[1] for name, _ in modules()} == ALLOWED.keys()
+    assert all(may <= ROOMS for may in ALLOWED.values())
+
+
+def test_the_table_is_read() -> None:
+    text = (
+        "| `atomic` | files | errors |\n| `model/` | torch | nothing |\n| `volume` | grids | errors, atomic; more |\n"
+    )
+    assert table(text) == {"atomic": {"errors"}, "model": set(), "volume": {"errors", "atomic"}}
+    assert {"volume", "prompt_text", "formats"} <= NO_TORCH <= ROOMS
 
 
 @pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])

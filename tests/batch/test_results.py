@@ -120,9 +120,11 @@ def test_in_the_end_they_are_in_the_order_of_the_list(tmp_path: Path) -> None:
     with Results(path) as results:
         for one in (jobs[2], job(tmp_path, "of another list"), jobs[0], jobs[1], jobs[2]):
             results.add(done(one, "k", message="last" if one is jobs[2] else ""))
-    assert len(rows(path)) == 5
+        results.add(done(job(tmp_path, "left out since"), "k").model_copy(update={"status": "failed"}))
+    assert len(rows(path)) == 6
     results.conclude(jobs)
-    assert [row["output"] for row in rows(path)] == [one.told(one.output) for one in jobs]
+    kept = [*jobs, job(tmp_path, "of another list")]
+    assert [row["output"] for row in rows(path)] == [one.told(one.output) for one in kept], "but for one that failed"
     assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
 
 

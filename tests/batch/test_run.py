@@ -130,6 +130,18 @@ def test_again_elsewhere_nothing_is_done(folder: Path, tmp_path_factory: pytest.
     assert (moved / "mask_0.nii.gz").read_bytes() == b"mended"
 
 
+def test_again_after_a_while_out_of_the_list_nothing_is_done(folder: Path) -> None:
+    """A mask that was mended by hand stays, though its row was away for a run."""
+    run(folder)
+    text = (folder / "jobs.csv").read_text()
+    (folder / "mask_2.nii.gz").write_bytes(b"mended")
+    (folder / "jobs.csv").write_text("".join(line for line in text.splitlines(True) if "mask_2" not in line))
+    assert redone(folder) == set()
+    (folder / "jobs.csv").write_text(text)
+    assert redone(folder) == set()
+    assert (folder / "mask_2.nii.gz").read_bytes() == b"mended"
+
+
 def test_again_a_mask_without_its_voxels_is_done(folder: Path) -> None:
     """A MetaImage header is of no use without its .zraw."""
     listing(folder, 'scan_0.nii.gz,"click=20,24,16",mask_0.mhd')

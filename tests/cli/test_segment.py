@@ -277,6 +277,8 @@ def test_a_late_failure_leaves_nothing_new(folder: Path, tmp_path: Path, monkeyp
     result = segment(folder, out, "--probability", old, "--picture", tmp_path / "p.png")
     refuse(result, "no space left", out, tmp_path / "p.png")
     assert old.exists(), "what was there before is not taken away"
+    refuse(segment(folder, tmp_path / "m.mhd", "--picture", tmp_path / "p.png"), "no space left", tmp_path / "m.mhd")
+    assert not (tmp_path / "m.zraw").exists(), "nor are a header's voxels left without it"
 
 
 class Attack:

@@ -30,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(noise_scan(), folder / "scan.nii.gz")
     for seed in (0, 1):
         quick_predictor(seed).bundle.save(folder / f"model{seed}.safetensors")
+    small_bundle().save(folder / "clicks.safetensors")
     for name, bundle in (("finds", small_bundle()), ("blind", empty_bundle())):
         promptless(bundle).save(folder / f"{name}.safetensors")
     return folder
@@ -89,6 +90,7 @@ def test_it_goes_on_as_it_looked_before(folder: Path, tmp_path: Path) -> None:
     refused = run("replay", session, folder)
     assert refused.exit_code == 2
     assert "no zoom, bfloat16), this is" in refused.output
+    assert "load that one with its settings (--precision, --zoom, --budget)" in refused.output
     told(run("replay", session, folder, "--precision", "bfloat16", "--json"))
     told(run("undo", session, folder, "--precision", "bfloat16", "--json"))
 
@@ -98,9 +100,9 @@ def test_what_is_refused_is_not_kept(folder: Path, tmp_path: Path) -> None:
     for more, message in (
         (("--lesion", "a", "--click", "99,0,0"), "lies outside the scan"),
         (("--lesion", "a", "--not", "1,1,1"), "nothing says where the lesion is"),
-        (("--lesion", "a"), "nothing to do for lesion 'a'. Give --click X,Y,Z"),
+        (("--lesion", "a"), "nothing to do for lesion 'a'. Give --click or --not X,Y,Z"),
         (("--lesion", "a", "--accept"), "no lesion 'a' to accept; there are: none yet"),
-        (("--lesion", " ", "--click", "1,1,1"), "name: String should have at least 1 character"),
+        (("--lesion", " ", "--click", "1,1,1"), "a lesion's name is a line of 1 to 100 characters, not"),
         (("--lesion", "a", "--click", "1,1"), "three whole numbers"),
     ):
         result = run("add", session, folder, *more)
@@ -224,7 +226,7 @@ def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) ->
         ("remove-prompt", ("--lesion", "b", "--number", 2), "lesion 1 has no prompt 2; its prompts: 1"),
         ("drop", ("--lesion", "b"), "lesion 1 is open, not a proposal to drop; remove it instead"),
         ("clear", ("--lesion", "c"), "no lesion 'c' in this session; there are: 1 b"),
-        ("rename", ("--lesion", "b", "--to", " "), "name: String should have at least 1 character"),
+        ("rename", ("--lesion", "b", "--to", " "), "a lesion's name is a line of 1 to 100 characters, not"),
     ):
         refused = run(verb, session, folder, *more)
         assert refused.exit_code == 2
@@ -240,6 +242,38 @@ def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) ->
     did("rename", "--lesion", "2", "--to", "1")
     assert did("remove", "--lesion", "1")["name"] == "b", "a name comes before a number"
     assert names(run("undo", session, folder, "--json")) == ["b", "1"]
+    assert did("add", "--lesion", "2", "--click", "8,7,5")["name"] == "1", (
+        "no lesion is called so, but one has that number"
+    )
+
+
+@pytest.mark.parametrize("verb", ["rename", "undo", "redo", "add"])
+def test_another_model_that_refuses_a_lesions_prompts_is_not_gone_on_with(
+    folder: Path, tmp_path: Path, verb: str
+) -> None:
+    session, clicks_only = tmp_path / "visit", folder / "clicks.safetensors"
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--not", "9,5,4", "--json"))
+    told(run("add", session, folder, "--lesion", "b", "--click", "3,3,3", "--json"))
+    told(run("add", session, folder, "--lesion", "c", "--click", "3,3,3", "--json"))
+    told(run("undo", session, folder, "--json"))
+    before = (session / "journal.jsonl").read_bytes()
+    options = ["--scan", folder / "scan.nii.gz", "--model", clicks_only, "--device", "cpu", "--other-model"]
+    more = {"rename": ("--lesion", "b", "--to", "d"), "add": ("--lesion", "e", "--click", "3,3,3")}.get(verb, ())
+    refused = CliRunner().invoke(app, ["session", verb, *map(str, [session, *options, *more])])
+    assert refused.exit_code == 2
+    assert "knows positive clicks only" in refused.stderr
+    assert (session / "journal.jsonl").read_bytes() == before
+    cleared = CliRunner().invoke(app, ["session", "clear", *map(str, [session, *options, "--lesion", "a"])])
+    assert cleared.exit_code == 0, "without these prompts it can"
+    assert b'"other_model"' in (session / "journal.jsonl").read_bytes()
+
+
+def test_what_is_made_anew_is_timed(folder: Path, tmp_path: Path) -> None:
+    """No verb lets the network work unseen."""
+    session = tmp_path / "visit"
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
+    for verb, more in (("rename", ("--lesion", "a", "--to", "b")), ("undo", ()), ("redo", ()), ("replay", ())):
+        assert told(run(verb, session, folder, *more, "--json"))["seconds"]["segment"] > 0.0
 
 
 def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
@@ -259,6 +293,8 @@ def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(read(out).array == 1, found[0].mask.full())
     (one,) = told(run("add", session, folder, "--lesion", "lesion 1", "--accept", "--json"))["lesions"]
     assert one["status"] == "accepted"
+    again = run("propose", session, folder, "--proposer", finds, "--least-ml", least)
+    assert f"no new proposal: all {len(found)} are lesions of this session already" in again.output
     assert len(told(run("undo", session, folder, "--times", len(found) + 1, "--json"))["lesions"]) == 0
     told(run("redo", session, folder, "--json"))
     left = run("drop", session, folder, "--lesion", "1")

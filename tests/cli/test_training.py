@@ -57,8 +57,9 @@ def command(place: Path, run: Path, *more: str) -> list[str]:
     return [*base, str(place / "prepared"), "--preset", str(place / "preset.yaml"), "--out", str(run), *more]
 
 
-def trained(place: Path, run: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(place, run, *more), capture_output=True, text=True, check=False, timeout=300)
+def trained(place: Path, run: Path, *more: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    whole = command(place, run, *more)
+    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=300, cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -200,14 +201,16 @@ def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
     assert measured[0][0]["scans"] == measured[1][0]["scans"]  # type: ignore[index]
 
 
-def test_a_rehearsal_says_what_it_costs_and_leaves_nothing(place: Path) -> None:
+def test_a_rehearsal_says_what_it_costs_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
     run = place / "rehearsal"
     done = trained(place, run, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert not run.exists()
     for part in ("tuned parameters: 5,173,360", "a step:", "peak memory:", "expected:", "nothing was written"):
         assert part in done.stdout
-    record = json.loads(trained(place, run, "--dry-run", "--json").stdout)
+    (tmp_path / "rehearsal").mkdir()
+    (tmp_path / "rehearsal" / "notes.txt").write_text("a rehearsal needs no folder, so none is in its way")
+    record = json.loads(trained(place, run, "--dry-run", "--json", folder=tmp_path).stdout)
     assert record["steps"] == STEPS
     assert record["peak_memory_gb"] > 0.1
 
@@ -250,6 +253,9 @@ def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     assert "PREPARED, --steps: a run that goes on keeps what it began with; leave it out, or begin" in longer
     both = said(prepared, "--preset", preset, "--out", out, "--steps", "5", "--epochs", "1")
     assert "--steps and --epochs both say how long; give one of the two" in both
+    assert "--fold 9: the paper has the folds 0 to 4; name one" in said(
+        "x", "--preset", "kits21", "--fold", "9", "--out", out
+    )
     assert "no preset 'mine'" in said(prepared, "--preset", "mine", "--out", out)
     assert "no prepared cohort here" in said(str(place), "--preset", preset, "--out", out)
     assert "a training was begun here" in said(prepared, "--preset", preset, "--out", str(whole))

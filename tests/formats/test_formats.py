@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import FormatError, GeometryError, OutputError, ScanError, SeriesError
-from palpate.formats import READABLE, WRITABLE, check_output, check_spared, list_series, read, write
+from palpate.formats import READABLE, WRITABLE, check_output, check_spared, list_series, read, write, written_files
 from palpate.volume import FloatArray, Grid, Mask, Patch, Probability, Volume
 
 OBLIQUE = np.array([[-0.9, 0.3, 0.2, 10.5], [-0.3, -0.9, 0, -20.25], [0.18, -0.06, 3, 300.125], [0, 0, 0, 1]])
@@ -129,6 +129,12 @@ def test_a_missing_file_or_folder(tmp_path: Path) -> None:
         read(tmp_path / "none.nii.gz")
     with pytest.raises(ScanError, match="no such folder"):
         list_series(tmp_path / "none")
+
+
+def test_what_is_written_at_several_paths() -> None:
+    told = written_files("a.nii.gz", None, Path("b.mhd"), "c.mha")
+    assert told == (Path("a.nii.gz"), Path("b.zraw"), Path("b.mhd"), Path("c.mha"))
+    assert written_files() == ()
 
 
 def test_a_series_is_not_asked_of_a_file(tmp_path: Path) -> None:

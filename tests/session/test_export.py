@@ -170,6 +170,17 @@ def test_exporting_again_leaves_nothing_stale_and_touches_nothing_else(session: 
     assert set(np.unique(read(out / "labels.nii.gz").array)) == {0, 2}
 
 
+def test_a_label_map_that_was_named_stays_beside_another(session: Session, tmp_path: Path) -> None:
+    """Only prompts' files go, which nobody named."""
+    session.add_prompt(3, Prior(block((9, 9, 4))))
+    session.export(tmp_path / "a.nii.gz")
+    (pointed,) = tmp_path.glob("a.prompt-*")
+    session.clear(3)
+    assert session.export(tmp_path / "a.mhd")[0] == tmp_path / "a.mhd"
+    assert not pointed.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.nii.gz", "a.mhd", "a.zraw", "a.lesions.json"}
+
+
 def test_a_users_own_file_stays(session: Session, tmp_path: Path) -> None:
     """A folder was named, not that file: one drawn by hand, or mended since it was written, is not replaced."""
     (out := tmp_path / "out").mkdir()
@@ -261,6 +272,9 @@ def test_what_cannot_be_exported(session: Session, tmp_path: Path) -> None:
         session.export(tmp_path / "m.nii", separate=True)
     with pytest.raises(OutputError, match=r"cannot write '\.png': unknown ending; use one of \.nii"):
         session.export(tmp_path / "out", ending=".png")
+    for name in ("m.png", "m.NII.GZ", "m.nii.g"):
+        with pytest.raises(OutputError, match=r"m\.\w+(\.\w+)?: ends in none of \.nii, .* For a folder of that name"):
+            session.export(tmp_path / name)
     with pytest.raises(OutputError, match=r"cannot make the folder .*nowhere/out: No such file"):
         session.export(tmp_path / "nowhere" / "out")
     session.reopen(2)

@@ -94,6 +94,17 @@ def test_a_scans_own_name_is_part_of_its_entrys(tmp_path: Path) -> None:
     assert find_cohort(tmp_path / "c").scans[0].name == name
 
 
+def test_a_scan_keeps_its_entry_when_its_file_is_called_otherwise(tmp_path: Path) -> None:
+    """And the patient with it: else one patient's scan could come into two parts of a split."""
+    for name in ("first.nii.gz", "renamed.nii.gz"):
+        write(noise_scan(), tmp_path / name)
+    name = accepted(read(tmp_path / "first.nii.gz"), (2, 2, 2)).export_cohort(tmp_path / "c", patient="P1")
+    assert accepted(read(tmp_path / "renamed.nii.gz"), (6, 6, 6)).export_cohort(tmp_path / "c") == name
+    (row,) = rows(tmp_path / "c")
+    assert (row["name"], row["patient"]) == (name, "P1")
+    assert len(list((tmp_path / "c" / "images").iterdir())) == 1
+
+
 def test_nothing_accepted_is_refused(tmp_path: Path) -> None:
     session = Session(quick_predictor(), noise_scan())
     session.add(start=Mask(np.ones((3, 3, 3), bool), (2, 2, 2), session.volume.grid))

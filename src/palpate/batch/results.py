@@ -120,8 +120,14 @@ class Results:
         self.latest[row.output] = row
 
     def conclude(self, jobs: Iterable[Job]) -> None:
-        """Put the rows in the order of the list, one a job, and leave out those of other lists."""
-        self._rewrite(self.latest[job.told(job.output)] for job in jobs)
+        """Put the rows in the order of the list, one a job; then what other lists, or this one once, had done.
+
+        Who lost its row would be done again, over a mask that was mended since.
+        """
+        ours = [self.latest[job.told(job.output)] for job in jobs]
+        named = {row.output for row in ours}
+        others = [row for row in self.latest.values() if row.output not in named and row.status == "done"]
+        self._rewrite([*ours, *others])
 
     def _rewrite(self, rows: Iterable[Row]) -> None:
         text = "".join([_line(COLUMNS), *(_line(row.model_dump().values()) for row in rows)])

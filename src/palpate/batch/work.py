@@ -13,7 +13,7 @@ from ..atomic import all_or_none
 from ..bundle import Bundle, load
 from ..devices import Precision
 from ..errors import ModelError, PalpateWarning
-from ..formats import check_output, read
+from ..formats import check_output, read, written_files
 from ..predictor import BUDGET, Prediction, Predictor
 from ..volume import Volume
 from .jobs import Job, Source
@@ -125,7 +125,7 @@ class Segmenter:
         for path in job.outputs:
             check_output(path, volume)
         prediction = self.predictor.predict(job.pointed(volume.grid))
-        with all_or_none(*job.outputs):
+        with all_or_none(*written_files(*job.outputs)):
             if job.probability is not None:
                 prediction.probability.save(job.probability)
             prediction.mask.save(job.output)

@@ -85,9 +85,10 @@ def propose(
         record["dice"] = round(dice(seen.threshold().full(), known.full()), 4)
     with console.step("save", f"saving {output}"):
         from ..atomic import all_or_none, replacing
+        from ..formats import written_files
 
         beside = told_beside(output)
-        with all_or_none(output, beside, probability, picture):
+        with all_or_none(*written_files(output, probability), beside, picture):
             label_map(found, volume.grid, volume.source).save(output)
             with replacing(beside) as (staged,):
                 staged.write_text(json.dumps(record, indent=1) + "\n")

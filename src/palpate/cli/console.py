@@ -120,7 +120,7 @@ class Console:
             else:
                 with terminal.status(doing) as status:
                     yield lambda share: status.update(f"{doing} {share:.0%}")
-        self.seconds[name] = time.perf_counter() - began
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
         for warning in caught:
             if issubclass(warning.category, PalpateWarning):
                 self.warned.append(str(warning.message))

@@ -34,10 +34,9 @@ PriorOption = Annotated[Path | None, typer.Option(help="A mask to start from, on
 PromptsOption = Annotated[
     Path | None, typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others.")
 ]
-HOW_TO_POINT = (
-    "Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), "
-    "--box, --scribble, --lasso, --prior or --prompts"
-)
+_OTHERS = "--box, --scribble, --lasso, --prior or --prompts"
+HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
+HOW_TO_CORRECT = f"Give --click or --not X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
 
 
 def prompt_files(file: Path | None, prior: Path | None, scribbles: list[str] | None) -> tuple[Path, ...]:

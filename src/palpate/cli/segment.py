@@ -145,9 +145,10 @@ def segment(
             prediction = predictor.predict(given)
         with console.step("save", f"saving {output}"):
             from ..atomic import all_or_none
+            from ..formats import written_files
             from ..pictures import lesion_picture, save_picture
 
-            with all_or_none(output, probability, uncertainty, picture):
+            with all_or_none(*written_files(output, probability, uncertainty), picture):
                 prediction.mask.save(output)
                 if probability is not None:
                     prediction.probability.save(probability)

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import SessionError, SettingsError
 from .prompting import (
-    HOW_TO_POINT,
+    HOW_TO_CORRECT,
     BoxOption,
     ClickMmOption,
     ClickOption,
@@ -25,6 +25,7 @@ from .visit import Visit, lesion_called, numbers_called, session_verb, wholly
 if TYPE_CHECKING:
     from ..prompts import Prompt
     from ..session import Session
+    from ..volume import Mask
 
 LesionOption = Annotated[str, typer.Option(help="The lesion's name, or its number.")]
 NumberOption = Annotated[int, typer.Option("--number", help="The prompt's number, as every verb tells it.")]
@@ -39,7 +40,7 @@ TimesOption = Annotated[int, typer.Option(min=1, help="How many operations.")]
 )
 def add(
     visit: Visit,
-    lesion: Annotated[str, typer.Option(help="The lesion's name; a new one is added.")],
+    lesion: Annotated[str, typer.Option(help="The lesion's name, or its number; a lesion of a new name is added.")],
     click: ClickOption = None,
     click_mm: ClickMmOption = None,
     no: NotOption = None,
@@ -54,7 +55,7 @@ def add(
     with visit.opened(begin=True) as session:
         given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
         if not given and not accept:
-            raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_POINT}, or --accept")
+            raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_CORRECT}, or --accept")
         with visit.segmenting(session), wholly(session):
             number = _prompted(session, lesion, given)
             if accept:
@@ -82,7 +83,7 @@ def replace_prompt(
         given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
         if len(given) != 1:
             raise SessionError(
-                f"one prompt takes the place of one, not {len(given)}. {HOW_TO_POINT}: one of them, once"
+                f"one prompt takes the place of one, not {len(given)}. {HOW_TO_CORRECT}: one of them, once"
             )
         with visit.segmenting(session):
             session.replace_prompt(number, prompt_number, given[0])
@@ -104,7 +105,8 @@ def clear(visit: Visit, lesion: LesionOption) -> None:
     """Take all of a lesion's prompts away; the mask that it started from stays."""
     with visit.opened() as session:
         number = lesion_called(session, lesion)
-        session.clear(number)
+        with visit.segmenting(session):
+            session.clear(number)
         visit.tell(session, [session.lesion(number)])
 
 
@@ -113,7 +115,8 @@ def rename(visit: Visit, lesion: LesionOption, to: Annotated[str, typer.Option(h
     """Give a lesion another name."""
     with visit.opened() as session:
         number = lesion_called(session, lesion)
-        session.rename(number, to)
+        with visit.segmenting(session):
+            session.rename(number, to)
         visit.tell(session, [session.lesion(number)])
 
 
@@ -122,7 +125,8 @@ def reopen(visit: Visit, lesion: LesionOption) -> None:
     """Take a lesion's acceptance back, or take a proposal up."""
     with visit.opened() as session:
         number = lesion_called(session, lesion)
-        session.reopen(number)
+        with visit.segmenting(session):
+            session.reopen(number)
         visit.tell(session, [session.lesion(number)])
 
 
@@ -130,7 +134,8 @@ def reopen(visit: Visit, lesion: LesionOption) -> None:
 def remove(visit: Visit, lesion: LesionOption) -> None:
     """Remove a lesion; `undo` brings it back."""
     with visit.opened() as session:
-        session.remove(lesion_called(session, lesion))
+        with visit.segmenting(session):
+            session.remove(lesion_called(session, lesion))
         visit.tell(session, session.lesions)
 
 
@@ -138,7 +143,8 @@ def remove(visit: Visit, lesion: LesionOption) -> None:
 def drop(visit: Visit, lesion: LesionOption) -> None:
     """Remove a proposal that is no lesion; `undo` brings it back."""
     with visit.opened() as session:
-        session.drop(lesion_called(session, lesion))
+        with visit.segmenting(session):
+            session.drop(lesion_called(session, lesion))
         visit.tell(session, session.lesions)
 
 
@@ -153,7 +159,10 @@ def propose(
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
     ] = None,
 ) -> None:
-    """Add what an automatic model takes for lesions, as proposals; the session is begun where there is none."""
+    """Add what an automatic model takes for lesions, as proposals; the session is begun where there is none.
+
+    A proposal that a lesion of the session began with is not added again.
+    """
     with visit.opened(begin=True) as session:
         with visit.console.step("propose", "looking for lesions") as progress:
             from ..automatic import LEAST_ML, Proposer
@@ -163,9 +172,13 @@ def propose(
             finder.progress = progress
             least = LEAST_ML if least_ml is None else least_ml
             found = finder.propose(session.volume, least)
-        with wholly(session):
-            numbers = [session.add(start=one.mask, score=one.score) for one in found]
+        with visit.segmenting(session), wholly(session):
+            known = [each.start.mask for each in session.lesions if each.start is not None]
+            new = [one for one in found if not any(_same(one.mask, mask) for mask in known)]
+            numbers = [session.add(start=one.mask, score=one.score) for one in new]
         none = f"no proposal of {least:g} mL or more (--least-ml)"
+        if found:
+            none = f"no new proposal: all {len(found)} are lesions of this session already"
         visit.tell(session, [session.lesion(number) for number in numbers], none=none)
 
 
@@ -174,8 +187,9 @@ def undo(visit: Visit, times: TimesOption = 1) -> None:
     """Take the last operations back: prompts, an acceptance, a new lesion."""
     with visit.opened() as session:
         _check_times(times, session.undoable, "undone")
-        for _ in range(times):
-            session.undo()
+        with visit.segmenting(session):
+            for _ in range(times):
+                session.undo()
         visit.tell(session, session.lesions)
 
 
@@ -184,8 +198,9 @@ def redo(visit: Visit, times: TimesOption = 1) -> None:
     """Do again what was undone last, as long as nothing else was done since."""
     with visit.opened() as session:
         _check_times(times, session.redoable, "done again")
-        for _ in range(times):
-            session.redo()
+        with visit.segmenting(session):
+            for _ in range(times):
+                session.redo()
         visit.tell(session, session.lesions)
 
 
@@ -258,6 +273,14 @@ def _check_export(
             raise SessionError(f"--patient {patient}: says whose scan it is in a cohort; give --cohort too")
 
 
+def _same(one: Mask, other: Mask) -> bool:
+    """Whether two masks on the session's grid are of the same voxels."""
+    import numpy as np
+
+    one, other = one.cropped(), other.cropped()
+    return one.start == other.start and np.array_equal(one.array, other.array)
+
+
 def _check_times(times: int, there: int, done: str) -> None:
     """Refuse more steps than there are, before the first; what to say of none, the session knows."""
     if 0 < there < times:
@@ -265,7 +288,7 @@ def _check_times(times: int, there: int, done: str) -> None:
 
 
 def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
-    """Add prompts to the lesion of a name, which is begun if there is none; returns its number."""
+    """Add prompts to the lesion of a name or a number; one of a new name is begun. Returns its number."""
     numbers = numbers_called(session, name)
     if not numbers and not given:
         there = ", ".join(lesion.name for lesion in session.lesions) or "none yet"

@@ -115,7 +115,8 @@ class Visit:
         """Print lesions as they are now, or that there is none, and what was exported of them."""
         from ..session import lesion_record
 
-        records = [lesion_record(session, lesion) for lesion in lesions]
+        with self.segmenting(session):  # what is not kept is made anew
+            records = [lesion_record(session, lesion) for lesion in lesions]
         more = exported or {}
         lines = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
         lines += [f"wrote {path}" for path in more.get("files", [])]
@@ -198,24 +199,27 @@ def lesion_called(session: Session, said: str) -> int:
     Raises:
         SessionError: none, or several of that name.
     """
-    numbers = numbers_called(session, said) or [
-        each.number for each in session.lesions if str(each.number) == said.strip()
-    ]
+    numbers = numbers_called(session, said)
     if not numbers:
         there = ", ".join(f"{each.number} {each.name}" for each in session.lesions) or "none yet"
         raise SessionError(f"no lesion {said!r} in this session; there are: {there}")
     return numbers[0]
 
 
-def numbers_called(session: Session, name: str) -> list[int]:
-    """The number of the lesion of a name, if there is one."""
-    numbers = [lesion.number for lesion in session.lesions if lesion.name == name.strip()]
+def numbers_called(session: Session, said: str) -> list[int]:
+    """The number of the lesion of a name, or, where none is called so, of a number; empty if there is neither.
+
+    Raises:
+        SessionError: several of that name.
+    """
+    said = said.strip()
+    numbers = [lesion.number for lesion in session.lesions if lesion.name == said]
     if len(numbers) > 1:
         raise SessionError(
-            f"several lesions are called {name!r}, numbers {', '.join(map(str, numbers))}; tell them apart first: "
+            f"several lesions are called {said!r}, numbers {', '.join(map(str, numbers))}; tell them apart first: "
             "palpate session rename --lesion NUMBER --to NAME"
         )
-    return numbers
+    return numbers or [lesion.number for lesion in session.lesions if str(lesion.number) == said]
 
 
 def _sentence(record: dict[str, Any]) -> str:

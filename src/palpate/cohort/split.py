@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import CohortError
 
+FOLDS = range(5)  # of the paper's splits
+
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -57,7 +59,7 @@ class PaperSplit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     paper: Literal["kits21", "msd-pancreas", "lits17", "msd-colon"]
-    fold: int = Field(0, ge=0, le=4)
+    fold: int = Field(0, ge=FOLDS[0], le=FOLDS[-1])
 
     def resolve(self) -> Split:
         """The fold's names."""

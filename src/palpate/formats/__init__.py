@@ -135,10 +135,12 @@ def check_spared(path: str | Path, scan: Volume | Patch) -> Path:
     return path
 
 
-def written_files(path: str | Path) -> tuple[Path, ...]:
-    """What `write` makes at a path: that file, last, and before it the voxels' own of a MetaImage header (.mhd)."""
-    path = Path(path)
-    return (path.with_suffix(".zraw"), path) if _ending(path) == ".mhd" else (path,)
+def written_files(*paths: str | Path | None) -> tuple[Path, ...]:
+    """What `write` makes at each path: that file, and before it the voxels' own of a MetaImage header (.mhd)."""
+    files: list[Path] = []
+    for path in [Path(path) for path in paths if path is not None]:
+        files += (path.with_suffix(".zraw"), path) if _ending(path) == ".mhd" else (path,)
+    return tuple(files)
 
 
 def read_files(path: str | Path) -> tuple[Path, ...]:

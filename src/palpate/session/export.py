@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 VERSION = 2
-LISTING, LABELS = "lesions.json", "labels"
+LISTING, LABELS, PROMPT = "lesions.json", "labels", "prompt-"
 
 
 def export(
@@ -40,6 +40,11 @@ def export(
         which = "accepted lesion" if accepted_only else "lesion"
         raise SessionError(f"there is no {which} to export; {'accept' if accepted_only else 'add'} one first")
     to_file = path.name.endswith(WRITABLE) and not path.is_dir()
+    if not to_file and path.suffix and not path.is_dir():
+        raise OutputError(
+            f"{path}: ends in none of {', '.join(WRITABLE)}; give a file one of these. For a folder of that name, make "
+            "it first"
+        )
     if to_file and separate:
         raise SessionError(f"{path}: is one file; name a folder for a mask a lesion")
     if ending not in WRITABLE:
@@ -64,6 +69,8 @@ def export(
             with suppress(OSError):
                 path.rmdir()
         raise
+    if to_file:  # an older label map was named by its user, and stays
+        before = {old: sha256 for old, sha256 in before.items() if pointed.keeps(old.name)}
     _clear(before, written)
     return (*places, listing)
 
@@ -119,8 +126,12 @@ class _Pointed:
         """Remember a stroke's voxels, `[N, 3]`, for a file of their own; returns its name."""
         return self._keep(".npy", lambda path: np.save(path, places.astype(np.int32), allow_pickle=False))
 
+    def keeps(self, name: str) -> bool:
+        """Whether a file of that name is a prompt's, of this export or an earlier one."""
+        return name.startswith(f"{self._beginning}{PROMPT}")
+
     def _keep(self, ending: str, writing: Callable[[Path], object]) -> str:
-        name = f"{self._beginning}prompt-{self._number}{ending}"
+        name = f"{self._beginning}{PROMPT}{self._number}{ending}"
         self.writing[name] = writing
         return name
 

@@ -7,7 +7,8 @@
         images/NAME.nii.gz   the scan, each voxel as it was read
         labels/NAME.nii.gz   1 where an accepted lesion is, else 0
 
-NAME is the scan's own name and the beginning of its hash, so that a scan has one entry however often it is exported.
+NAME is the scan's own name and the beginning of its hash, by which a scan has one entry, however often it is exported
+and whatever its file is called by then.
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ def append_to_cohort(
     lesion = label_map([(1, mask) for mask in masks], volume.grid, volume.source)
     if not lesion.array.any():
         raise SessionError("nothing to export: the accepted masks are empty")
-    name = _name(scan)
     with _cohort(folder), locked(folder, LOCK):
         columns, rows = _rows(folder / LISTING)
-        row = next((old for old in rows if old["name"] == name), {})
+        row = next((old for old in rows if old["name"].endswith(_ending(scan))), {})
+        name = row.get("name") or _name(scan)
         row |= {"image": f"{IMAGES}/{name}.nii.gz", "label": f"{LABELS}/{name}.nii.gz", "name": name}
         if patient is not None:
             row["patient"] = patient
@@ -93,7 +94,12 @@ def _name(scan: ScanIdentity) -> str:
     own = Path(scan.path).name if scan.path else "scan"
     ending = next((e for e in sorted(READABLE, key=len, reverse=True) if own.lower().endswith(e)), "")
     plain = re.sub(r"[^\w.-]+", "-", own[: len(own) - len(ending)]).strip("-.") or "scan"
-    return f"{plain}-{scan.sha256[:12]}"
+    return f"{plain}{_ending(scan)}"
+
+
+def _ending(scan: ScanIdentity) -> str:
+    """What a scan's name in a cohort ends in, whatever its file is called."""
+    return f"-{scan.sha256[:12]}"
 
 
 @contextmanager

@@ -319,20 +319,30 @@ class History:
         """What `undo` would take back."""
         return self._operations[self._done - 1] if self._done else None
 
+    @property
+    def before_last(self) -> Lesions:
+        """The lesions that `undo` would leave.
+
+        Raises:
+            SessionError: there is nothing to undo.
+        """
+        if not self._done:
+            raise SessionError("nothing to undo: no operation is left")
+        left = self._done - 1
+        nearest = left // EVERY
+        lesions = self._after[nearest]
+        for operation in self._operations[nearest * EVERY : left]:
+            lesions = operation.apply(lesions)
+        return lesions
+
     def undo(self) -> None:
         """Take the last operation back.
 
         Raises:
             SessionError: there is none.
         """
-        if not self._done:
-            raise SessionError("nothing to undo: no operation is left")
+        self.lesions = self.before_last
         self._done -= 1
-        nearest = self._done // EVERY
-        lesions = self._after[nearest]
-        for operation in self._operations[nearest * EVERY : self._done]:
-            lesions = operation.apply(lesions)
-        self.lesions = lesions
 
     def redo(self) -> None:
         """Do again what was undone last.

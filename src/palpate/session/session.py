@@ -40,6 +40,7 @@ from .lesions import (
     History,
     Judge,
     Lesion,
+    Lesions,
     Operation,
     Remove,
     RemovePrompt,
@@ -121,7 +122,8 @@ class Session:
             predictor: the model that it was made with.
             volume: the scan that it was made on; where its file lies now does not matter.
             allow_other_model: go on with another model: masks are then this model's. It is written down with the first
-                operation; until then the session is the former's.
+                operation, which is refused if this model refuses any lesion's prompts; until then the session is the
+                former's.
             read_only: look only: nothing is written or locked, and every operation is refused.
 
         Raises:
@@ -142,9 +144,10 @@ class Session:
             made_with = session._replay(header.model)
             if not made_with.same_as(session.model):
                 if not allow_other_model:
+                    same = made_with.sha256 == session.model.sha256
                     raise SessionError(
-                        f"{folder}: was made with the model {made_with.told}, this is "
-                        f"{session.model.told}; load that one, or allow another model "
+                        f"{folder}: was made with the model {made_with.told}, this is {session.model.told}; load that "
+                        f"one{' with its settings (--precision, --zoom, --budget)' * same}, or allow another model "
                         "(allow_other_model, --other-model) and check every mask"
                     )
                 session._other_model = True
@@ -410,6 +413,7 @@ class Session:
         operation = self._history.done
         if operation is None:
             raise SessionError("nothing to undo: no operation is left")
+        self._check_other_model(self._history.before_last)
         self._write(Undo())
         self._history.undo()
         return operation.lesion
@@ -424,6 +428,7 @@ class Session:
         operation = self._history.undone
         if operation is None:
             raise SessionError("nothing to redo: no operation was undone, or another was done since")
+        self._check_other_model(operation.apply(self._history.lesions))
         self._write(Redo())
         self._history.redo()
         return operation.lesion
@@ -495,8 +500,15 @@ class Session:
         lesion = after.get(operation.lesion)
         if lesion is not None and isinstance(operation, (AddPrompts, ReplacePrompt, RemovePrompt)):
             self._predicted(lesion)
+        self._check_other_model(after)
         self._write(operation)
         self._history.add(operation, after)
+
+    def _check_other_model(self, after: Lesions) -> None:
+        """Before it is written down that the session goes on with another: make every mask that would then be its."""
+        if self._other_model:
+            for lesion in after.values():
+                self._predicted(lesion)
 
     def _check_open(self) -> None:
         if self._read_only:
@@ -620,6 +632,11 @@ def _made(kind: type[K], **fields: Any) -> K:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or kind.__name__.lower()
+        if where == "name":
+            told = f"{first['input']!r:.60}"
+            raise SessionError(
+                f"a lesion's name is a line of 1 to 100 characters, not {told}; choose another"
+            ) from error
         raise SessionError(f"{where}: {first['msg']}, not {first['input']!r}") from error
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..bundle import frozen_sha256
 from ..cohort import PaperSplit
+from ..cohort.split import FOLDS
 from ..errors import ModelError, OutputError, SettingsError
 from .preset import Preset, explained
 from .run import Run
@@ -55,6 +56,10 @@ class Changes:
         if fold is not None:
             if not isinstance(preset.split, PaperSplit):
                 raise SettingsError(f"preset {preset.name} has no folds; --fold is for the paper's four")
+            if fold not in FOLDS:
+                raise SettingsError(
+                    f"--fold {fold}: the paper has the folds {FOLDS[0]} to {FOLDS[-1]}; name one of them"
+                )
             own["split"] = {"paper": preset.split.paper, "fold": fold}
         if "epochs" in wanted:
             wanted.setdefault("steps", None)
@@ -88,7 +93,7 @@ def new(
     """
     folder = Path("rehearsal") if out is None else out
     processes = accelerator.num_processes
-    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), folder, shares, processes)
+    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), out, shares, processes)
     for changed in ("Made automatic", "Retuned as"):  # what a model had to lose for it
         dropped = bundle.provenance.notice.partition(changed)[2].partition(".")[0]
         if dropped:

@@ -167,23 +167,25 @@ def _fresh_shape(preset: Preset) -> NetworkConfig:
 def begin(
     prepared: Sequence[Path],
     preset: Preset,
-    run: Path,
+    run: Path | None,
     shares: Sequence[float] | None = None,
     processes: int = 1,
 ) -> tuple[Settings, Bundle]:
     """The settings of a new run in the folder `run`, and the model that it starts from; nothing is written yet.
 
+    Args:
+        prepared: the cohorts' folders.
+        preset: what is to be done.
+        run: where it will be kept; None: nowhere.
+        shares: of the cohorts.
+        processes: how many train.
+
     Raises:
         SettingsError: a run or anything else lies there already.
         CohortError, ModelError: see the parts.
     """
-    if (run / "settings.json").exists():
-        raise SettingsError(
-            f"{run}: a training was begun here; go on with `palpate train --resume {run}`, or name another folder"
-        )
-    # What atomic writing left when it was killed is no run yet.
-    if run.exists() and (not run.is_dir() or any(not path.name.startswith(HIDDEN) for path in run.iterdir())):
-        raise SettingsError(f"{run}: holds other files; name a new folder for the run")
+    if run is not None:
+        _check_new(run)
     cohorts = [PreparedCohort.open(folder) for folder in prepared]
     if shares is not None and (len(shares) != len(cohorts) or min(shares) <= 0):
         raise SettingsError(f"shares: one above 0 for each of the {len(cohorts)} cohorts, not {list(shares)}")
@@ -200,3 +202,13 @@ def begin(
         processes=processes,
     )
     return settings, bundle
+
+
+def _check_new(run: Path) -> None:
+    if (run / "settings.json").exists():
+        raise SettingsError(
+            f"{run}: a training was begun here; go on with `palpate train --resume {run}`, or name another folder"
+        )
+    # What atomic writing left when it was killed is no run yet.
+    if run.exists() and (not run.is_dir() or any(not path.name.startswith(HIDDEN) for path in run.iterdir())):
+        raise SettingsError(f"{run}: holds other files; name a new folder for the run")
