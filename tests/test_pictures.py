@@ -211,9 +211,32 @@ def test_panels_are_square_and_share_one_scale() -> None:
     for axes in figure.axes:
         assert axes.get_xlim()[1] - axes.get_xlim()[0] == pytest.approx(160)
         assert axes.get_ylim()[0] - axes.get_ylim()[1] == pytest.approx(160)
-        assert "50 mm" in {text.get_text() for text in axes.texts}
+        assert "20 mm" in {text.get_text() for text in axes.texts}
         bar = axes.lines[-1].get_xdata()
-        assert bar[1] - bar[0] == pytest.approx(50)
+        assert bar[1] - bar[0] == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("edge", "label", "size"),
+    [(0.02, "0.2 mm", "2.2e-07 mL   0.06 × 0.06 × 0.06 mm"), (0.5, "5 mm", "0.0034 mL   1.5 × 1.5 × 1.5 mm")],
+)
+def test_a_small_field_has_a_scale_that_fits(edge: float, label: str, size: str) -> None:
+    volume = plain((60, 60, 60), (edge, edge, edge))
+    figure: Any = lesion_picture(volume, cube(volume.grid, (20, 22, 24), (22, 24, 26)))
+    assert size in words_of(figure)
+    for axes in figure.axes:
+        assert label in {text.get_text() for text in axes.texts}
+        left, right = axes.get_xlim()
+        assert left < min(axes.lines[-1].get_xdata()) < max(axes.lines[-1].get_xdata()) < right
+
+
+def test_a_click_that_denies_can_be_drawn() -> None:
+    """Whether a list can be predicted from is not asked of a picture; whether it lies in the scan is."""
+    volume = plain((40, 40, 40))
+    mask = cube(volume.grid, (20, 20, 20), (22, 22, 22))
+    lesion_picture(volume, mask, [Click((10, 10, 10), positive=False)])
+    with pytest.raises(PromptError, match="lies outside the scan"):
+        lesion_picture(volume, mask, [Click((40, 10, 10), positive=False)])
 
 
 @pytest.mark.parametrize(("site", "low", "high"), [("lung", -1350, 150), ("liver", -120, 215)])

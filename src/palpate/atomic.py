@@ -22,10 +22,13 @@ def check_writable(path: str | Path) -> Path:
         OutputError: the folder is missing or not writable, or the path is a folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; give a file's name")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    try:
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; give a file's name")
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    except OSError as error:  # a locked folder above it, a name too long
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission in {path.parent}; choose another folder")
     return path

@@ -56,9 +56,9 @@ def test_a_relative_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_spreadsheets_write(tmp_path: Path) -> None:
-    """A byte order mark, CRLF, quotes everywhere, spaces, blank lines and rows of empty cells."""
+    """A byte order mark, CRLF, quotes everywhere, spaces, blank lines, and empty cells in rows and at their ends."""
     text = (
-        '\ufeff"scan", prompts,output \r\n\r\n"a,b.nii.gz", "click=1,2,3"," ä.nii.gz"\r\n,,\r\n'
+        '\ufeff"scan", prompts,output ,, \r\n\r\n"a,b.nii.gz", "click=1,2,3"," ä.nii.gz",,,\r\n,,\r\n'
         '"c.nii",p.JSON,"c ""x"".nii"'
     )
     first, second = read_jobs(listing(tmp_path, text))
@@ -177,6 +177,26 @@ def test_a_painted_stroke_in_a_file_counts(tmp_path: Path) -> None:
     np.save(tmp_path / "painted.npy", [[1, 2, 3], [1, 2, 4]])
     assert job.key("one", Stamps()) != before
     assert tmp_path / "painted.npy" in job.inputs
+
+
+@pytest.mark.usefixtures("as_ordinary_user")
+def test_what_may_not_be_looked_at_has_a_key_too(public_folder: Path) -> None:
+    """Its job fails; the list does not."""
+    (locked := public_folder / "locked").mkdir()
+    (locked / "a.nii.gz").write_bytes(b"a")
+    (locked / "p.json").write_text('{"version": 1, "prompts": []}')
+    locked.chmod(0)
+    try:
+        long = "x" * 300
+        for scan, prompts in (
+            (locked / "a.nii.gz", "click=1,2,3"), (long, "click=1,2,3"), ("a.nii.gz", locked / "p.json"),
+        ):  # fmt: skip
+            job = only(public_folder, HEADER + f'{scan},"{prompts}",m.nii.gz\n')
+            assert len(job.key("m", Stamps())) == 64
+        with pytest.raises(BatchError, match=r"row 2: cannot write .*: File name too long; choose another place"):
+            only(public_folder, HEADER + f'a.nii.gz,"click=1,2,3",{long}.nii.gz\n')
+    finally:
+        locked.chmod(0o755)
 
 
 def test_a_file_of_prompts_that_is_none_has_a_key_too(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from palpate.batch.jobs import Job, Source
 from palpate.batch.results import COLUMNS, Results, Row, results_path
-from palpate.errors import OutputError
+from palpate.errors import BatchError, OutputError
 
 
 def job(folder: Path, name: str) -> Job:
@@ -121,10 +121,43 @@ def test_in_the_end_they_are_in_the_order_of_the_list(tmp_path: Path) -> None:
         for one in (jobs[2], job(tmp_path, "of another list"), jobs[0], jobs[1], jobs[2]):
             results.add(done(one, "k", message="last" if one is jobs[2] else ""))
         results.add(done(job(tmp_path, "left out since"), "k").model_copy(update={"status": "failed"}))
-    assert len(rows(path)) == 6
-    results.conclude(jobs)
+        assert len(rows(path)) == 6
+        results.conclude(jobs)
     kept = [*jobs, job(tmp_path, "of another list")]
     assert [row["output"] for row in rows(path)] == [one.told(one.output) for one in kept], "but for one that failed"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_lists_of_several_folders_share_their_results(tmp_path: Path) -> None:
+    """Whose outputs are called alike, each as seen from its own list."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = job(tmp_path / "a", "same"), job(tmp_path / "b", "same")
+    for one in (first, second):
+        one.output.write_bytes(b"")
+    path = tmp_path / "a" / "r.csv"
+    for _ in range(2):
+        for one in (first, second):
+            with Results(path) as results:
+                results.add(done(one, "k").model_copy(update={"output": results.place(one)}))
+                results.conclude([one])
+    assert {row["output"] for row in rows(path)} == {"same.nii", "../b/same.nii"}
+    assert all(Results(path).done(one, "k") for one in (first, second))
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    assert all(Results(moved / "a" / "r.csv").done(job(moved / name, "same"), "k") for name in "ab")
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    """The second would write over the first one's rows; what was done before it began is known to it."""
+    path, one, two = tmp_path / "r.csv", job(tmp_path, "a"), job(tmp_path, "b")
+    later = Results(path)
+    with Results(path) as results:
+        with pytest.raises(BatchError, match=r"r\.csv: another run writes it, process \d+ on .*; let it end, or name"):
+            later.__enter__()
+        results.add(done(one, "k"))
+    with later:
+        later.add(done(two, "k"))
+    assert [row["output"] for row in rows(path)] == ["a.nii", "b.nii"]
     assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
 
 

@@ -1,5 +1,6 @@
 """How the command line says what is wrong with a command's words."""
 
+import json
 import re
 
 import pytest
@@ -7,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from palpate.cli import app
-from palpate.cli.console import Verbs
+from palpate.cli.console import Console, Verbs
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,29 @@ def test_no_words_at_all_are_answered_by_the_help() -> None:
         assert "Usage: palpate" in shown
         assert verb in shown
         assert "error:" not in shown
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError("Unable to allocate 8 GiB"), True),
+        (OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes"), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(error: Exception, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit if told else RuntimeError) as raised, Console(machine=True).reporting():
+        raise error
+    assert isinstance(raised.value, typer.Exit) is told
+    if told:
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["error"] == "OutOfMemory"
+        assert shown.err.startswith("error: not enough memory: close what else runs")
 
 
 def test_other_errors_are_not_swallowed() -> None:

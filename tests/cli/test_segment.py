@@ -242,6 +242,19 @@ def test_what_prompts_are_read_from_is_not_written_over(folder: Path, tmp_path: 
     assert mask.read_bytes() == before
 
 
+def test_a_truth_whose_header_is_rounded_is_drawn_too(folder: Path, tmp_path: Path) -> None:
+    """What is near enough to be compared with is near enough for the picture, which is saved last."""
+    known = nib.load(folder / "synthetic_lesion.nii.gz")
+    affine = known.affine.copy()
+    affine[:3, 3] += 0.005 * 4
+    nib.save(nib.Nifti1Image(np.asarray(known.dataobj), affine), tmp_path / "truth.nii.gz")
+    out, picture = tmp_path / "m.nii.gz", tmp_path / "p.png"
+    result = segment(folder, out, "--truth", tmp_path / "truth.nii.gz", "--picture", picture)
+    assert result.exit_code == 0, result.output
+    assert out.exists()
+    assert picture.exists()
+
+
 def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
     truth, out = save_scan(tmp_path / "truth.nii.gz", np.ones((8, 8, 8), np.uint8)), tmp_path / "m.nii.gz"
     refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)

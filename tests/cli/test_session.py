@@ -1,6 +1,8 @@
 """`palpate session`: from the first click to an export, and what goes wrong on the way."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +146,10 @@ def test_an_unforeseen_error_leaves_no_lesion_behind(
     kept = (session / "journal.jsonl").read_bytes()
 
     def full(*_: object) -> None:
-        raise MemoryError
+        raise ZeroDivisionError
 
     monkeypatch.setattr(Predictor, "predict", full)
-    with pytest.raises(MemoryError):
+    with pytest.raises(ZeroDivisionError):
         run("add", session, folder, "--lesion", "b", "--click", "9,7,5")
     assert (session / "journal.jsonl").read_bytes() == kept
 
@@ -266,6 +268,37 @@ def test_another_model_that_refuses_a_lesions_prompts_is_not_gone_on_with(
     cleared = CliRunner().invoke(app, ["session", "clear", *map(str, [session, *options, "--lesion", "a"])])
     assert cleared.exit_code == 0, "without these prompts it can"
     assert b'"other_model"' in (session / "journal.jsonl").read_bytes()
+
+
+def test_a_scan_whose_name_is_not_utf8(folder: Path, tmp_path: Path) -> None:
+    """As on old shares: such a name is told as well as it can be."""
+    named = Path(os.fsdecode(os.fsencode(tmp_path / "M") + b"\xfcller.nii.gz"))
+    shutil.copy(folder / "scan.nii.gz", named)
+    options = ["--scan", named, "--model", folder / "model0.safetensors", "--device", "cpu"]
+    for verb, more in (("add", ("--lesion", "a", "--click", "8,7,5")), ("replay", ("-o", tmp_path / "out"))):
+        result = CliRunner().invoke(app, [str(a) for a in ("session", verb, tmp_path / "visit", *options, *more)])
+        assert result.exit_code == 0, result.output
+    assert "M\\udcfcller" in json.loads((tmp_path / "out" / "lesions.json").read_text())["scan"]["path"]
+
+
+@pytest.mark.usefixtures("as_ordinary_user")
+def test_a_session_where_nobody_may_look(public_folder: Path) -> None:
+    (locked := public_folder / "locked").mkdir(mode=0)
+    arguments = [
+        "session",
+        "add",
+        locked / "visit",
+        "--scan",
+        public_folder / "s.nii",
+        "--lesion",
+        "a",
+        "--click",
+        "1,1,1",
+    ]
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    locked.chmod(0o755)
+    assert result.exit_code == 2
+    assert "visit: cannot be looked into (Permission denied); name another" in result.stderr
 
 
 def test_what_is_made_anew_is_timed(folder: Path, tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def test_only_one_process_at_a_time(copied: Path) -> None:
 
 
 def test_without_file_locks_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr("palpate.locking.HAS_LOCKS", False)
     with pytest.raises(SessionError, match=r"needs file locks \(flock\)"):
         Session(quick_predictor(), SCAN, tmp_path / "s")
 

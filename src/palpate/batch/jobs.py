@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +107,9 @@ class Job:
         """
         prompts = self.prompts
         if self.prompt_file is not None:
-            prompts = self.prompt_file.read_bytes().hex() if self.prompt_file.is_file() else ""
+            prompts = ""
+            with suppress(OSError):  # of one that is missing, or may not be read: the job will say so
+                prompts = self.prompt_file.read_bytes().hex()
         told = {
             "scan": (self.told(self.source.scan), *stamps[self.source.scan]),
             "series": self.source.series,
@@ -126,12 +130,14 @@ class Stamps(dict[Path, tuple[int, ...]]):
     """What tells that a file changed, asked once: its bytes and time; of a folder of slices, all of theirs."""
 
     def __missing__(self, path: Path) -> tuple[int, ...]:
-        """Look at a file."""
-        if path.is_dir():
-            files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
-        else:
-            files = list(read_files(path))
-        stats = [file.stat() for file in files if file.exists()]
+        """Look at a file; what may not be looked at is as good as missing, and its job will say so."""
+        stats: list[os.stat_result] = []
+        with suppress(OSError):
+            if path.is_dir():
+                files = [p for p in path.rglob("*") if not p.name.lower().endswith(NO_SLICES) and p.is_file()]
+            else:
+                files = list(read_files(path))
+            stats = [file.stat() for file in files if file.exists()]
         latest = max((stat.st_mtime_ns for stat in stats), default=0)
         self[path] = (len(stats), sum(stat.st_size for stat in stats), latest)
         return self[path]
@@ -223,7 +229,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(path: Path, header: list[str]) -> list[str]:
-    columns = [name.strip() for name in header]
+    columns = _trimmed(header)
     if not set(NEEDED) <= set(columns):
         raise BatchError(
             f"{path}: the header is {','.join(header)!r}; it needs the columns {','.join(NEEDED)}, separated by commas"
@@ -235,7 +241,16 @@ def _columns(path: Path, header: list[str]) -> list[str]:
     return columns
 
 
+def _trimmed(cells: list[str]) -> list[str]:
+    """Cells without the spaces around them, and without the empty ones that a spreadsheet adds at a row's end."""
+    cells = [cell.strip() for cell in cells]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
+
+
 def _ordered(path: Path, row: int, columns: list[str], cells: list[str]) -> list[str]:
+    cells = _trimmed(cells)
     if len(cells) > len(columns):
         raise BatchError(
             f"{path} row {row}: {len(cells)} cells, but {len(columns)} columns; put a cell with commas in quotes, "
@@ -243,5 +258,5 @@ def _ordered(path: Path, row: int, columns: list[str], cells: list[str]) -> list
         )
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise BatchError(f"{path} row {row}: a cell with a line break; look at its quotes")
-    named = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+    named = dict(zip(columns, cells, strict=False))
     return [named.get(name, "") for name in (*NEEDED, *OPTIONAL)]

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from ..atomic import check_writable, replacing
 from ..errors import OutputError
 from ..formats import written_files
+from ..locking import running
 from .jobs import Job
 
 
@@ -25,7 +26,7 @@ class Row(BaseModel):
     Attributes:
         key: a hash of the scan, the prompts, the model and the places of the results (`Job.key`).
         scan: the scan's path, as the list has it.
-        output: the mask's, likewise.
+        output: the mask's, likewise; of a list in another folder than the results, as seen from theirs.
         status: "done" or "failed".
         error: of a failed one, the error's kind.
         message: and its words.
@@ -70,7 +71,7 @@ class Results:
 
     Attributes:
         path: the CSV.
-        latest: the last row of each output, by its path.
+        latest: the last row of each output, by its place.
 
     Raises:
         OutputError: it cannot be written, or holds something else.
@@ -78,33 +79,52 @@ class Results:
 
     def __init__(self, path: str | Path):
         self.path = check_writable(path)
-        self.latest = {row.output: row for row in _known(self.path)}
+        self.latest = self._read()
+        self._open = ExitStack()
 
     def __enter__(self) -> Results:
-        """Make the file whole, so that no line which a kill tore is left in it, and open it."""
-        self._rewrite(self.latest.values())
-        with _writing(self.path):
-            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+        """Make the file whole, so that no line which a kill tore is left in it, and open it for this process alone.
+
+        Raises:
+            BatchError: another run writes it.
+        """
+        with ExitStack() as opening:
+            opening.enter_context(running(self.path))
+            self.latest = self._read()  # another run may have gone on since
+            self._rewrite(self.latest.values())
+            self._append()
+            self._open = opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file; every row is in it."""
-        with suppress(OSError):  # of a full disk, told already
-            self._file.close()
+        self._close()
+        self._open.close()
 
     def done(self, job: Job, key: str) -> bool:
         """Whether this very job was done, and its results are still there."""
-        row = self.latest.get(job.told(job.output))
+        row = self.latest.get(self.place(job))
         known = row is not None and row.status == "done" and row.key == key
-        return known and all(file.is_file() for path in job.outputs for file in written_files(path))
+        with suppress(OSError):  # in a folder that may not be looked at: the job will say so
+            return known and all(file.is_file() for path in job.outputs for file in written_files(path))
+        return False
+
+    def place(self, job: Job) -> str:
+        """A job's output as the list has it; of a list in another folder, as seen from that of the results."""
+        here, there, told = self.path.absolute().parent, job.folder.absolute(), job.told(job.output)
+        if here == there or Path(told).is_absolute():
+            return told
+        with suppress(OSError, ValueError):  # a loop of links; another drive
+            return os.path.relpath(there.resolve() / told, here.resolve())
+        return str(job.output)
 
     def begin(self, job: Job, key: str) -> None:
         """Take back what is known of an output that another job made: a kill must not leave it as that one's."""
-        if job.told(job.output) in self.latest:
+        if self.place(job) in self.latest:
             message = "was begun and not finished; run the same command again"
-            scan, output = job.told(job.source.scan), job.told(job.output)
+            scan, output = job.told(job.source.scan), self.place(job)
             self.add(Row(key=key, scan=scan, output=output, status="failed", error="Interrupted", message=message))
 
     def add(self, row: Row) -> None:
@@ -124,10 +144,23 @@ class Results:
 
         Who lost its row would be done again, over a mask that was mended since.
         """
-        ours = [self.latest[job.told(job.output)] for job in jobs]
+        self._close()
+        ours = [self.latest[self.place(job)] for job in jobs]
         named = {row.output for row in ours}
         others = [row for row in self.latest.values() if row.output not in named and row.status == "done"]
         self._rewrite([*ours, *others])
+        self._append()
+
+    def _read(self) -> dict[str, Row]:
+        return {row.output: row for row in _known(self.path)}
+
+    def _append(self) -> None:
+        with _writing(self.path):
+            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+
+    def _close(self) -> None:
+        with suppress(OSError):  # of a full disk, told already
+            self._file.close()
 
     def _rewrite(self, rows: Iterable[Row]) -> None:
         text = "".join([_line(COLUMNS), *(_line(row.model_dump().values()) for row in rows)])

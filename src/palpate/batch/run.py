@@ -98,23 +98,24 @@ class Batch:
 
         Raises:
             SettingsError: fewer workers than one.
+            BatchError: another run writes these results; or no worker is left.
             OutputError: the results cannot be written any more; what was finished is kept.
             ModelError: the model's file was changed.
             DeviceError: no such device or precision here.
-            BatchError: no worker is left.
         """
         if workers < 1:
             raise SettingsError(f"{workers} workers: at least one is needed")
-        before = len(self.jobs) - len(self.missing)
         with self._results as results:
-            queue = Queue(self.missing, lambda job: results.begin(job, self._keys[job]))
+            missing = [job for job in self.missing if not results.done(job, self._keys[job])]  # by another run, since
+            before = len(self.jobs) - len(missing)
+            queue = Queue(missing, lambda job: results.begin(job, self._keys[job]))
             with closing(self._here(queue) if workers == 1 else self._elsewhere(queue, workers)) as findings:
                 for count, (job, finding) in enumerate(findings, before + 1):
-                    results.add(finding.row(job, self._keys[job]))
+                    results.add(finding.row(job, self._keys[job], results.place(job)))
                     if progress is not None:
                         progress(count, job)
-        results.conclude(self.jobs)
-        return Summary(self.jobs, tuple(results.latest[job.told(job.output)] for job in self.jobs), before)
+            results.conclude(self.jobs)
+        return Summary(self.jobs, tuple(results.latest[results.place(job)] for job in self.jobs), before)
 
     def _here(self, queue: Queue) -> Generator[tuple[Job, Finding]]:
         """Each job with what it came to, done in this process."""

@@ -77,12 +77,12 @@ class Finding:
     quality: float | None = None
     warnings: str = ""
 
-    def row(self, job: Job, key: str) -> Row:
-        """The row of the results."""
+    def row(self, job: Job, key: str, output: str) -> Row:
+        """The row of the results, in which the output is named as they name it."""
         return Row(
             key=key,
             scan=job.told(job.source.scan),
-            output=job.told(job.output),
+            output=output,
             status="failed" if self.error else "done",
             **vars(self),
         )

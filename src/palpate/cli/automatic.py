@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PromptError, SettingsError
+from ..errors import OutputError, PromptError, SettingsError
 from .console import Console
 
 if TYPE_CHECKING:
@@ -32,11 +32,23 @@ def check_auto(auto: bool, least_ml: float | None, output: Path, prompted: bool)
         )
     from ..atomic import check_writable
 
-    check_writable(told_beside(output))
+    _check_ours(check_writable(told_beside(output)))
     if least_ml is not None:
         from ..automatic import check_least
 
         check_least(least_ml)
+
+
+def _check_ours(beside: Path) -> None:
+    """Refuse to replace a JSON that tells of something else: a scan's or a mask's sidecar is called so too."""
+    try:
+        ours = "proposals" in json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else True
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise OutputError(
+            f"cannot write {beside}: the proposals would be told there, and it tells of something else; name another -o"
+        )
 
 
 def told_beside(output: Path) -> Path:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FAULTY = 1  # exit code of work that was done, but not on everything
 FAILED = 2  # exit code of everything a user can mend
+OUT_OF_MEMORY = "not enough memory: close what else runs, use another device (--device cpu), or a smaller model"
 
 
 class Verbs(TyperGroup):
@@ -178,10 +179,24 @@ class Console:
         try:
             yield
         except PalpateError as error:
-            if self.machine:
-                typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
-            typer.secho(f"error: {error}", fg="red", err=True)
+            self._fail(type(error).__name__, str(error))
             raise typer.Exit(FAILED) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            self._fail("OutOfMemory", OUT_OF_MEMORY)
+            raise typer.Exit(FAILED) from error
+
+    def _fail(self, kind: str, message: str) -> None:
+        if self.machine:
+            typer.echo(json.dumps({"error": kind, "message": message}))
+        typer.secho(f"error: {message}", fg="red", err=True)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch's by name, which is not imported for this."""
+    names = {each.__name__ for each in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def described(record: dict[str, Any], indent: str = "") -> list[str]:

@@ -208,7 +208,7 @@ def _truth(path: Path | None, volume: Volume) -> Mask | None:
     known = read(path)
     if not known.grid.same_as(volume.grid, tolerance=1e-2):
         raise GeometryError(f"{path}: not on the scan's grid, so it cannot be compared; resample it first")
-    return Mask(known.array > 0, (0, 0, 0), known.grid)
+    return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding
 
 
 def _record(

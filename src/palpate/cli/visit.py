@@ -71,9 +71,9 @@ class Visit:
         Raises:
             PalpateError: the scan, the model or the session cannot be read.
         """
-        from ..session.journal import JOURNAL, check_there
+        from ..session.journal import check_there, is_there
 
-        new = begin and not (self.folder / JOURNAL).exists()
+        new = begin and not is_there(self.folder)
         with self.console.step("read", f"reading {self.scan}"):
             from ..formats import read
 

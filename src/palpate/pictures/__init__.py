@@ -155,11 +155,17 @@ def _letters(axes: Axes, plane: Plane) -> None:
 
 
 def _scale_bar(axes: Axes, side: float) -> None:
-    length = 10 if side < 150 else 50
+    length = _rounded_down(side / 5)
     right, bottom = axes.get_xlim()[1] - 0.03 * side, axes.get_ylim()[0] - 0.03 * side
     for color, width in (("black", 4), (_INK, 2)):
         axes.plot([right - length, right], [bottom, bottom], color=color, linewidth=width, solid_capstyle="butt")
-    _text(axes, 0.97 - length / side / 2, 0.045, f"{length} mm", ha="center", va="bottom", color=_INK, fontsize=8)
+    _text(axes, 0.97 - length / side / 2, 0.045, f"{length:g} mm", ha="center", va="bottom", color=_INK, fontsize=8)
+
+
+def _rounded_down(length: float) -> float:
+    """The longest of 1, 2, 5, 10, 20, ... and 0.5, 0.2, 0.1, ... that is not longer."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(next(round(n * power, 12) for n in (5, 2, 1) if n * power <= length * (1 + 1e-9)))
 
 
 def _text(axes: Axes, x: float, y: float, words: str, **style: object) -> None:
@@ -177,8 +183,10 @@ def _text(axes: Axes, x: float, y: float, words: str, **style: object) -> None:
 
 def _caption(volume: Volume, mask: Mask, planes: Sequence[Plane], window: tuple[float, float]) -> str:
     """What was measured, in one line; the extent along the patient's axes."""
-    extent = " × ".join(f"{mask.extent_mm[axis]:.0f}" for axis, _ in volume.grid.anatomical_axes)
-    measured = "empty mask" if mask.empty else f"{mask.volume_ml:.2f} mL   {extent} mm (R–L × A–P × S–I)"
+    edges = [mask.extent_mm[axis] for axis, _ in volume.grid.anatomical_axes]
+    extent = " × ".join(f"{edge:.0f}" if edge >= 3 else f"{edge:.2g}" for edge in edges)
+    size = f"{mask.volume_ml:.2f}" if mask.volume_ml >= 0.1 else f"{mask.volume_ml:.2g}"
+    measured = "empty mask" if mask.empty else f"{size} mL   {extent} mm (R–L × A–P × S–I)"
     slices = ", ".join(f"{plane.name} {'xyz'[plane.axis]} {plane.index}" for plane in planes)
     return f"{measured}   ·   slices {slices}   ·   window {_number(window, 0)} to {_number(window, 1)}"
 

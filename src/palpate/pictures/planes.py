@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GeometryError
-from ..prompts import Click, check_inside
+from ..prompts import Click, check_fits
 from ..volume import Index3, Mask, Patch, Volume
 
 MARGIN_MM = 30.0
@@ -75,8 +75,8 @@ def lesion_planes(
                 f"the {name} lies on another grid (shape {given.grid.shape}, {given.grid.orientation}) than the scan "
                 f"(shape {grid.shape}, {grid.orientation}); bring it onto the scan's grid first"
             )
-    if clicks:
-        check_inside(clicks, grid)
+    for click in clicks:
+        check_fits(click, grid)
     shown = _Shown(volume, mask, tuple(clicks), truth)
     first, second, third = (shown.plane(*plane) for plane in _PLANES)
     return first, second, third

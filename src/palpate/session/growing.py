@@ -24,10 +24,10 @@ from pathlib import Path
 from ..atomic import all_or_none, replacing
 from ..errors import OutputError, SessionError
 from ..formats import READABLE, write
+from ..locking import locked, unwritten
 from ..volume import Mask, Volume
 from .journal import ScanIdentity
 from .labels import label_map
-from .locking import locked, unwritten
 
 LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"
 COLUMNS = ("image", "label", "patient", "name")

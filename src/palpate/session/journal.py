@@ -34,11 +34,11 @@ from ..atomic import hidden_folder, replacing, tidy
 from ..devices import Precision
 from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionError
 from ..formats import write
+from ..locking import lock, unwritten
 from ..predictor import BUDGET
 from ..prompts import Places
 from ..volume import Grid, Index3, Mask, Source
 from .lesions import Operation
-from .locking import lock, unwritten
 
 VERSION = 1
 JOURNAL, LOCK, FILES = "journal.jsonl", "journal.lock", "files"
@@ -372,13 +372,25 @@ def read_lines(folder: Path, files: SessionFiles) -> Iterator[Line]:
         yield line
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a folder has a journal.
+
+    Raises:
+        SessionError: that may not be looked at.
+    """
+    try:
+        return (folder / JOURNAL).is_file()
+    except OSError as error:
+        raise SessionError(f"{folder}: cannot be looked into ({error.strerror or error}); name another") from error
+
+
 def check_there(folder: Path) -> None:
     """Refuse a folder without a journal.
 
     Raises:
         SessionError: there is none.
     """
-    if not (folder / JOURNAL).is_file():
+    if not is_there(folder):
         raise SessionError(f"{folder}: holds no session ({JOURNAL} is missing); check the folder, or start one there")
 
 
@@ -389,6 +401,8 @@ def identify(array: npt.NDArray[Any], grid: Grid, path: str | None) -> ScanIdent
     for z in range(grid.shape[2]):  # a slice at a time, which is contiguous as files store it
         part = np.ascontiguousarray(array[:, :, z].T, dtype=array.dtype.newbyteorder("<"))
         digest.update(part.tobytes())
+    if path is not None:  # told, not compared; of a name that is not UTF-8, what can be told of it
+        path = path.encode("utf-8", "backslashreplace").decode()
     return ScanIdentity(path=path, shape=grid.shape, sha256=digest.hexdigest())
 
 
