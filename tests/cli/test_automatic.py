@@ -134,12 +134,12 @@ def test_a_place_where_no_json_can_go(folder: Path, tmp_path: Path) -> None:
 
 def test_a_sidecar_of_that_name_stays(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text('{"Modality": "MR"}')
-    done = auto(folder, tmp_path / "m.nii.gz")
+    done = auto(folder, tmp_path / "m.nii.gz", model="empty")
     assert done.exit_code == 2
     assert "m.json: the proposals would be told there, and it tells of something else" in done.stderr
     assert (tmp_path / "m.json").read_text() == '{"Modality": "MR"}'
     for _ in range(2):
-        assert auto(folder, tmp_path / "ours.nii.gz").exit_code == 0, "its own it writes again"
+        assert auto(folder, tmp_path / "ours.nii.gz", model="empty").exit_code == 0, "its own it writes again"
 
 
 def test_a_late_failure_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
