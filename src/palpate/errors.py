@@ -82,3 +82,12 @@ class PalpateWarning(UserWarning):
 
 class GeometryWarning(PalpateWarning):
     """A header that contradicts itself; the message says which part was believed."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, CUDA's or PyTorch's CPU allocator's.
+
+    PyTorch's are known by their name and words, so that nothing has to import it for this.
+    """
+    names = {each.__name__ for each in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)

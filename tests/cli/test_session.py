@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from palpate.bundle import promptless
 from palpate.cli import app
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
-from palpate.predictor import Predictor
-from palpate.prompts import Click
+from palpate.predictor import Prediction, Predictor
+from palpate.prompts import Click, Prompt
 from small import empty_bundle, noise_scan, quick_predictor, small_bundle
 
 VERBS = (
@@ -301,12 +302,21 @@ def test_a_session_where_nobody_may_look(public_folder: Path) -> None:
     assert "visit: cannot be looked into (Permission denied); name another" in result.stderr
 
 
-def test_what_is_made_anew_is_timed(folder: Path, tmp_path: Path) -> None:
-    """No verb lets the network work unseen."""
-    session = tmp_path / "visit"
+def test_no_verb_lets_the_network_work_unseen(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tells its progress, and its time."""
+    session, predict = tmp_path / "visit", Predictor.predict
+    seen: list[bool] = []
+
+    def watched(predictor: Predictor, prompts: Sequence[Prompt]) -> Prediction:
+        seen.append(predictor.progress is not None)
+        return predict(predictor, prompts)
+
+    monkeypatch.setattr(Predictor, "predict", watched)
     told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
-    for verb, more in (("rename", ("--lesion", "a", "--to", "b")), ("undo", ()), ("redo", ()), ("replay", ())):
-        assert told(run(verb, session, folder, *more, "--json"))["seconds"]["segment"] > 0.0
+    for verb, more in (("rename", ("--lesion", "a", "--to", "b")), ("replay", ()), ("undo", ()), ("redo", ())):
+        seen.clear()
+        assert "segment" in told(run(verb, session, folder, *more, "--json"))["seconds"]
+        assert seen == [True]
 
 
 def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ class Results:
             opening.enter_context(running(self.path))
             self.latest = self._read()  # another run may have gone on since
             self._rewrite(self.latest.values())
-            self._append()
+            with _writing(self.path):
+                self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
             self._open = opening.pop_all()
         return self
 
@@ -142,21 +143,16 @@ class Results:
     def conclude(self, jobs: Iterable[Job]) -> None:
         """Put the rows in the order of the list, one a job; then what other lists, or this one once, had done.
 
-        Who lost its row would be done again, over a mask that was mended since.
+        Who lost its row would be done again, over a mask that was mended since. Nothing is added after this.
         """
         self._close()
         ours = [self.latest[self.place(job)] for job in jobs]
         named = {row.output for row in ours}
         others = [row for row in self.latest.values() if row.output not in named and row.status == "done"]
         self._rewrite([*ours, *others])
-        self._append()
 
     def _read(self) -> dict[str, Row]:
         return {row.output: row for row in _known(self.path)}
-
-    def _append(self) -> None:
-        with _writing(self.path):
-            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
 
     def _close(self) -> None:
         with suppress(OSError):  # of a full disk, told already

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import PalpateError, PalpateWarning
+from ..errors import PalpateError, PalpateWarning, out_of_memory
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
@@ -182,7 +182,7 @@ class Console:
             self._fail(type(error).__name__, str(error))
             raise typer.Exit(FAILED) from error
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             self._fail("OutOfMemory", OUT_OF_MEMORY)
             raise typer.Exit(FAILED) from error
@@ -191,12 +191,6 @@ class Console:
         if self.machine:
             typer.echo(json.dumps({"error": kind, "message": message}))
         typer.secho(f"error: {message}", fg="red", err=True)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch's by name, which is not imported for this."""
-    names = {each.__name__ for each in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def described(record: dict[str, Any], indent: str = "") -> list[str]:

@@ -20,7 +20,7 @@ from .prompting import (
     ScribbleOption,
     given_prompts,
 )
-from .visit import Visit, lesion_called, numbers_called, session_verb, wholly
+from .visit import Visit, numbers_called, session_verb, wholly
 
 if TYPE_CHECKING:
     from ..prompts import Prompt
@@ -78,74 +78,55 @@ def replace_prompt(
     prompts: PromptsOption = None,
 ) -> None:
     """Put another prompt in the place of one, under its number."""
-    with visit.opened() as session:
-        number = lesion_called(session, lesion)
+    with visit.changing(lesion) as (session, number):
         given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
         if len(given) != 1:
             raise SessionError(
                 f"one prompt takes the place of one, not {len(given)}. {HOW_TO_CORRECT}: one of them, once"
             )
-        with visit.segmenting(session):
-            session.replace_prompt(number, prompt_number, given[0])
-        visit.tell(session, [session.lesion(number)])
+        session.replace_prompt(number, prompt_number, given[0])
 
 
 @session_verb("remove-prompt", "--lesion liver1 --number 2")
 def remove_prompt(visit: Visit, lesion: LesionOption, prompt_number: NumberOption) -> None:
     """Take one prompt of a lesion away."""
-    with visit.opened() as session:
-        number = lesion_called(session, lesion)
-        with visit.segmenting(session):
-            session.remove_prompt(number, prompt_number)
-        visit.tell(session, [session.lesion(number)])
+    with visit.changing(lesion) as (session, number):
+        session.remove_prompt(number, prompt_number)
 
 
 @session_verb("clear", "--lesion liver1")
 def clear(visit: Visit, lesion: LesionOption) -> None:
     """Take all of a lesion's prompts away; the mask that it started from stays."""
-    with visit.opened() as session:
-        number = lesion_called(session, lesion)
-        with visit.segmenting(session):
-            session.clear(number)
-        visit.tell(session, [session.lesion(number)])
+    with visit.changing(lesion) as (session, number):
+        session.clear(number)
 
 
 @session_verb("rename", "--lesion liver1 --to liver2")
 def rename(visit: Visit, lesion: LesionOption, to: Annotated[str, typer.Option(help="Its new name.")]) -> None:
     """Give a lesion another name."""
-    with visit.opened() as session:
-        number = lesion_called(session, lesion)
-        with visit.segmenting(session):
-            session.rename(number, to)
-        visit.tell(session, [session.lesion(number)])
+    with visit.changing(lesion) as (session, number):
+        session.rename(number, to)
 
 
 @session_verb("reopen", "--lesion liver1")
 def reopen(visit: Visit, lesion: LesionOption) -> None:
     """Take a lesion's acceptance back, or take a proposal up."""
-    with visit.opened() as session:
-        number = lesion_called(session, lesion)
-        with visit.segmenting(session):
-            session.reopen(number)
-        visit.tell(session, [session.lesion(number)])
+    with visit.changing(lesion) as (session, number):
+        session.reopen(number)
 
 
 @session_verb("remove", "--lesion liver1")
 def remove(visit: Visit, lesion: LesionOption) -> None:
     """Remove a lesion; `undo` brings it back."""
-    with visit.opened() as session:
-        with visit.segmenting(session):
-            session.remove(lesion_called(session, lesion))
-        visit.tell(session, session.lesions)
+    with visit.changing(lesion) as (session, number):
+        session.remove(number)
 
 
 @session_verb("drop", "--lesion 3")
 def drop(visit: Visit, lesion: LesionOption) -> None:
     """Remove a proposal that is no lesion; `undo` brings it back."""
-    with visit.opened() as session:
-        with visit.segmenting(session):
-            session.drop(lesion_called(session, lesion))
-        visit.tell(session, session.lesions)
+    with visit.changing(lesion) as (session, number):
+        session.drop(number)
 
 
 @session_verb("propose", "--proposer automatic.safetensors", "--proposer automatic.safetensors --least-ml 0.5 --json")

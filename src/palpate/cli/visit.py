@@ -46,6 +46,14 @@ class Visit:
         console: how it speaks.
         folder: the session's.
         scan: the scan's file or folder.
+        model: a bundled model's name, or a file.
+        base: for an adapter, the model it was trained on.
+        other_model: whether to go on with another model than the session was made with.
+        series: which DICOM series.
+        device: where the network computes.
+        precision: its arithmetic.
+        zoom: whether it looks wider and closer.
+        budget: most crops of a refinement; None: the Predictor's own.
     """
 
     console: Console
@@ -97,6 +105,23 @@ class Visit:
                 if new and not session.can_undo:  # else it would stay bound to a scan or a model chosen by mistake
                     session.discard()
                 raise
+
+    @contextmanager
+    def changing(self, lesion: str) -> Iterator[tuple[Session, int]]:
+        """The session and a lesion's number, for one operation on it; then what became of it is told.
+
+        Args:
+            lesion: its name or its number; if it is gone in the end, all that are left are told.
+
+        Raises:
+            PalpateError: see `opened`.
+            SessionError: see `lesion_called`.
+        """
+        with self.opened() as session:
+            number = lesion_called(session, lesion)
+            with self.segmenting(session):
+                yield session, number
+            self.tell(session, [each for each in session.lesions if each.number == number] or session.lesions)
 
     @contextmanager
     def segmenting(self, session: Session) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..cohort.sampling import CropSampler, Example
-from ..errors import DeviceError, SettingsError
+from ..errors import DeviceError, SettingsError, out_of_memory
 from ..model import Features, Network
 from .interaction import Interaction
 from .losses import dice_cross_entropy, heeding, quality_loss
@@ -125,7 +125,7 @@ class Trainer:
             try:
                 loss = self._accumulate(example)
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 # Its traceback would hold on to the very tensors that there was no room for.
                 failure = error.with_traceback(None)
@@ -294,8 +294,3 @@ class Trainer:
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
     """A moment as the optimiser made it: on its parameter's device, in its memory order."""
     return torch.empty_like(parameter).copy_(value)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out: CUDA's own, or the CPU allocator's."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
