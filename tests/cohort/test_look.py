@@ -10,9 +10,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from palpate.cohort import Cohort, LabelledScan, Split
+from palpate.cohort import Cohort, LabelledScan, Part, Split
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.look import Fault, Look, look
 from palpate.frame import ClipZScore, CropPercentiles
@@ -190,6 +191,37 @@ def test_a_split_that_was_given_is_proposed(tmp_path: Path) -> None:
     strange = look(cohort, split=Split(train=("a",)), workers=1).proposal
     assert strange is not None
     assert "by a hash" in strange.reasons["split"]
+
+
+def test_a_split_that_leaves_a_part_empty(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 3)
+    parts: tuple[Part, ...] = ("train", "train", "test")
+    scans = tuple(dataclasses.replace(scan, part=part) for scan, part in zip(cohort.scans, parts, strict=True))
+    (fault,) = of_kind(look(dataclasses.replace(cohort, scans=scans), workers=1), "part without scans")
+    assert fault.severity == "spoils"
+    assert fault.message.startswith("the split has no usable scan under validation, and nothing to choose the best")
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e6])
+def test_any_unit_keeps_its_digits(tmp_path: Path, unit: float) -> None:
+    """Diffusion in mm²/s is about 1e-3, and whoever counts in m²/s is no worse off."""
+    cohort = small_cohort(tmp_path, 3)
+    for scan in cohort.scans:
+        image = nib.load(scan.image)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj, np.float32) * unit, image.affine), scan.image)
+    proposal = look(cohort, workers=1).proposal
+    assert proposal is not None
+    found = proposal.preprocessing.normalisation
+    assert isinstance(found, ClipZScore)
+    inside = np.concatenate([_voxels(scan) for scan in cohort.scans])
+    low, high = np.percentile(inside, (0.5, 99.5))
+    clipped = inside.clip(low, high)
+    for name, value in (("low", low), ("high", high), ("mean", clipped.mean()), ("std", clipped.std())):
+        assert getattr(found, name) == pytest.approx(value, rel=0.05, abs=0.05 * clipped.std()), name
+
+
+def _voxels(scan: LabelledScan) -> npt.NDArray[np.float32]:
+    return np.asarray(nib.load(scan.image).dataobj)[np.asarray(nib.load(scan.label).dataobj) > 0]
 
 
 def test_too_few_patients_are_no_cohort(tmp_path: Path) -> None:

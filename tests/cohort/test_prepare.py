@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from palpate.cohort import Cohort, LabelledScan
 from palpate.cohort.cache import PreparedCohort
@@ -57,6 +58,22 @@ def test_only_what_changed_is_redone(tmp_path: Path) -> None:
     assert len(after.items() & before.items()) == 2
     assert second.sha256 != first.sha256
     assert [a.key == b.key for a, b in zip(first.index.scans, second.index.scans, strict=True)] == [True, False, True]
+
+
+def test_a_header_whose_voxels_changed_is_packed_again(tmp_path: Path) -> None:
+    """A MetaImage's voxels lie in a file beside it, and the header stays as it was."""
+    (scan,) = small_cohort(tmp_path, 1).scans
+    header, voxels = tmp_path / "label.mhd", tmp_path / "label.raw"
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(scan.label)), str(header))
+    cohort = Cohort(tmp_path, "phantoms", (dataclasses.replace(scan, label=header),))
+    (first,) = prepare(cohort, tmp_path / "prepared", workers=1).index.scans
+    (same,) = prepare(cohort, tmp_path / "prepared", workers=1).index.scans
+    contour = np.fromfile(voxels, dtype=np.uint8)
+    contour[np.flatnonzero(contour)[0]] = 0
+    contour.tofile(voxels)
+    (changed,) = prepare(cohort, tmp_path / "prepared", workers=1).index.scans
+    assert same == first
+    assert changed.key != first.key
 
 
 def test_a_touched_file_is_read_but_not_packed_again(tmp_path: Path) -> None:

@@ -71,6 +71,21 @@ def test_nothing_to_calibrate_on() -> None:
         calibrated(Samples())
 
 
+def test_a_user_whose_prompts_no_crop_holds_breaks_off_and_is_told() -> None:
+    """A box around a lesion wider than the model's field, 64 mm, and no zoom; what was answered before counts."""
+    made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
+    truth = made.lesion.full()
+    truth[4, 4, 4] = truth[44, 44, 28] = True
+    samples = sampled(Predictor(judging_bundle(), "cpu"), [("a", made.volume, truth)], 1, ("click", "box"))
+    assert len(samples.masks) == len(samples.voxels) == 1
+    (told,) = samples.broken_off
+    assert told.startswith("a, first a box: the prompts span")
+    assert calibrated(samples).measured["simulated users whose prompts no crop holds"] == 1
+    nothing = sampled(Predictor(judging_bundle(), "cpu"), [("a", made.volume, truth)], 1, ("box",))
+    with pytest.raises(ScanError, match="no scan to calibrate on: a, first a box: the prompts span"):
+        calibrated(nothing)
+
+
 def test_samples_repeat_and_hold_every_prompt() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     predictor = Predictor(judging_bundle(), "cpu")

@@ -1,5 +1,7 @@
 """A process's share of training: what moves, what stays, gradients over processes, memory that runs out."""
 
+import multiprocessing
+import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +87,18 @@ def test_recomputed_blocks_change_nothing(crops: CropSampler) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="no sessions of processes on this system")
+def test_ctrl_c_is_not_for_loader_workers(crops: CropSampler) -> None:
+    """A terminal sends it to its whole group; a training that is to end well still needs its crops."""
+    steps = Trainer(small_bundle().network, crops, RECIPE, workers=1, tell=print).steps()
+    next(steps)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    assert os.getsid(worker.pid) != os.getsid(0)
+    assert os.getpgid(worker.pid) != os.getpgid(0)
+    assert len(list(steps)) == RECIPE.steps - 1  # type: ignore[operator]
+
+
 def test_loader_workers_change_nothing(crops: CropSampler) -> None:
     one = run(crops)
     two = Trainer(small_bundle().network, crops, RECIPE, workers=2, tell=print)

@@ -208,6 +208,13 @@ def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> N
     assert Changes(interactive=True, seed=4).applied(paper) == made.with_recipe(seed=4)
 
 
+def test_a_zoom_takes_in_the_crops_own_size() -> None:
+    """Crops that training only ever widens: inference looks at its own spacing first."""
+    preset = starting_from_nothing("x", (), PREPROCESSING, None)
+    wider = preset.model_copy(update={"augmentation": preset.augmentation.model_copy(update={"resize": (1.5, 4.0)})})
+    assert wider.as_interactive().preprocessing.zoom == (1.0, 4.0)
+
+
 def test_only_a_model_trained_on_mirrored_crops_looks_at_them() -> None:
     preset = starting_from_nothing("x", (), PREPROCESSING, None)
     assert preset.augmentation.flips[2] > 0

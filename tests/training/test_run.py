@@ -2,23 +2,26 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from palpate.bundle import Bundle, frozen_sha256, load, retuned
-from palpate.cohort import Split
+from palpate.cohort import Part, Split
 from palpate.cohort.cache import PreparedCohort
 from palpate.cohort.prepare import prepare
 from palpate.errors import CohortError, SettingsError
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.records import read_rows
+from palpate.training.rehearsal import rehearse
 from palpate.training.run import Report, Run
 from palpate.training.settings import Settings
-from small import PREPROCESSING, small_bundle, small_cohort
+from small import PREPROCESSING, prompted_bundle, small_bundle, small_cohort
 
 SPLIT = Split(train=("scan_0", "scan_1"), validation=("scan_2",), test=("scan_3",))
 PRESET = starting_from_nothing("mine", (), PREPROCESSING, SPLIT).with_recipe(
@@ -127,6 +130,108 @@ def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Pa
         assert record["scans"] == 2
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert rows[-1]["validation"]["cohorts"]["second"]["scans"] == 1
+
+
+def test_a_kill_between_state_and_best_model_loses_neither(
+    cohort: PreparedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state that knows of a better model comes first; its file is made good from it."""
+    folder = tmp_path / "run"
+    made = run(cohort, folder)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made, "_save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.train()
+    assert not (folder / "best.safetensors").exists()
+    again = Run(made.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
+    assert again.restore()
+    assert again.best is not None
+    assert again.best["step"] == again.trainer.step == 2
+    again.train(stop=lambda: True)
+    stored = load(folder / "best.safetensors")
+    assert stored.provenance.figures[again.measured.validation]["step"] == again.best["step"]
+    whole = run(cohort, tmp_path / "whole")
+    whole.train(test=False)
+    finished = Run(made.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
+    assert finished.restore()
+    finished.train(test=False)
+    assert load(folder / "best.safetensors").sha256() == load(tmp_path / "whole" / "best.safetensors").sha256()
+
+
+def test_the_last_weights_carry_no_figure_of_the_best(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    figures = iter((0.5, 0.25))
+    measured = made.measure
+
+    def declining(part: Part, seeds: Sequence[int]) -> dict[str, Any]:
+        figure = measured(part, seeds)
+        return figure | {"dice": next(figures)} if part == "validation" else figure
+
+    made.measure = declining  # type: ignore[method-assign]
+    assert made.train(test=False).best == made.best
+    best, last = (load(tmp_path / "run" / f"{name}.safetensors").provenance.figures for name in ("best", "last"))
+    assert best[made.measured.validation]["step"] == 2
+    assert last == {made.measured.unchosen: {"step": 4, "dice": 0.25}}
+
+
+def test_looks_at_other_test_patients_are_not_counted(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """Another fold's, say; a line that does not tell whose it was, counts."""
+    looks = cohort.folder / "test_looks.jsonl"
+    before = looks.read_text() if looks.exists() else ""
+    try:
+        looks.write_text('{"dice": 0.5}\n{"dice": 0.5, "of": ["patient_0"]}\n{"dice": 0.5, "of": ["patient_3", "b"]}\n')
+        outcome = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)).train()
+        assert outcome.looks == 3
+        assert json.loads(looks.read_text().splitlines()[-1])["of"] == ["patient_3"]
+    finally:
+        looks.write_text(before)
+
+
+def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
+    cohort: PreparedCohort, tmp_path: Path
+) -> None:
+    """A model with dense prompts and without zoom is calibrated with a box; no crop of 16 mm holds one around these."""
+    narrow = PREPROCESSING.model_copy(update={"spacing": (0.5, 0.5, 0.5)})
+    preset = PRESET.with_recipe(steps=1, validations=1).model_copy(update={"preprocessing": narrow})
+    start = retuned(prompted_bundle(), "full")
+    told: list[str] = []
+    made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance))
+    made.tell = told.append
+    outcome = made.train()
+    stored = load(tmp_path / "run" / "best.safetensors")
+    assert outcome.test in stored.provenance.figures.values()
+    assert any(
+        sentence.startswith("simulated users who broke off: 2, such as scan_2, first a click") for sentence in told
+    )
+    assert stored.confidence.measured["validation scans"] == {"prepared": 1}
+
+
+def test_every_cohort_has_its_share_in_calibration(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    few, many = made.cohorts[0][2:3], [replace(made.cohorts[0][2], name=f"other_{n}") for n in range(100)]
+    made.cohorts = [many, few]
+    made.names = ["many", "few"]
+    listed = tuple(scan.name for scan in (*few, *many))
+    made.settings = made.settings.model_copy(update={"split": Split(validation=listed)})
+    chosen = made._calibrating()
+    assert {name: len(scans) for name, scans in chosen.items()} == {"many": 59, "few": 1}
+    assert [scan.name for scan in chosen["many"][:2]] == ["other_0", "other_1"]
+
+
+def test_a_rehearsal_of_a_run_that_goes_on_counts_what_is_left(cohort: PreparedCohort, tmp_path: Path) -> None:
+    made = run(cohort, tmp_path / "run")
+    made.train(stop=lambda: made.trainer.step == 3)
+    again = Run(made.settings, retuned(small_bundle(), "full"), tmp_path / "run", tell=lambda _: None)
+    assert again.restore()
+    record = rehearse(again)
+    assert (record["steps"], record["validations"]) == (1, 1)
+    assert again.ended
+    with pytest.raises(SettingsError, match="has ended at step 4; nothing is left to rehearse"):
+        rehearse(again)
 
 
 def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path: Path) -> None:

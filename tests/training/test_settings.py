@@ -56,7 +56,7 @@ def test_a_split_of_another_cohort() -> None:
     cohort = listed(("a", "a", None), ("b", "b", None))
     with pytest.raises(CohortError, match=r"no scan of this cohort \(a, b, \.\.\.\) falls under train or validation"):
         resolve_split([cohort], with_split(Split(train=("x",), validation=("y",))))
-    with pytest.raises(CohortError, match="falls under validation of the split"):
+    with pytest.raises(CohortError, match="the split has no scan under validation; name some patients there"):
         resolve_split([cohort], with_split(Split(train=("a",), test=("b",))))
 
 

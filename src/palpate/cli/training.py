@@ -43,7 +43,7 @@ def prepare(
         str | None, typer.Option(help="A regular expression whose first group, in a scan's name, is its patient.")
     ] = None,
     channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.", min=1)] = None,
     machine: JsonOption = False,
 ) -> None:
     """Pack scans and labels once, on their own grid, for fast training; run again after changes or a kill."""
@@ -133,7 +133,7 @@ def train(
     test: Annotated[
         bool, typer.Option("--test/--no-test", help="At the end, measure the test patients, and log it.")
     ] = True,
-    workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: none beside the training's.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: none beside the training's.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto or cpu; GPUs are chosen by CUDA_VISIBLE_DEVICES.")] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure a step, print expected time and memory, and leave nothing.")
@@ -225,7 +225,7 @@ def _rehearse(console: Console, run: Run) -> None:
             f"{record['micro_batch']} crops at a time; a validation scan: {record['validation_scan_seconds']} s",
             f"peak memory: {record['peak_memory_gb']} GB",
             f"expected: {record['expected_hours']} hours for {record['steps']:,} steps ({record['epochs']} epochs) "
-            f"and {len(run.measured_at)} validations",
+            f"and {record['validations']} validations",
             "nothing was written; leave --dry-run out to begin",
         ],
     )

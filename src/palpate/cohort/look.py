@@ -136,6 +136,7 @@ RANKS = (
     "split of another cohort",
     "empty label",
     "too few patients",
+    "part without scans",
     "no lesion",
     "cut by the border",
     "header contradicts itself",
@@ -252,7 +253,17 @@ def _propose(
     preprocessing = Preprocessing(crop=crop, spacing=(spacing, spacing, spacing), normalisation=normalisation)
     field = " x ".join(f"{n * spacing:.0f}" for n in crop)
     reasons = {"intensities": intensities, "spacing": reason, "crop": f"{crop[0]}³ voxels, {field} mm", "split": why}
-    return Proposal(lesion, preprocessing, split, reasons), []
+    return Proposal(lesion, preprocessing, split, reasons), list(_parts_empty(usable, split))
+
+
+def _parts_empty(usable: Sequence[Examination], split: Split) -> Iterator[Fault]:
+    parts = {split.part_of(one.name, one.patient) for one in usable}
+    for part, use in (("train", "learn from"), ("validation", "choose the best weights by")):
+        if part not in parts:
+            message = (
+                f"the split has no usable scan under {part}, and nothing to {use}; name some patients' scans there"
+            )
+            yield Fault("part without scans", "spoils", part, message)
 
 
 def _split(usable: Sequence[Examination], given: Split | None) -> tuple[Split, str]:
@@ -283,7 +294,7 @@ def _normalisation(usable: Sequence[Examination]) -> tuple[ClipZScore | CropPerc
             CropPercentiles(),
             f"clip at each crop's own 0.5 and 99.5 percentiles: {compared}, so numbers mean another thing in each scan",
         )
-    rounded = [round(value, 4) for value in (clip_low, clip_high, float(clipped.mean()), float(clipped.std()))]
+    rounded = [float(f"{v:.6g}") for v in (clip_low, clip_high, float(clipped.mean()), float(clipped.std()))]
     fixed = ClipZScore(low=rounded[0], high=rounded[1], mean=rounded[2], std=rounded[3])
     told = "clip at {} and {} (the lesions' 0.5 and 99.5 percentiles), mean {}, deviation {}".format(
         *map(_short, rounded)

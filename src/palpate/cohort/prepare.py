@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ..atomic import replacing, tidy
 from ..errors import CohortError, OutputError, ScanError
+from ..formats import read_files
 from .cache import FORMAT, Entry, Index, LeftOut, PreparedCohort, pack, read_index
 from .parallel import mapped
 from .scans import Cohort, LabelledScan
@@ -143,14 +144,14 @@ def _entry(scan: LabelledScan, sources: Sources, key: str) -> Entry:
 
 
 def fingerprint(scan: LabelledScan) -> Sources:
-    """Path, bytes and times of image and label; of a folder of slices, their sums and latest times.
+    """Path, bytes and times of image and label; of slices, or a header and its voxels, their sums and latest times.
 
     The time of the last change of a file's record is part of it, so that a file that was replaced by
     one with the same length and an old date is noticed too.
     """
     rows: list[tuple[str, int, int, int]] = []
     for path in (scan.image, scan.label):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else read_files(path)
         stats = [file.stat() for file in files if file.exists()]
         modified = max((s.st_mtime_ns for s in stats), default=0)
         changed = max((s.st_ctime_ns for s in stats), default=0)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle import Confidence
-from ..errors import ScanError
-from ..predictor import Predictor
+from ..errors import PromptError, ScanError
+from ..predictor import Prediction, Predictor
 from ..simulation import counted_rng
 from ..volume import Volume
 from .metrics import iou
@@ -63,11 +63,35 @@ class Samples:
         missed: of each prediction, lesion voxels that it gives less than `DOUBTFUL`, or that lie outside its patch, and
             all of the lesion's. They do not count, and no temperature could make the map speak of them: their share is
             told instead.
+        broken_off: simulated users whose prompts no crop holds, and where: the field of the model, or of its zoom.
     """
 
     voxels: list[tuple[Floats, Floats]] = field(default_factory=list)
     masks: list[tuple[float, float]] = field(default_factory=list)
     missed: list[tuple[int, int]] = field(default_factory=list)
+    broken_off: list[str] = field(default_factory=list)
+
+    def add(self, prediction: Prediction, truth: npt.NDArray[np.bool_], rng: np.random.Generator) -> None:
+        """Take in one mask and some of its doubtful voxels.
+
+        Args:
+            prediction: what the model said.
+            truth: the lesion, `[X, Y, Z]`.
+            rng: draws the voxels.
+        """
+        from scipy.special import logit
+
+        if prediction.quality is not None:
+            self.masks.append((prediction.quality, iou(prediction.mask.full(), truth)))
+        p = prediction.probability.array
+        lesion = truth[prediction.probability.box]
+        whole = int(np.count_nonzero(truth))
+        doubtful = p >= DOUBTFUL
+        self.missed.append((whole - int(np.count_nonzero(lesion & doubtful)), whole))
+        places = np.flatnonzero(doubtful)
+        drawn = places[rng.integers(places.size, size=min(VOXELS, places.size))] if places.size else places
+        logits = logit(p.reshape(-1)[drawn].astype(np.float64).clip(1e-6, 1 - 1e-6))
+        self.voxels.append((logits, lesion.reshape(-1)[drawn].astype(np.float64)))
 
 
 def sampled(
@@ -77,7 +101,7 @@ def sampled(
     kinds: Sequence[str],
     seed: int = 0,
 ) -> Samples:
-    """Every mask of a simulated user's corrections, and some of its doubtful voxels.
+    """Every mask of a simulated user's corrections, as far as crops hold its prompts, and some of its doubtful voxels.
 
     Args:
         predictor: the model at work.
@@ -86,24 +110,15 @@ def sampled(
         kinds: of the first prompt.
         seed: of all draws.
     """
-    from scipy.special import logit
-
     samples = Samples()
     for name, volume, truth in scans:
         for kind in kinds:
-            for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed):
-                if prediction.quality is not None:
-                    samples.masks.append((prediction.quality, iou(prediction.mask.full(), truth)))
-                p = prediction.probability.array
-                lesion = truth[prediction.probability.box]
-                whole = int(np.count_nonzero(truth))
-                doubtful = p >= DOUBTFUL
-                samples.missed.append((whole - int(np.count_nonzero(lesion & doubtful)), whole))
-                places = np.flatnonzero(doubtful)
-                rng = counted_rng(seed, f"calibration on {name} by {kind}", len(prompts))
-                drawn = places[rng.integers(places.size, size=min(VOXELS, places.size))] if places.size else places
-                logits = logit(p.reshape(-1)[drawn].astype(np.float64).clip(1e-6, 1 - 1e-6))
-                samples.voxels.append((logits, lesion.reshape(-1)[drawn].astype(np.float64)))
+            try:
+                for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed):
+                    rng = counted_rng(seed, f"calibration on {name} by {kind}", len(prompts))
+                    samples.add(prediction, truth, rng)
+            except PromptError as error:  # a box, or a correction, further out than the widest crop reaches
+                samples.broken_off.append(f"{name}, first a {kind}: {error}")
     return samples
 
 
@@ -117,7 +132,8 @@ def calibrated(samples: Samples) -> Confidence:
     from scipy.special import expit
 
     if not samples.voxels:
-        raise ScanError("no scan to calibrate on: the cohort has no lesion in that part")
+        why = samples.broken_off[0] if samples.broken_off else "the cohort has no lesion in that part"
+        raise ScanError(f"no scan to calibrate on: {why}")
     logits, lesion = (np.concatenate(parts) for parts in zip(*samples.voxels, strict=True))
     found = minimize_scalar(lambda t: _loss(logits / np.exp(t), lesion), bounds=(-2, 2), method="bounded")
     temperature = float(np.exp(found.x))
@@ -130,6 +146,8 @@ def calibrated(samples: Samples) -> Confidence:
     if samples.missed:
         outside, whole = np.sum(samples.missed, axis=0).tolist()
         record[f"share of the lesions given less than {DOUBTFUL}"] = round(outside / max(1, whole), DECIMALS)
+    if samples.broken_off:
+        record["simulated users whose prompts no crop holds"] = len(samples.broken_off)
     kept = temperature if after < before else 1.0
     if not samples.masks:
         return Confidence(temperature=kept, measured=record)

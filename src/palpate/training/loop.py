@@ -8,6 +8,8 @@ in `state`.
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -204,6 +206,7 @@ class Trainer:
             num_workers=self.workers,
             # Forking a process whose threads are at work can hang it; spawned ones start clean.
             multiprocessing_context="spawn" if self.workers else None,
+            worker_init_fn=_step_aside,
         )
 
     def anywhere(self, flag: bool) -> bool:
@@ -289,6 +292,14 @@ class Trainer:
         self.network.encoder.checkpointing = numbers["checkpointing"]
         if numbers["scaler"]:
             self.scaler.load_state_dict(numbers["scaler"])
+
+
+def _step_aside(_: int) -> None:
+    """A loader worker leaves the terminal's group: Ctrl-C is for the training, which still needs crops to end well."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    else:  # Windows
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

@@ -88,7 +88,8 @@ class Preset(BaseModel):
         if self.automatic:
             raise SettingsError(f"preset {self.name} is automatic, it takes no prompts; choose one of the two")
         moved = {"resize_share": self.augmentation.resize_share or 0.3, "shift": max(self.augmentation.shift, 0.12)}
-        zoom = self.preprocessing.zoom if self.preprocessing.zoom != (1.0, 1.0) else self.augmentation.resize
+        low, high = self.augmentation.resize
+        zoom = self.preprocessing.zoom if self.preprocessing.zoom != (1.0, 1.0) else (min(low, 1.0), max(high, 1.0))
         changes = {
             "dense": self.dense or 16,
             "quality": self.quality or 64,
@@ -98,7 +99,7 @@ class Preset(BaseModel):
             "augmentation": self.augmentation.model_copy(update=moved),
             "prompts": self.prompts if self.prompts.rounds > 1 else INTERACTIVE,
         }
-        return self.model_copy(update=changes)
+        return self._changed(changes)
 
     def as_automatic(self) -> Preset:
         """The preset of the same cohort for a model without prompts (the paper's, Table 2).
@@ -123,7 +124,11 @@ class Preset(BaseModel):
             "augmentation": self.augmentation.model_copy(update=somewhere),
             "prompts": Prompts(lesion=(1, 1), anywhere=0),
         }
-        return self.model_copy(update=changes)
+        return self._changed(changes)
+
+    def _changed(self, changes: dict[str, Any]) -> Preset:
+        """The preset with some fields changed, checked as a whole."""
+        return Preset.model_validate(self.model_copy(update=changes).model_dump())
 
     @classmethod
     def load(cls, preset: str | Path) -> Preset:
@@ -252,17 +257,6 @@ PAPER_AUGMENTATION = Augmentation(
     gain=0.0,
     offset=0.0,
     noise=0.0,
-)
-# Pancreas and colon: a turn within the slice and an in-plane zoom instead of the zoom.
-PAPER_AUGMENTATION_TURNED = PAPER_AUGMENTATION.model_copy(
-    update={
-        "zoom": (1.0, 1.0),
-        "zoom_share": 0.0,
-        "zoom_in_plane": (0.9, 1.1),
-        "zoom_in_plane_share": 0.3,
-        "turn_degrees": (30.0, 0.0, 0.0),
-        "turn_share": 0.3,
-    }
 )
 
 

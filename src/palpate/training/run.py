@@ -18,6 +18,7 @@ import datetime
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..atomic import replacing, tidy
@@ -36,7 +38,7 @@ from ..bundle import Bundle, Confidence, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
-from ..errors import CohortError, OutputError, SettingsError
+from ..errors import CohortError, OutputError, ScanError, SettingsError
 from ..evaluation import Figure, automatic, calibrated, one_click, sampled
 from ..predictor import Predictor
 from ..volume import Volume
@@ -45,7 +47,7 @@ from .records import Records
 from .settings import Settings, cohort_scans
 from .state import load_state, save_state
 
-CALIBRATED = 60  # validation scans, the first by name, that a finished training is calibrated on
+CALIBRATED = 60  # validation scans, the first by name of each cohort, that a finished training is calibrated on
 SAVE_EVERY = 300.0  # seconds between states, beside those at validations
 NOTICE = "Research software, not a medical device; not for diagnosis or treatment."
 AUTOMATIC_NOTICE = "Proposes lesions by itself: it misses some, and some of what it proposes is none."
@@ -60,12 +62,14 @@ class Measure:
         short: for a line on a terminal, and for a plot.
         seeds: the same, of test patients.
         validation: the validation's figure in the model's file.
+        unchosen: the same, of weights that are the last and not the best.
         test: the test's.
     """
 
     short: str
     seeds: str
     validation: str
+    unchosen: str
     test: str
 
 
@@ -73,12 +77,14 @@ ONE_CLICK = Measure(
     "one click",
     "one click, 5 seeds",
     "validation patients, one random click a scan, native grid, seed 0 (chose these weights)",
+    "validation patients, one random click a scan, native grid, seed 0 (not the best weights)",
     "test patients, one random click a scan, native grid, seeds 0-4",
 )
 AUTOMATIC = Measure(
     "no prompt, whole scans",
     "no prompt, whole scans",
     "validation patients, no prompt: all above 0.5 in the whole scan, native grid (chose these weights)",
+    "validation patients, no prompt: all above 0.5 in the whole scan, native grid (not the best weights)",
     "test patients, no prompt: all above 0.5 in the whole scan, native grid",
 )
 
@@ -115,7 +121,7 @@ class Outcome:
         step: steps done.
         best: validation of the best model, or None before the first.
         test: figure of the best model on test patients, if they were measured.
-        looks: how often test patients of these cohorts have been measured, this time included.
+        looks: how often any of these test patients have been measured, this time included.
         model: the best model's file, or None before the first validation.
     """
 
@@ -202,6 +208,12 @@ class Run:
         scans = (scan for cohort in self.cohorts for scan in cohort)
         return [scan for scan in scans if self.settings.split.part_of(scan.name, scan.patient) == part]
 
+    @cached_property
+    def names(self) -> list[str]:
+        """What the cohorts are called: their folders' names, or where two are alike, their paths."""
+        names = [Path(folder).name for folder in self.settings.prepared]
+        return names if len(set(names)) == len(names) else list(self.settings.prepared)
+
     @property
     def main(self) -> bool:
         """Whether this process writes the files."""
@@ -263,13 +275,13 @@ class Run:
         """
         records = Records(self.folder, self.trainer.step) if self.main else None
         began = saved = time.monotonic()
+        self._mend_best()
         why = "plateau" if self._on_plateau() else "finished"
         steps: Iterator[float] = iter(()) if why == "plateau" else self.trainer.steps()
         for loss in steps:
             now = time.monotonic()
             self._record(records, loss, self.seconds_before + now - began)
-            if self.trainer.step in self.measured_at:
-                self._validate(records)
+            better = self.trainer.step in self.measured_at and self._validate(records)
             report(self._report(loss, now - began))
             asked = self.trainer.anywhere(stop())
             late = self.trainer.anywhere(hours is not None and now - began > hours * 3600)
@@ -278,10 +290,17 @@ class Run:
             if ends or due:
                 self.save(self.seconds_before + now - began)
                 saved = now
+            if better:  # after the state that knows of it, so that no kill leaves a model of a future undone
+                self._save_model(self.folder / "best.safetensors")
             if ends:
                 why = "stopped" if asked else "hours" if late else "plateau"
                 break
         return self._finish(why, records, test)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left to take."""
+        return self.trainer.step >= self.trainer.total or self._on_plateau()
 
     def _on_plateau(self) -> bool:
         patience = self.settings.preset.recipe.patience
@@ -328,10 +347,7 @@ class Run:
         rows = sorted(rows)
         record: dict[str, Any] = Figure.of(rows).record()
         if len(self.cohorts) > 1:
-            names = [Path(folder).name for folder in self.settings.prepared]
-            if len(set(names)) < len(names):
-                names = list(self.settings.prepared)
-            home = {scan.name: name for name, scans in zip(names, self.cohorts, strict=True) for scan in scans}
+            home = {scan.name: name for name, scans in zip(self.names, self.cohorts, strict=True) for scan in scans}
             there = sorted({home[name] for name, *_ in rows})
             record["cohorts"] = {one: Figure.of(row for row in rows if home[row[0]] == one).record() for one in there}
         return record
@@ -354,18 +370,32 @@ class Run:
     def _loaded(scans: list[PreparedScan]) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
         return ((scan.name, *scan.load()) for scan in scans)
 
-    def _validate(self, records: Records | None) -> None:
+    def _mend_best(self) -> None:
+        """Write the best model where a kill came between a state that knows of it and its file."""
+        path = self.folder / "best.safetensors"
+        if not self.main or self.best is None or self.best["step"] != self.trainer.step:
+            return
+        kept = self.trainer.kept.state_dict()
+        with suppress(OSError, SafetensorError):
+            stored = load_file(path)
+            if all(n in kept and torch.equal(kept[n].cpu().to(value.dtype), value) for n, value in stored.items()):
+                return
+        self._save_model(path)
+
+    def _validate(self, records: Records | None) -> bool:
+        """Measure, and write it down; whether these weights are the best so far."""
         figure, step = self.measure("validation", seeds=(0,)), self.trainer.step
         dice = float(figure["dice"])
         self.curve.append([step, dice])
-        if self.best is None or dice > self.best["dice"]:
+        better = self.best is None or dice > self.best["dice"]
+        if better:
             self.best, self.since_best = {"step": step, **figure}, 0
-            self._save_model(self.folder / "best.safetensors")
         else:
             self.since_best += 1
         if records is not None:
             records.add({"step": step, "validation": figure})
             records.draw(self.folder / "curves.png", self.measured.short)
+        return better
 
     def _finish(self, why: str, records: Records | None, test: bool) -> Outcome:
         outcome = Outcome(why, self.trainer.step, self.best)
@@ -375,7 +405,7 @@ class Run:
         outcome.model = path if self.best is not None else None
         if why == "stopped":
             return outcome
-        self._save_model(self.folder / "last.safetensors")
+        self._write_model(self.folder / "last.safetensors", self._last())
         if outcome.model is None:
             return outcome
         self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
@@ -398,9 +428,27 @@ class Run:
             return Confidence()
         self.tell("calibrating on validation scans")
         predictor = Predictor(self.model(), device=str(self.trainer.device))
-        scans = ((scan.name, *scan.load()) for scan in self.part("validation")[:CALIBRATED])
+        chosen = self._calibrating()
+        scans = self._loaded([scan for cohort in chosen.values() for scan in cohort])
         corrects = predictor.network.dense is not None
-        return calibrated(sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",)))
+        samples = sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",))
+        if samples.broken_off:
+            self.tell(f"simulated users who broke off: {len(samples.broken_off)}, such as {samples.broken_off[0]}")
+        try:
+            confidence = calibrated(samples)
+        except ScanError as error:
+            self.tell(f"the model's certainty stays uncalibrated: {error}")
+            return Confidence()
+        counts = {name: len(cohort) for name, cohort in chosen.items()}
+        return confidence.model_copy(update={"measured": {"validation scans": counts, **confidence.measured}})
+
+    def _calibrating(self) -> dict[str, list[PreparedScan]]:
+        """Each cohort's first validation scans by name, as many of each as there are and `CALIBRATED` allows."""
+        validation = {scan.name for scan in self.part("validation")}
+        by_cohort = [[scan for scan in scans if scan.name in validation] for scans in self.cohorts]
+        turns = [(turn, number) for number, scans in enumerate(by_cohort) for turn in range(len(scans))]
+        shares = Counter(number for _, number in sorted(turns)[:CALIBRATED])
+        return {name: scans[: shares[n]] for n, (name, scans) in enumerate(zip(self.names, by_cohort, strict=True))}
 
     def _known_test(self) -> tuple[dict[str, Any], int] | None:
         """The figure on the test patients, where the run had ended before with the same best model: no further look."""
@@ -426,23 +474,37 @@ class Run:
     def _log_look(self, figure: dict[str, Any]) -> int:
         """Write down, beside each cohort, that its test patients were measured; how often that has happened."""
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        patients = {scan.patient for scan in self.part("test")}
         look = {"when": when, "run": str(self.folder.resolve()), "split": self.settings.split.sha256, **figure}
+        look["of"] = sorted(patients)
         count = 0
         for folder in self.settings.prepared:
             path = Path(folder) / "test_looks.jsonl"
             try:
                 with path.open("a") as log:
                     log.write(json.dumps(look) + "\n")
-                count = max(count, len(path.read_text().splitlines()))
-            except OSError as error:  # the model's own file has the figure; the count is what suffers
-                self.tell(f"this look at the test patients could not be written to {path}: {error.strerror or error}")
+                looks = [json.loads(line) for line in path.read_text().splitlines()]
+                count = max(count, sum(1 for one in looks if patients & set(one.get("of", patients))))
+            except (OSError, ValueError) as error:  # the model's own file has the figure; the count is what suffers
+                why = getattr(error, "strerror", None) or error
+                self.tell(f"this look at the test patients could not be written to {path}: {why}")
         return count
 
     def model(self, figures: dict[str, Any] | None = None) -> Bundle:
-        """The kept network as a model that says where it comes from."""
+        """The kept network, while it is the best or on the way there, as a model that says where it comes from."""
+        return self._described(({self.measured.validation: self.best} if self.best else {}) | (figures or {}))
+
+    def _last(self) -> Bundle:
+        """The network at the end, with its own figure."""
+        if self.best is None or self.best["step"] == self.trainer.step:
+            return self.model()
+        step, dice = self.curve[-1]
+        measured = step == self.trainer.step  # not where the time was up
+        return self._described({self.measured.unchosen: {"step": step, "dice": dice}} if measured else {})
+
+    def _described(self, figures: dict[str, Any]) -> Bundle:
         settings, preset = self.settings, self.settings.preset
         trained = self.part("train")
-        measured = {self.measured.validation: self.best} if self.best else {}
         provenance = Provenance(
             name=preset.name,
             origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, "
@@ -452,7 +514,7 @@ class Run:
             data=tuple(
                 f"{Path(p).name}: content {h}" for p, h in zip(settings.prepared, settings.cohorts_sha256, strict=True)
             ),
-            figures=measured | (figures or {}),
+            figures=figures,
             recipe={
                 "preset": preset.model_dump(mode="json", exclude={"split"}) | {"init": Path(preset.init).name},
                 "shares": settings.shares,
@@ -468,10 +530,14 @@ class Run:
     def _save_model(
         self, path: Path, figures: dict[str, Any] | None = None, confidence: Confidence | None = None
     ) -> None:
-        """Write the kept network: what was tuned, if anything was not, else all of it."""
+        """Write the kept network as the best."""
+        if self.main:
+            self._write_model(path, replace(self.model(figures), confidence=confidence or Confidence()))
+
+    def _write_model(self, path: Path, bundle: Bundle) -> None:
+        """Write a model: what was tuned, if anything was not, else all of it."""
         if not self.main:
             return
-        bundle = replace(self.model(figures), confidence=confidence or Confidence())
         adapter_only = bundle.network.config.has_frozen
         bundle.save(
             path,

@@ -106,6 +106,11 @@ def resolve_split(prepared: Sequence[PreparedCohort], preset: Preset) -> Split:
                 "put all scans of a patient in one part"
             )
     missing = {"train", "validation"} - set(seen.values())
+    if missing and seen:
+        raise CohortError(
+            f"the split has no scan under {' or '.join(sorted(missing))}; name some patients there: those under "
+            "validation choose the best weights, and none of them may train"
+        )
     if missing:
         names = ", ".join(entry.name for entry in entries[:3])
         raise CohortError(
