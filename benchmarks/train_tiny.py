@@ -53,6 +53,7 @@ from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
 from palpate.evaluation import Corrected, Figure, calibrated, corrected, one_click, sampled
+from palpate.evaluation.protocol import answered
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
@@ -331,31 +332,93 @@ def stage_of(run: Path) -> dict[str, object]:
     return {"run": run.name, "shares": settings.shares, "steps done": rows[-1]["step"], "preset": preset}
 
 
-def looks_of(model: str, log: Path) -> dict[str, dict[str, Any]]:
-    """What the log has of a model (its SHA-256), measured by one code, the last: tables, by what was measured."""
+def looks_of(model: str, log: Path) -> list[dict[str, Any]]:
+    """What the log has of a model (its SHA-256), line by line."""
+    return [look for look in map(json.loads, log.read_text().splitlines()) if look.get("sha256") == model]
+
+
+def rows_of(look: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """A look's figures, one by one: what was measured, the first prompt's kind, the cohort, and the figures."""
+    where = f"{look['part']} patients, native grid, seeds {', '.join(map(str, look['seeds']))}"
+    where += f", the first {look['most']} scans of a cohort" if look.get("most") else ""
+    where += f", lesions of {look['least mL']:g} mL and more" if look.get("least mL") else ""
+    where += "" if look.get("zoom", True) else ", without zoom"
+    for cohort, row in look.get("table", {}).items():
+        yield f"{where}: one random click a scan", "click", cohort, row
+    strokes = look.get("strokes", 0)
+    words = "clicks" if not strokes else f"{'' if strokes == 1 else f'{strokes:.0%} '}strokes, paint and lassos"
+    for kind, table in look.get("corrections", {}).items():
+        for cohort, row in table.items():
+            yield f"{where}: a simulated user, first a {kind}, then correcting {words}", kind, cohort, row
+
+
+def holding(looks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The figures that hold for the last code: tables, by what was measured.
+
+    They are its own, and those of earlier code that was shown to answer alike (`run_same`).
+    """
+    codes = [look.get("code") for look in looks]
+    carried = [look for look in looks if "same as" in look]
+    code = codes[-1] if codes else None
+    while newer := [look["code"] for look in carried if look["same as"] == code]:
+        code = newer[-1]
+    but: dict[str | None, set[str]] = {code: set()}
+    for look in reversed(carried):
+        if look["code"] in but:
+            but[look["same as"]] = but[look["code"]] | set(look["but"])
     measured: dict[str, dict[str, Any]] = {}
-    looks = [look for look in map(json.loads, log.read_text().splitlines()) if look.get("sha256") == model]
     for look in looks:
-        if look.get("code") != looks[-1].get("code"):
-            continue
-        where = f"{look['part']} patients, native grid, seeds {', '.join(map(str, look['seeds']))}"
-        where += f", the first {look['most']} scans of a cohort" if look.get("most") else ""
-        where += f", lesions of {look['least mL']:g} mL and more" if look.get("least mL") else ""
-        where += "" if look.get("zoom", True) else ", without zoom"
-        if "table" in look:
-            measured[f"{where}: one random click a scan"] = look["table"]  # of all cohorts
-        strokes = look.get("strokes", 0)
-        words = "clicks" if not strokes else f"{'' if strokes == 1 else f'{strokes:.0%} '}strokes, paint and lassos"
-        for kind, table in look.get("corrections", {}).items():
-            what = f"{where}: a simulated user, first a {kind}, then correcting {words}"
-            measured[what] = measured.get(what, {}) | table  # of one cohort, or of several
+        if "same as" not in look and look.get("code") in but:
+            for what, kind, cohort, row in rows_of(look):
+                if kind not in but[look.get("code")]:
+                    measured.setdefault(what, {})[cohort] = row
     return measured
+
+
+def run_answers(arguments: argparse.Namespace) -> None:
+    """Write down a hash of every prompt and mask of a simulated user on validation scans; without zoom, one click's."""
+    bundle = load(arguments.model)
+    answers: dict[str, list[str]] = {}
+    for zoom, kind, cohort in (*product((True,), KINDS, SHARES), *product((False,), ("click",), SHARES)):
+        predictor = Predictor(bundle, device=arguments.device, zoom=zoom)
+        for name, volume, truth in islice(scans_of(arguments.data, cohort, "validation"), arguments.most):
+            key = f"{kind}, {name}, {'' if zoom else 'no '}zoom"
+            answers[key] = []
+            for prompts, prediction in answered(predictor, name, volume, truth, arguments.count if zoom else 1, kind):
+                said = hashlib.sha256(prompts[-1].places.tobytes())
+                said.update(np.packbits(prediction.mask.full()).tobytes())
+                answers[key].append(said.hexdigest())
+            print(key, len(answers[key]), flush=True)
+    record = {"model": arguments.model, "sha256": bundle.sha256(), "code": inference(), "answers": answers}
+    arguments.output.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def run_same(arguments: argparse.Namespace) -> None:
+    """Write down that this code answers as an earlier one did, voxel for voxel: figures of that one hold for this one.
+
+    Both have written down their `answers`; those that begin with some kinds of prompt may be left out, and must be
+    measured again.
+    """
+    before, now = (json.loads(path.read_text()) for path in (arguments.before, arguments.now))
+    if now["code"] != inference() or before["sha256"] != now["sha256"]:
+        raise SystemExit("NOW must be of this very code, and both of one model")
+    keys = [key for key in now["answers"] if key.split(", ")[0] not in arguments.but]
+    differ = [key for key in keys if before["answers"].get(key) != now["answers"][key]]
+    if differ or not keys:
+        raise SystemExit("not the same:\n" + "\n".join(differ))
+    masks = sum(len(now["answers"][key]) for key in keys)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record = {"when": when, **{key: now[key] for key in ("model", "sha256", "code")}, "same as": before["code"]}
+    record |= {"but": arguments.but, "why": arguments.why, "part": "validation", "masks alike": masks}
+    with arguments.log.open("a") as log:
+        log.write(json.dumps(record) + "\n")
+    print(f"{masks} masks alike; figures of {before['code']} hold")
 
 
 def run_figures(arguments: argparse.Namespace) -> None:
     """Put into a model's file what the log has of it, and write it as a page."""
     bundle = load(arguments.model)
-    measured = looks_of(bundle.sha256(), arguments.log)
+    measured = holding(looks_of(bundle.sha256(), arguments.log))
     if not measured:
         raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({bundle.sha256()})")
     provenance = bundle.provenance.model_copy(update={"figures": measured})
@@ -392,6 +455,25 @@ def cells_of(row: dict[str, Any]) -> dict[str, str]:
     return cells | {"expected IoU off by": f"{expected['mean error']:.3f}" if expected else ""}
 
 
+def add_same(commands: Any) -> None:  # noqa: ANN401 - argparse names no public type for it
+    """The two commands that let figures of earlier code hold."""
+    answering = commands.add_parser("answers", help="write down a hash of every answer on some validation scans")
+    answering.set_defaults(run=run_answers)
+    answering.add_argument("data", type=Path)
+    answering.add_argument("--model", default="palpate-tiny")
+    answering.add_argument("--most", type=int, default=3, help="scans of a cohort, the first by name")
+    answering.add_argument("--count", type=int, default=5, help="prompts a scan")
+    answering.add_argument("--device", default="cpu")
+    answering.add_argument("-o", "--output", type=Path, required=True)
+    same = commands.add_parser("same", help="let figures of earlier code hold for this one, which answers alike")
+    same.set_defaults(run=run_same)
+    same.add_argument("before", type=Path, help="answers of the earlier code")
+    same.add_argument("now", type=Path, help="answers of this code")
+    same.add_argument("--but", nargs="+", default=[], choices=KINDS, help="first prompts whose figures do not hold")
+    same.add_argument("--why", required=True, help="what changed, in words")
+    same.add_argument("--log", type=Path, default=LOOKS)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -418,6 +500,7 @@ def main() -> None:
     telling.add_argument("--model", type=Path, required=True)
     telling.add_argument("--log", type=Path, default=LOOKS)
     telling.add_argument("--write", type=Path, help="a page of tables, as Markdown")
+    add_same(commands)
     blending = commands.add_parser("blend", help="average the weights of two stages, and validate")
     blending.set_defaults(run=run_blend)
     blending.add_argument("data", type=Path)

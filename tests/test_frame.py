@@ -13,6 +13,7 @@ from palpate.errors import PromptError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, drawn, whole
 from palpate.phantom import oblique_affine
 from palpate.prompts import Box, Click, Prior, Prompt, Scribble
+from palpate.resampling import spanned
 from palpate.volume import FloatArray, Grid, Mask, Probability, Volume
 
 PLAIN = ClipZScore(low=-1e6, high=1e6, mean=0, std=1)
@@ -437,6 +438,22 @@ def test_blocks_are_counted_from_the_same_end_however_a_scan_is_stored() -> None
     one = Frame.centred(Grid((5, 1, 1), np.eye(4)), (2.5, 0, 0), settings).extract(line)[0]
     other = Frame.centred(Grid((5, 1, 1), flipped), (1.5, 0, 0), settings).extract(line[::-1])[0]
     assert one.flatten().tolist() == other.flatten().tolist() == [90, 25, 5]  # W runs towards the left
+
+
+@pytest.mark.parametrize("spacing", [1.5, 2.5, 0.6])
+@pytest.mark.parametrize("wide", [1.0, 4.5])
+def test_a_headers_last_bits_change_nothing(spacing: float, wide: float) -> None:
+    """Half as many voxels again are averaged as so many, though float32 may say a little more or less."""
+    settings = Preprocessing(crop=(12, 12, 12), spacing=(wide,) * 3, normalisation=CropPercentiles())
+    array = np.random.default_rng(0).normal(size=(24, 24, 24))
+    seen = []
+    for change in (0.0, 1e-7, -1e-7, 1e-5, -1e-5):
+        grid = Grid((24, 24, 24), np.diag([spacing * (1 + change)] * 3 + [1.0]))
+        frame = Frame.centred(grid, (12, 12, 12), settings)
+        seen.append((frame.extract(array)[0], spanned(frame.to_scan).tolist(), spanned(frame.from_scan).tolist()))
+    for values, *factors in seen[1:]:
+        assert factors == list(seen[0][1:])
+        torch.testing.assert_close(values, seen[0][0], atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize(

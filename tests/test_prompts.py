@@ -89,7 +89,7 @@ def test_a_painted_array_is_a_stroke() -> None:
     assert Scribble.of(mask, grid, positive=False).places.tolist() == [[0, 0, 0], [1, 2, 3]]
     with pytest.raises(PromptError, match=r"a scribble of shape \(4, 5\) does not fit a scan of \(4, 5, 6\)"):
         Scribble.of(mask[..., 0], grid)
-    with pytest.raises(PromptError, match="at least one"):
+    with pytest.raises(PromptError, match="the painted mask is empty: no voxel of it is above 0; paint some"):
         Scribble.of(mask & False, grid)
 
 
@@ -180,7 +180,7 @@ NO_PROMPTS: list[tuple[Callable[[Any], object], Any, str]] = [
     (lambda array: Scribble.of(array, GRID), [[1], [1, 2]], "an array of numbers"),
     (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, "a"), "an array of numbers"),
     (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, np.nan), "holds NaN or infinity; give 0 where"),
-    (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, -1), "at least one"),
+    (lambda array: Scribble.of(array, GRID), np.full(GRID.shape, -1), "the painted mask is empty"),
     (lambda axis: Lasso(axis, 0, TRIANGLE), True, "axis is 0, 1 or 2, not True"),  # type: ignore[arg-type]
     (lambda axis: Lasso(axis, 0, TRIANGLE), np.zeros(3), "axis is 0, 1 or 2, not array"),  # type: ignore[arg-type]
     (lambda number: Lasso(0, number, TRIANGLE), True, "slice is a whole number, not True"),  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import pytest
 
 from palpate.errors import ScanError
 from palpate.evaluation.metrics import iou
-from palpate.prompts import Click, Prior, Prompt, Scribble, check_inside
+from palpate.prompts import Box, Click, Prior, Prompt, Scribble, check_inside
 from palpate.simulation import KINDS, Bools, Habits, SimulatedUser, counted_rng, random_clicks
 from palpate.volume import Grid
 
@@ -77,6 +77,20 @@ def test_nobody_draws_beyond_the_picture() -> None:
 def test_a_slice_box_is_one_voxel_thick() -> None:
     box = SimulatedUser(ball(), GRID, 3, "x").first("slice box")
     assert (box.places[0] == box.places[1]).sum() >= 1
+
+
+def test_a_slice_box_bounds_what_is_seen_on_its_slice() -> None:
+    """Of a tilted lesion that is the outline there, and not the shadow of all of it."""
+    axes = np.meshgrid(*[np.arange(24) - 12] * 3, indexing="ij")
+    tilted = (axes[0] - axes[2]) ** 2 + axes[1] ** 2 <= 9
+    for seed in range(12):
+        box = SimulatedUser(tilted, GRID, seed, "x", Habits(box_margin=0.0)).first("slice box")
+        assert isinstance(box, Box)
+        thin = tuple(slice(low, high + 1) for low, high in zip(box.first, box.last, strict=True))
+        whole = tuple(t if t.stop - t.start == 1 else slice(None) for t in thin)
+        seen = np.argwhere(tilted[whole].squeeze())
+        drawn = [t for t in thin if t.stop - t.start > 1]
+        assert [(t.start, t.stop - 1) for t in drawn] == list(zip(seen.min(axis=0), seen.max(axis=0), strict=True))
 
 
 def test_what_is_too_small_for_a_stroke_is_clicked() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -377,7 +378,7 @@ def _locate(model: str | Path) -> Path:
             raise ModelError(f"the bundled model {model} is missing from this installation ({path}); reinstall palpate")
         return path
     path = Path(model)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path's own raises where the name is too long, or a folder closed
         fetched = ", ".join(name for name, asset in weights.ASSETS.items() if asset.kind == "weights")
         raise ModelError(
             f"no model {str(model)!r}: neither a file nor a bundled name ({', '.join(BUNDLED)}), "

@@ -19,7 +19,7 @@ from .errors import ModelError, PromptError
 from .frame import Frame
 from .looks import Looks
 from .prompts import Box, Click, Prior, Prompt, check_inside
-from .volume import Grid, Mask, Probability, Volume
+from .volume import Grid, Index3, Mask, Probability, Volume
 from .zoom import View
 
 BUDGET = 32  # crops of a refinement: on two cores five seconds of tiny
@@ -372,16 +372,15 @@ class Predictor:
         voxels = _voxels(given)
         right = [p for p in prompts[:-1] if isinstance(p, Click) and _said(p, given) > 0.5]
         nearest, further = min(view.scale, 1.0), min(zoom.STEP, widest)
-        asked: list[tuple[float, Sequence[Prompt], Probability | None]] = []
+        asked: list[tuple[float, Sequence[Prompt], Probability | None, Callable[[Index3], torch.Tensor]]] = []
         if closest < nearest:
-            asked.append((max(closest, nearest / zoom.STEP), prompts, given))
-        asked += [(scale, (last,), given) for scale in dict.fromkeys((closest, 1.0, further))]
-        asked.append((further, prompts, None))
-        for scale, told, known in asked:
+            asked.append((max(closest, nearest / zoom.STEP), prompts, given, zoom.weight))
+        asked += [(scale, (last,), given, zoom.weight_about) for scale in dict.fromkeys((closest, 1.0, further))]
+        asked.append((further, prompts, None, zoom.weight_about))
+        for scale, told, known, weigh in asked:
             if _said(last, best) > 0.5:
                 break
             again = View(Frame.centred(self._volume.grid, last.index, self.bundle.preprocessing.zoomed(scale)), scale)
-            weigh = zoom.weight if told is prompts and known is not None else zoom.weight_about
             mosaic = zoom.Mosaic(given)
             mosaic.add(again.frame, self.looks.seen(again, told, known), weigh(again.frame.size).to(self.device))
             held = zoom.held(last.positive, mosaic.merged(), given, again.frame)

@@ -129,6 +129,8 @@ def _scribble(text: str, name: str) -> TextEntry:
     positive, rest = _side(text)
     if rest.lower().endswith(READABLE):
         return Painted(rest, positive)
+    if rest.lower().endswith(".npy"):
+        raise PromptError(f"{name} {shown(text)}: a stroke's .npy is named in a file of prompts (docs/prompts.md)")
     along = tuple(_numbers(part, name, int) for part in rest.split(":"))
     return ScribbleEntry(kind="scribble", along=along, positive=positive)
 

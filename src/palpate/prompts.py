@@ -159,7 +159,10 @@ class Scribble:
             )
         if not np.isfinite(array).all():
             raise PromptError("a painted mask holds NaN or infinity; give 0 where nothing is painted, and 1 elsewhere")
-        return cls(np.argwhere(array > 0), positive)
+        places = np.argwhere(array > 0)
+        if not len(places):
+            raise PromptError("the painted mask is empty: no voxel of it is above 0; paint some, or leave it out")
+        return cls(places, positive)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,8 +242,7 @@ def check_inside(prompts: Sequence[Prompt], grid: Grid) -> None:
         PromptError: no list, what is no prompt, none, or too many; what `check_fits` refuses; nothing that says where
             the lesion is; one voxel called lesion and not lesion.
     """
-    if not isinstance(prompts, Sequence):
-        raise PromptError(f"prompts come as a list, not {type(prompts).__name__}; give a list, if only of one prompt")
+    check_listed(prompts)
     if not prompts:
         raise PromptError("at least one click is needed")
     if len(prompts) > MOST_PROMPTS:
@@ -253,6 +255,16 @@ def check_inside(prompts: Sequence[Prompt], grid: Grid) -> None:
     if not any(prompt.positive for prompt in prompts):
         raise PromptError("nothing says where the lesion is; give a positive click, a box or a prior mask too")
     _check_agreement(prompts, grid)
+
+
+def check_listed(prompts: Sequence[Prompt]) -> None:
+    """Refuse what is no list of prompts.
+
+    Raises:
+        PromptError: a single prompt, above all.
+    """
+    if not isinstance(prompts, Sequence):
+        raise PromptError(f"prompts come as a list, not {type(prompts).__name__}; give a list, if only of one prompt")
 
 
 def check_fits(prompt: Prompt, grid: Grid) -> None:

@@ -64,6 +64,16 @@ def resample(
     return values, inside
 
 
+def spanned(matrix: FloatArray) -> npt.NDArray[np.int64]:
+    """How many voxels along each axis a step of an affine `[4, 4]` spans, `[3]`: whole ones, at least one.
+
+    A header's last bits must not turn the half of 1.5 either way, so what is midway but for rounding is midway.
+    """
+    spans = np.round(np.linalg.norm(matrix[:3, :3], axis=1), 3)
+    whole: npt.NDArray[np.int64] = np.maximum(1, np.rint(spans)).astype(np.int64)
+    return whole
+
+
 def _slab(
     array: Sliceable,
     extent: Index3,
@@ -73,7 +83,7 @@ def _slab(
     backwards: Sequence[int],
 ) -> Tensor:
     """Values of one array, float32 of `shape`, as `resample`, at once."""
-    factors = np.maximum(1, np.rint(np.linalg.norm(matrix[:3, :3], axis=1))).astype(np.int64)
+    factors = spanned(matrix)
     start, stop = _touched(matrix, shape, extent, factors)
     level = _level(array, extent, start, stop, factors, device, backwards)
     to_level = np.diag([*(1 / factors), 1.0])

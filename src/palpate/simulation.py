@@ -148,12 +148,11 @@ class SimulatedUser:
         slip = rng.random() < self.habits.slips
         return (x, y, z) if meant[x, y, z] or slip else (place[0], place[1], place[2])
 
-    def _bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        places = np.argwhere(self.truth)
-        return places.min(axis=0), places.max(axis=0)
-
     def _box(self, rng: np.random.Generator) -> Box:
-        low, high = self._bounds()
+        return self._around(np.argwhere(self.truth), rng)
+
+    def _around(self, places: npt.NDArray[np.int64], rng: np.random.Generator) -> Box:
+        low, high = places.min(axis=0), places.max(axis=0)
         slack = self.habits.box_margin * (high - low + 1)
         last = np.array(self.grid.shape) - 1
         first = np.clip(np.rint(low + rng.uniform(-1, 0.5, 3) * slack), 0, last).astype(int)
@@ -161,8 +160,8 @@ class SimulatedUser:
         return Box(tuple(first.tolist()), tuple(end.tolist()))
 
     def _slice_box(self, rng: np.random.Generator) -> Box:
-        axis, number, _ = _slice(self.truth, rng)
-        box = self._box(rng)
+        axis, number, area = _slice(self.truth, rng)
+        box = self._around(np.insert(np.argwhere(area), axis, number, axis=1), rng)  # what is seen there, no more
         corners = [list(box.first), list(box.last)]
         for corner in corners:
             corner[axis] = number

@@ -22,7 +22,7 @@ from torch import Tensor
 from .errors import PromptError
 from .frame import Frame, Preprocessing, whole
 from .prompts import Box, Prior, Prompt
-from .resampling import EDGE
+from .resampling import EDGE, spanned
 from .volume import Grid, Index3, Probability, Source
 
 STEP = 2.0  # how much wider the next field is
@@ -232,7 +232,7 @@ def _part(frame: Frame, wanted: Tensor) -> tuple[Frame, tuple[slice, slice, slic
     places = torch.nonzero(wanted).cpu().numpy()
     if not len(places):
         places = np.zeros((1, 3), np.int64)
-    block = np.maximum(1, np.rint(np.linalg.norm(frame.from_scan[:3, :3], axis=1))).astype(int)
+    block = spanned(frame.from_scan)
     low = np.maximum(places.min(axis=0) // block - 1, 0) * block
     high = np.minimum((places.max(axis=0) // block + 2) * block, frame.size)
     (d, h, w), (nd, nh, nw) = low.tolist(), (high - low).tolist()

@@ -1,6 +1,8 @@
 """How the command line says what is wrong with a command's words."""
 
+import errno
 import json
+import os
 import re
 
 import pytest
@@ -33,6 +35,23 @@ def test_what_is_wrong_with_the_words_is_one_line(words: list[str], line: str) -
     assert done.exit_code == 2
     assert done.stdout == ""
     assert re.fullmatch(f"error: {line}\n", done.stderr)
+
+
+@pytest.mark.parametrize("verb", [["info"], ["look"], ["prepare", "-o", "out"]])
+def test_a_name_too_long_for_the_disk_is_one_line(verb: list[str]) -> None:
+    name = "x" * 300
+    done = CliRunner().invoke(app, [verb[0], name, *verb[1:]], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert re.match(f"error: (no model '|){name}", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_of_the_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), Console(False).reporting():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scan.nii")
+    assert capsys.readouterr().err == "error: scan.nii: No space left on device; check it, or name another place\n"
+    with pytest.raises(BrokenPipeError), Console(False).reporting():
+        raise BrokenPipeError
 
 
 def test_no_words_at_all_are_answered_by_the_help() -> None:

@@ -368,6 +368,27 @@ def test_everything_a_user_can_point_with(folder: Path, tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_several_masks_and_files_are_all_taken(folder: Path, tmp_path: Path) -> None:
+    scan = nib.load(folder / "synthetic_scan.nii.gz")
+    files: list[object] = []
+    priors: list[object] = []
+    for number in (1, 2):
+        mask, listed = tmp_path / f"{number}.nii.gz", tmp_path / f"{number}.json"
+        array = np.zeros(scan.shape, np.uint8)
+        array[19:22, 24:27, 17 : 18 + number] = 1
+        nib.save(nib.Nifti1Image(array, scan.affine), mask)
+        listed.write_text(f'{{"version": 1, "prompts": [{{"kind": "click", "index": [20, 25, {17 + number}]}}]}}')
+        priors += ["--prior", mask]
+        files += ["--prompts", listed]
+    done = segment(folder, tmp_path / "m.nii.gz", *priors, *files, "--json", model="prompted", click=None)
+    told = json.loads(done.stdout)["prompts"]
+    assert [prompt["kind"] for prompt in told] == ["click", "click", "prior", "prior"]
+    assert [prompt["index"][2] for prompt in told[:2]] == [18, 19]
+    kept = segment(folder, tmp_path / "2.nii.gz", *priors, model="prompted", click=None)
+    assert kept.exit_code == 2
+    assert "2.nii.gz" in kept.stderr
+
+
 def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
     lesion = folder / "synthetic_lesion.nii.gz"
     done = segment(folder, tmp_path / "m.nii.gz", "--scribble", lesion, "--json", model="prompted", click=None)
@@ -385,6 +406,8 @@ def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
         (("--lasso", "q=1:1,1:2,2:3,1"), "a slice and at least three corners"),
         (("--lasso", "z=18:1,1:2,x:3,1"), "--lasso '2,x': two numbers"),
         (("--prior", "gone.nii.gz"), "gone.nii.gz: no such file"),
+        (("--prior", ""), "--prior names no mask; give its path"),
+        (("--scribble", "painted.npy"), "a stroke's .npy is named in a file of prompts"),
         (("--prompts", "gone.json"), "gone.json: cannot be read"),
         (("--not", "20,25,18"), "voxel (20, 25, 18) is called lesion and not lesion"),
     ],

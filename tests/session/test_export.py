@@ -234,6 +234,27 @@ def test_a_session_on_the_disk_knows_its_last_export_again(tmp_path: Path) -> No
         session.export(tmp_path / "out", separate=True)
 
 
+def test_sessions_begun_in_the_same_second_are_two(tmp_path: Path) -> None:
+    readers = [Session(quick_predictor(), SCAN, tmp_path / name) for name in ("one", "two")]
+    for reader in readers:
+        reader.add("tumour", block((2, 2, 2)))
+    assert readers[0].fingerprint != readers[1].fingerprint
+    readers[0].export(tmp_path / "out", separate=True)
+    with pytest.raises(OutputError, match="not of this session's last export"):
+        readers[1].export(tmp_path / "out", separate=True)
+    for reader in readers:
+        reader.close()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}.nii.gz", f"{'n' * 246}.nii.gz"])
+def test_a_place_that_cannot_be_looked_at_is_named(session: Session, tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"cannot (write|make) .*File name too long"):
+        session.export(tmp_path / name)
+    with pytest.raises(OutputError, match=r"cannot write .*File name too long"):
+        session.export_cohort(tmp_path / ("x" * 300))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_label_map_does_not_replace_the_scan(tmp_path: Path) -> None:
     write(SCAN, tmp_path / "scan.nii.gz")
     before = (tmp_path / "scan.nii.gz").read_bytes()

@@ -484,4 +484,6 @@ def test_the_header_names_scan_and_model(kept: Path, tmp_path: Path) -> None:
     predictor = quick_predictor()
     assert header.model.sha256 == predictor.bundle.sha256()
     assert header.scan.path is None
-    assert read_header(filled(tmp_path / "again")) == header
+    again = read_header(filled(tmp_path / "again"))
+    assert again.model_copy(update={"id": header.id}) == header
+    assert again.id != header.id

@@ -88,7 +88,7 @@ def test_slices_are_axial_whatever_the_order_of_the_axes(orientation: str) -> No
     box[axis] = slice(3, 19)
     size = measured(grid, (box[0], box[1], box[2]))
     assert size.axis == axis
-    assert size.slice_index == 3
+    assert size.slice_index == (3 if orientation[axis] == "S" else 18), "the lowest of equals"
     longest, perpendicular = both(size)
     assert longest.mm == pytest.approx(30 * np.sqrt(2))
     assert perpendicular.mm == pytest.approx(30 * np.sqrt(2))
@@ -99,6 +99,22 @@ def test_a_sheared_grid_by_hand() -> None:
     affine = np.array([[2.0, 1.0, 0.0, 5.0], [0.0, 2.0, 0.0, 6.0], [0.0, 0.0, 4.0, 7.0], [0.0, 0.0, 0.0, 1.0]])
     longest, _ = both(measured(Grid((8, 8, 4), affine), np.s_[2:5, 2:5, 1:2]))
     assert longest.mm == pytest.approx(np.hypot(9, 6))
+
+
+def test_equal_diameters_are_told_apart_however_a_scan_is_stored() -> None:
+    """Four pairs of corners are as far apart as any; the chord across one of them is as long as that, 5.83 mm."""
+    rows = ["01010", "00001", "00110", "10010", "01110"]
+    plane = np.array([[letter == "1" for letter in row] for row in rows])
+    for turned in (plane, plane[::-1], plane[:, ::-1], plane.T):
+        size = measure(Mask(turned[:, :, None], (0, 0, 0), Grid((5, 5, 1), np.eye(4))))
+        assert [one.mm for one in both(size)] == pytest.approx([np.sqrt(34), np.sqrt(34)])
+    lower, upper = np.s_[0:4, 0:1, 2:3], np.s_[0:4, 10:11, 8:9]
+    for sign in (1.0, -1.0):
+        grid = Grid((40, 40, 12), np.diag([2.0, 3.0, 5.0 * sign, 1.0]))
+        found = measured(grid, lower, upper)
+        assert found.slice_index == (2 if sign > 0 else 8), "the one nearer to the feet"
+    wider = measured(STRAIGHT, np.s_[0:3, 0:2, 2:3], np.s_[0:2, 0:2, 8:9], np.s_[2:3, 0:1, 8:9], np.s_[2:3, 1:2, 8:9])
+    assert wider.slice_index == 2
 
 
 def test_a_mask_in_a_box_measures_as_on_the_whole_grid() -> None:

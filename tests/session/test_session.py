@@ -366,6 +366,27 @@ def test_a_start_mask_must_fit() -> None:
     assert session.lesions == ()
 
 
+def test_what_is_no_mask_and_no_list_is_told() -> None:
+    session = begun()
+    wrong: list[Any] = [np.ones(SCAN.shape, bool), Prior(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), SCAN.grid)), SCAN]
+    for start in wrong:
+        with pytest.raises(PromptError, match=f"a prior is a Mask, not {type(start).__name__}"):
+            session.add(start=start)
+    number = session.add()
+    with pytest.raises(PromptError, match="prompts come as a list, not Click; give a list, if only of one prompt"):
+        session.add_prompts(number, Click((8, 8, 5)))  # type: ignore[arg-type]
+
+
+def test_masks_that_are_given_out_are_not_written_to() -> None:
+    """What a caller does with one must not change what is exported."""
+    session = begun()
+    number = session.add()
+    session.add_prompt(number, Click((8, 8, 5)))
+    for array in (session.mask(number).array, session.mask(number).array):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = False
+
+
 class Counting(Predictor):
     """Counts what is asked of it."""
 

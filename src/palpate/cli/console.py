@@ -181,6 +181,12 @@ class Console:
         except PalpateError as error:
             self._fail(type(error).__name__, str(error))
             raise typer.Exit(FAILED) from error
+        except BrokenPipeError:  # whoever read what is printed has gone
+            raise
+        except OSError as error:  # of the disk, where nothing below said it better
+            place = "" if error.filename is None else f"{error.filename}: "
+            self._fail("OSError", f"{place}{error.strerror or error}; check it, or name another place")
+            raise typer.Exit(FAILED) from error
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

@@ -30,17 +30,20 @@ LassoOption = Annotated[
     list[str] | None,
     typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
 ]
-PriorOption = Annotated[Path | None, typer.Option(help="A mask to start from, on the scan's grid.")]
+PriorOption = Annotated[
+    list[str] | None, typer.Option(metavar="<path>", help="A mask to start from, on the scan's grid.")
+]
 PromptsOption = Annotated[
-    Path | None, typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others.")
+    list[Path] | None,
+    typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others."),
 ]
 _OTHERS = "--box, --scribble, --lasso, --prior or --prompts"
 HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
 HOW_TO_CORRECT = f"Give --click or --not X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
 
 
-def prompt_files(file: Path | None, prior: Path | None, scribbles: list[str] | None) -> tuple[Path, ...]:
-    """The files that prompts are read from: the file of prompts, what that names, the prior, painted strokes.
+def prompt_files(files: list[Path] | None, priors: list[str] | None, scribbles: list[str] | None) -> tuple[Path, ...]:
+    """The files that prompts are read from: files of prompts, what these name, priors, painted strokes.
 
     Raises:
         PromptError: what cannot be read as a prompt.
@@ -48,15 +51,17 @@ def prompt_files(file: Path | None, prior: Path | None, scribbles: list[str] | N
     from ..prompt_file import read_entries
     from ..prompt_text import from_text, named_files
 
-    listed = () if file is None else (file, *named_files(read_entries(file), file.parent))
-    painted = named_files((from_text("scribble", text, "--scribble") for text in scribbles or []), Path())
-    return (*listed, *painted, *(() if prior is None else (prior,)))
+    listed: list[Path] = []
+    for file in files or []:
+        listed += (file, *named_files(read_entries(file), file.parent))
+    texts = [("prior", text) for text in priors or []] + [("scribble", text) for text in scribbles or []]
+    return (*listed, *named_files((from_text(kind, text, f"--{kind}") for kind, text in texts), Path()))
 
 
 def given_prompts(
     volume: Volume,
-    file: Path | None,
-    prior: Path | None,
+    files: list[Path] | None,
+    priors: list[str] | None,
     boxes: list[str] | None,
     scribbles: list[str] | None,
     lassos: list[str] | None,
@@ -64,7 +69,7 @@ def given_prompts(
     clicks_mm: list[str] | None,
     nots: list[str] | None,
 ) -> list[Prompt]:
-    """All that was pointed at: the file's prompts, the prior, then large things before small, what denies last.
+    """All that was pointed at: the files' prompts, the priors, then large things before small, what denies last.
 
     Raises:
         PromptError: what cannot be read as a prompt.
@@ -73,9 +78,9 @@ def given_prompts(
     from ..prompt_file import read_prompts
     from ..prompt_text import from_text
 
-    given: list[Prompt] = read_prompts(file, volume.grid) if file is not None else []
+    given: list[Prompt] = [prompt for file in files or [] for prompt in read_prompts(file, volume.grid)]
     texts = {
-        "prior": [] if prior is None else [str(prior)],
+        "prior": priors,
         "box": boxes,
         "scribble": scribbles,
         "lasso": lassos,

@@ -64,7 +64,11 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
         FormatError: a listing that is damaged.
     """
     origin = Path(origin)
-    if not origin.exists():
+    try:
+        there = origin.exists()
+    except OSError as error:
+        raise CohortError(f"{origin}: cannot be looked at ({error.strerror or error}); name another") from error
+    if not there:
         raise CohortError(f"{origin}: no such folder or file; check the spelling")
     found = _csv(origin) if origin.suffix.lower() == ".csv" else _folder(origin, channel)
     if not found.scans:

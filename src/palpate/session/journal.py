@@ -98,12 +98,21 @@ class ModelIdentity(_Part):
 
 
 class Header(_Part):
-    """The first line."""
+    """The first line.
+
+    Attributes:
+        version: of the journal's form.
+        palpate: of the program that began it.
+        scan: which scan.
+        model: which model it was begun with.
+        id: drawn at random, so that no two sessions are one, whenever they began; None: of a program before there were.
+    """
 
     version: Literal[1] = 1
     palpate: str
     scan: ScanIdentity
     model: ModelIdentity
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 class Undo(_Part):
@@ -409,7 +418,7 @@ def identify(array: npt.NDArray[Any], grid: Grid, path: str | None) -> ScanIdent
 def fingerprint(folder: Path) -> str:
     """What tells the session in a folder from every other, of the same scan too: a hash of its journal's beginning.
 
-    The first step has its time, and no line is ever changed.
+    The header has its own random number, the first step its time, and no line is ever changed.
     """
     return hashlib.sha256(b"\n".join(itertools.islice(_lines(folder / JOURNAL), 2))).hexdigest()
 

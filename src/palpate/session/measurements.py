@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from ..volume import FloatArray, Grid, Mask
 
 Point = tuple[float, float, float]
-_TIE = 1e-9  # mm: a diameter must be longer by this to win over that of an earlier slice
+_TIE = 1e-3  # mm: lengths that differ by less are equal, since headers hold their numbers to six digits or so
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Measurements:
         longest: its longest diameter within any axial slice; None for an empty mask.
         perpendicular: the longest line perpendicular to that, on the same slice; None for an empty mask.
         axis: the array axis that the slices lie across.
-        slice_index: which slice; None for an empty mask. Of several with one diameter the first.
+        slice_index: which slice; None for an empty mask. Of several with one diameter that with the longest
+            perpendicular, of these the lowest.
     """
 
     volume_ml: float
@@ -56,19 +57,22 @@ class Measurements:
 
 def measure(mask: Mask) -> Measurements:
     """A lesion's volume, its longest axial diameter, and the longest line perpendicular to it."""
-    axis = mask.grid.anatomical_axes[2][0]
-    best: tuple[float, int, FloatArray] | None = None
+    axis, upwards = mask.grid.anatomical_axes[2]
+    best: tuple[int, FloatArray, FloatArray] | None = None
     cropped = mask.cropped()
-    for number, plane in enumerate(np.moveaxis(cropped.array, axis, 0)):
+    planes = list(enumerate(np.moveaxis(cropped.array, axis, 0)))
+    for number, plane in planes[::upwards]:  # from the feet up, however the scan is stored
         if plane.any():
             corners = _hull(plane, cropped, axis)
-            length = float(cdist(corners, corners).max())
-            if best is None or length > best[0] + _TIE:
-                best = (length, number, corners)
+            shorter = 0.0 if best is None else _length(best[1]) - float(cdist(corners, corners).max())
+            if shorter <= _TIE:
+                axes = _axes(corners)
+                if best is None or shorter < -_TIE or _length(axes[1]) > _length(best[2]) + _TIE:
+                    best = (number, *axes)
     if best is None:
         return Measurements(0.0, None, None, axis, None)
-    slice_index = cropped.start[axis] + best[1]
-    longest, perpendicular = _axes(best[2])
+    number, longest, perpendicular = best
+    slice_index = cropped.start[axis] + number
     place = _Plane(mask.grid, axis, slice_index)
     return Measurements(mask.volume_ml, place.diameter(longest), place.diameter(perpendicular), axis, slice_index)
 
@@ -109,20 +113,38 @@ def _hull(plane: npt.NDArray[np.bool_], mask: Mask, axis: int) -> FloatArray:
     return np.asarray(flat[ConvexHull(flat).vertices], dtype=np.float64)
 
 
+def _length(ends: FloatArray) -> float:
+    return float(np.linalg.norm(ends[1] - ends[0]))
+
+
 def _axes(corners: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The two corners farthest apart, `[2, 2]`, and the ends of the longest chord perpendicular to them, `[2, 2]`."""
-    apart = cdist(corners, corners)
-    one, other = np.unravel_index(int(apart.argmax()), apart.shape)
-    along = (corners[other] - corners[one]) / apart[one, other]
+    """The two corners farthest apart, `[2, 2]`, and the ends of the longest chord perpendicular to them, `[2, 2]`.
+
+    Of several pairs as far apart, as there often are between voxels, that with the longest chord.
+    """
+    apart = np.triu(cdist(corners, corners))
+    pairs = np.argwhere(apart >= apart.max() - _TIE)
+    chords = [_chord(corners, one, other) for one, other in pairs]
+    best = 0
+    for number, chord in enumerate(chords):
+        if _length(chord) > _length(chords[best]) + _TIE:
+            best = number
+    return corners[pairs[best]], chords[best]
+
+
+def _chord(corners: FloatArray, one: int, other: int) -> FloatArray:
+    """The ends of a hull's longest chord perpendicular to the line between two of its corners, `[2, 2]`."""
+    length = float(np.linalg.norm(corners[other] - corners[one]))
+    along = (corners[other] - corners[one]) / length
     across = np.array([-along[1], along[0]])
     t, s = (corners - corners[one]) @ along, (corners - corners[one]) @ across
     # Above and below the diameter the hull's border is piecewise straight: the chord is longest at some corner.
-    middle = np.array([0.0, apart[one, other]])
+    middle = np.array([0.0, length])
     upper, lower = (_border(t[side], s[side], middle) for side in (s >= 0, s <= 0))
     top, bottom = np.interp(t, *upper), np.interp(t, *lower)
     longest = int((top - bottom).argmax())
     ends = corners[one] + t[longest] * along + np.outer((bottom[longest], top[longest]), across)
-    return corners[[one, other]], ends
+    return np.asarray(ends, dtype=np.float64)
 
 
 def _border(t: FloatArray, s: FloatArray, ends: FloatArray) -> tuple[FloatArray, FloatArray]:

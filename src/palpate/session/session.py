@@ -12,8 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ..errors import GeometryError, PromptError, SessionError
+from ..locking import unwritten
 from ..predictor import Prediction, Predictor
-from ..prompts import Prior, Prompt
+from ..prompts import Prior, Prompt, check_listed
 from ..volume import Mask, Patch, Probability, Volume
 from . import export as exporting
 from .journal import (
@@ -100,7 +101,7 @@ class Session:
         predictor.set_volume(volume)
         if self.folder is not None:
             self._files = SessionFiles(self.folder, volume.grid, volume.source)
-            header = Header(palpate=_version(), scan=self.scan, model=self.model)
+            header = Header(palpate=_version(), scan=self.scan, model=self.model, id=uuid.uuid4().hex)
             self._journal = Journal.create(self.folder, header)
         self._begun = self._journal is not None
         self._own = uuid.uuid4().hex
@@ -212,7 +213,7 @@ class Session:
         return self._predicted(self.lesion(number))
 
     def mask(self, number: int) -> Mask:
-        """A lesion's mask: of its prompts, else its start mask, else empty.
+        """A lesion's mask: of its prompts, else its start mask, else empty. Its array is read-only: others share it.
 
         Raises:
             SessionError, PromptError: as `prediction`.
@@ -224,8 +225,7 @@ class Session:
         if mask is None:
             prediction = self._predicted(lesion)
             assert prediction is not None
-            mask = prediction.mask.cropped()
-            self._masks.keep(number, self._list(lesion), mask)
+            mask = self._keep_mask(lesion, prediction)
         return mask
 
     def measure(self, number: int) -> Measurements:
@@ -264,10 +264,12 @@ class Session:
 
         Raises:
             SessionError: a name that is empty or longer than 100 characters, or a score that is none.
-            PromptError: an empty start mask.
+            PromptError: an empty start mask, or one that is no `Mask`.
             GeometryError: a start mask on another grid.
             OutputError: it could not be written down.
         """
+        if start is not None and not isinstance(start, Mask):
+            Prior(start)  # says what is wanted instead
         if start is not None and not start.grid.same_as(self.volume.grid, tolerance=1e-2):
             raise GeometryError(
                 f"the start mask lies on another grid ({start.grid.shape}) than the scan ({self.volume.shape}); "
@@ -348,6 +350,7 @@ class Session:
         Raises:
             SessionError, PromptError, OutputError: as `add_prompt`.
         """
+        check_listed(prompts)
         if not prompts:
             raise PromptError("no prompt was given")
         first = self._history.last_prompt + 1
@@ -460,9 +463,13 @@ class Session:
                 intact.
             PromptError: as `prediction`.
         """
-        return exporting.export(
-            self, Path(path), separate=separate, overlap=overlap, accepted_only=accepted_only, ending=ending
-        )
+        path = Path(path)
+        try:
+            return exporting.export(
+                self, path, separate=separate, overlap=overlap, accepted_only=accepted_only, ending=ending
+            )
+        except OSError as error:  # it may not be looked at, or its name is too long
+            raise unwritten(path, error) from error
 
     def export_cohort(self, folder: str | Path, *, patient: str | None = None) -> str:
         """Append the scan and its accepted lesions to a cohort for `palpate look` and `train`; returns its name there.
@@ -483,7 +490,10 @@ class Session:
         from .growing import append_to_cohort
 
         masks = [self.mask(lesion.number) for lesion in self.lesions if lesion.status == "accepted"]
-        return append_to_cohort(Path(folder), self.volume, self.scan, masks, patient)
+        try:
+            return append_to_cohort(Path(folder), self.volume, self.scan, masks, patient)
+        except OSError as error:
+            raise unwritten(Path(folder), error) from error
 
     # How
 
@@ -566,8 +576,14 @@ class Session:
         if prediction is None:
             prediction = self._turned().predict(prompts)
             self._predictions.keep(lesion.number, prompts, prediction)
-            self._masks.keep(lesion.number, prompts, prediction.mask.cropped())
+            self._keep_mask(lesion, prediction)
         return prediction
+
+    def _keep_mask(self, lesion: Lesion, prediction: Prediction) -> Mask:
+        mask = prediction.mask.cropped()
+        mask.array.setflags(write=False)
+        self._masks.keep(lesion.number, self._list(lesion), mask)
+        return mask
 
     def _turned(self) -> Predictor:
         """The predictor, at this session's scan."""
