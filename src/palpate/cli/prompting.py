@@ -31,11 +31,11 @@ LassoOption = Annotated[
     typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
 ]
 PriorOption = Annotated[
-    list[str] | None, typer.Option(metavar="<path>", help="A mask to start from, on the scan's grid.")
+    list[str] | None, typer.Option(metavar="<path>", help="A mask to start from, on the scan's grid; may be repeated.")
 ]
 PromptsOption = Annotated[
     list[Path] | None,
-    typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others."),
+    typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others; may be repeated."),
 ]
 _OTHERS = "--box, --scribble, --lasso, --prior or --prompts"
 HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
