@@ -67,10 +67,10 @@ def resample(
 def spanned(matrix: FloatArray) -> npt.NDArray[np.int64]:
     """How many voxels along each axis a step of an affine `[4, 4]` spans, `[3]`: whole ones, at least one.
 
-    A header's last bits must not turn the half of 1.5 either way, so what is midway but for rounding is midway.
+    Midway the fewer count. A header's last bits must not decide it, so what is midway but for rounding is midway.
     """
     spans = np.round(np.linalg.norm(matrix[:3, :3], axis=1), 3)
-    whole: npt.NDArray[np.int64] = np.maximum(1, np.rint(spans)).astype(np.int64)
+    whole: npt.NDArray[np.int64] = np.maximum(1, np.ceil(spans - 0.5)).astype(np.int64)
     return whole
 
 
