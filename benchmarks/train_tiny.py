@@ -338,8 +338,8 @@ def looks_of(model: str, log: Path) -> list[dict[str, Any]]:
 
 
 def rows_of(look: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """A look's figures, one by one: what was measured, the first prompt's kind, the cohort, and the figures."""
-    where = f"{look['part']} patients, native grid, seeds {', '.join(map(str, look['seeds']))}"
+    """A look's figures, one by one: what was measured (seeds as "{}"), the first prompt, the cohort, the figures."""
+    where = f"{look['part']} patients, native grid, {{}}"
     where += f", the first {look['most']} scans of a cohort" if look.get("most") else ""
     where += f", lesions of {look['least mL']:g} mL and more" if look.get("least mL") else ""
     where += "" if look.get("zoom", True) else ", without zoom"
@@ -355,7 +355,8 @@ def rows_of(look: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any
 def holding(looks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The figures that hold for the last code: tables, by what was measured.
 
-    They are its own, and those of earlier code that was shown to answer alike (`run_same`).
+    They are its own, and those of earlier code that was shown to answer alike (`run_same`); none of fewer seeds where
+    all of these, and more, were measured too.
     """
     codes = [look.get("code") for look in looks]
     carried = [look for look in looks if "same as" in look]
@@ -366,12 +367,18 @@ def holding(looks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for look in reversed(carried):
         if look["code"] in but:
             but[look["same as"]] = but[look["code"]] | set(look["but"])
-    measured: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[tuple[int, ...], Any]] = defaultdict(dict)
     for look in looks:
         if "same as" not in look and look.get("code") in but:
             for what, kind, cohort, row in rows_of(look):
                 if kind not in but[look.get("code")]:
-                    measured.setdefault(what, {})[cohort] = row
+                    found[what, cohort][tuple(look["seeds"])] = row
+    measured: dict[str, dict[str, Any]] = {}
+    for (what, cohort), by_seeds in found.items():
+        for seeds, row in by_seeds.items():
+            if not any(set(seeds) < set(more) for more in by_seeds):
+                named = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+                measured.setdefault(what.format(named), {})[cohort] = row
     return measured
 
 
@@ -418,7 +425,8 @@ def run_same(arguments: argparse.Namespace) -> None:
 def run_figures(arguments: argparse.Namespace) -> None:
     """Put into a model's file what the log has of it, and write it as a page."""
     bundle = load(arguments.model)
-    measured = holding(looks_of(bundle.sha256(), arguments.log))
+    looks = looks_of(bundle.sha256(), arguments.log)
+    measured = holding(looks)
     if not measured:
         raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({bundle.sha256()})")
     provenance = bundle.provenance.model_copy(update={"figures": measured})
@@ -426,14 +434,20 @@ def run_figures(arguments: argparse.Namespace) -> None:
         arguments.model, dtype=torch.float16
     )
     if arguments.write:
-        arguments.write.write_text("\n".join(page_of(provenance.name, bundle.sha256(), measured)) + "\n")
+        arguments.write.write_text("\n".join(page_of(provenance.name, bundle.sha256(), looks, measured)) + "\n")
     print("\n".join(measured))
 
 
-def page_of(name: str, model: str, measured: dict[str, dict[str, Any]]) -> list[str]:
+def page_of(name: str, model: str, looks: list[dict[str, Any]], measured: dict[str, dict[str, Any]]) -> list[str]:
     """Lines of Markdown: a table of each measurement; Dice with 95 % intervals by patient."""
     lines = [f"# {name}, measured", "", "Written by `python benchmarks/train_tiny.py figures`."]
     lines += ["Mean Dice, with 95 % intervals by patient in brackets.", f"Weights (SHA-256): {model}."]
+    for look in looks:
+        if "same as" in look:
+            alike = f"{look['masks alike']} masks of a simulated user on validation scans are alike under both"
+            lines += ["", f"Figures of the code {look['same as'][:8]} hold for {look['code'][:8]}: {alike}."]
+            lines += [f"What changed: {look['why']}."]
+            lines += [f"Measured anew: what begins with a {', a '.join(look['but'])}."] if look["but"] else []
     for what, table in measured.items():
         rows = [{"cohort": cohort} | cells_of(row) for cohort, row in table.items()]
         lines += ["", f"## {what[0].upper()}{what[1:]}", "", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]

@@ -55,6 +55,35 @@ def test_it_says_what_it_is() -> None:
     assert all(row in rows for row in told), "every look at a test split is logged"
 
 
+def test_its_figures_are_all_that_hold(script: Any) -> None:
+    bundle = palpate.load("palpate-tiny")
+    assert bundle.provenance.figures == script.holding(script.looks_of(bundle.sha256(), script.LOOKS))
+
+
+def test_which_figures_hold(script: Any) -> None:
+    """Those of the last code, and of the one before that answers alike, but for what changed; and no fewer seeds."""
+
+    def look(code: str, kind: str, cohort: str, dice: float, *seeds: int) -> dict[str, Any]:
+        return {"code": code, "part": "test", "seeds": list(seeds), "corrections": {kind: {cohort: {"dice": dice}}}}
+
+    looks = [
+        look("a", "click", "one", 0.1, 0),
+        look("b", "click", "one", 0.2, 0),
+        look("b", "box", "one", 0.3, 0),
+        look("b", "click", "two", 0.4, 0, 1),
+        {"code": "c", "same as": "b", "but": ["box"]},
+        look("c", "box", "one", 0.5, 1, 2),
+        look("b", "click", "one", 0.6, 0, 1),
+    ]
+    words = "test patients, native grid, seeds {}: a simulated user, first a {}, then correcting clicks"
+    both = {words.format("0, 1", "click"): {"one": {"dice": 0.6}, "two": {"dice": 0.4}}}
+    assert script.holding(looks) == both | {words.format("1, 2", "box"): {"one": {"dice": 0.5}}}
+    before = script.holding(looks[:4])
+    assert before[words.replace("seeds", "seed").format("0", "box")] == {"one": {"dice": 0.3}}
+    assert before[words.replace("seeds", "seed").format("0", "click")] == {"one": {"dice": 0.2}}
+    assert script.holding([]) == {}
+
+
 @pytest.mark.slow
 def test_corrections_on_validation_patients(data: Path, predictor: palpate.Predictor, script: Any) -> None:
     """The first twelve hippocampi: each further prompt helps on average, and clicks come out as they were said."""
