@@ -143,7 +143,7 @@ def test_a_kill_between_state_and_best_model_loses_neither(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(made, "_save_model", killed)
+        patched.setattr(made, "_save_best", killed)
         with pytest.raises(KeyboardInterrupt):
             made.train()
     assert not (folder / "best.safetensors").exists()
@@ -153,7 +153,7 @@ def test_a_kill_between_state_and_best_model_loses_neither(
     assert again.best["step"] == again.trainer.step == 2
     again.train(stop=lambda: True)
     stored = load(folder / "best.safetensors")
-    assert stored.provenance.figures[again.measured.validation]["step"] == again.best["step"]
+    assert stored.provenance.figures[again.measuring.words.validation]["step"] == again.best["step"]
     whole = run(cohort, tmp_path / "whole")
     whole.train(test=False)
     finished = Run(made.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
@@ -174,8 +174,8 @@ def test_the_last_weights_carry_no_figure_of_the_best(cohort: PreparedCohort, tm
     made.measure = declining  # type: ignore[method-assign]
     assert made.train(test=False).best == made.best
     best, last = (load(tmp_path / "run" / f"{name}.safetensors").provenance.figures for name in ("best", "last"))
-    assert best[made.measured.validation]["step"] == 2
-    assert last == {made.measured.unchosen: {"step": 4, "dice": 0.25}}
+    assert best[made.measuring.words.validation]["step"] == 2
+    assert last == {made.measuring.words.unchosen: {"step": 4, "dice": 0.25}}
 
 
 def test_looks_at_other_test_patients_are_not_counted(cohort: PreparedCohort, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
     start = retuned(prompted_bundle(), "full")
     told: list[str] = []
     made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance))
-    made.tell = told.append
+    made.measuring.tell = told.append
     outcome = made.train()
     stored = load(tmp_path / "run" / "best.safetensors")
     assert outcome.test in stored.provenance.figures.values()
@@ -208,18 +208,6 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
         sentence.startswith("simulated users who broke off: 2, such as scan_2, first a click") for sentence in told
     )
     assert stored.confidence.measured["validation scans"] == {"prepared": 1}
-
-
-def test_every_cohort_has_its_share_in_calibration(cohort: PreparedCohort, tmp_path: Path) -> None:
-    made = run(cohort, tmp_path / "run")
-    few, many = made.cohorts[0][2:3], [replace(made.cohorts[0][2], name=f"other_{n}") for n in range(100)]
-    made.cohorts = [many, few]
-    made.names = ["many", "few"]
-    listed = tuple(scan.name for scan in (*few, *many))
-    made.settings = made.settings.model_copy(update={"split": Split(validation=listed)})
-    chosen = made._calibrating()
-    assert {name: len(scans) for name, scans in chosen.items()} == {"many": 59, "few": 1}
-    assert [scan.name for scan in chosen["many"][:2]] == ["other_0", "other_1"]
 
 
 def test_a_rehearsal_of_a_run_that_goes_on_counts_what_is_left(cohort: PreparedCohort, tmp_path: Path) -> None:
@@ -312,7 +300,7 @@ def test_a_part_without_any_lesion(cohort: PreparedCohort, tmp_path: Path) -> No
 
 def test_a_look_that_cannot_be_logged_loses_no_model(cohort: PreparedCohort, tmp_path: Path) -> None:
     made, told = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)), list[str]()
-    made.tell = told.append
+    made.measuring.tell = told.append
     looks = cohort.folder / "test_looks.jsonl"
     before = looks.read_bytes() if looks.exists() else None
     looks.unlink(missing_ok=True)

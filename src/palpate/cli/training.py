@@ -291,11 +291,11 @@ def _sentences(run: Run, outcome: Outcome) -> list[str]:
     }[outcome.why]
     lines = [said]
     if outcome.best is not None:
-        lines.append(f"validation, {run.measured.short}: {_figure(outcome.best)} at step {outcome.best['step']}")
+        lines.append(f"validation, {run.measuring.words.short}: {_figure(outcome.best)} at step {outcome.best['step']}")
         lines += _by_cohort(outcome.best)
     if outcome.test is not None:
         lines.append(
-            f"test, {run.measured.seeds}: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
+            f"test, {run.measuring.words.seeds}: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
             f"{outcome.test['patients']} patients (look number {outcome.looks} at them)"
         )
         lines += _by_cohort(outcome.test)

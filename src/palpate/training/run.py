@@ -14,11 +14,9 @@ A run is a folder::
 
 from __future__ import annotations
 
-import datetime
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,67 +24,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..atomic import replacing, tidy
-from ..automatic import Proposer, sliding_window
 from ..bundle import Bundle, Confidence, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
-from ..errors import CohortError, OutputError, ScanError, SettingsError
-from ..evaluation import Figure, automatic, calibrated, one_click, sampled
-from ..predictor import Predictor
-from ..volume import Volume
+from ..errors import CohortError, OutputError, SettingsError
 from .loop import Trainer
+from .measuring import Measuring
 from .records import Records
 from .settings import Settings, cohort_scans
 from .state import load_state, save_state
 
-CALIBRATED = 60  # validation scans, the first by name of each cohort, that a finished training is calibrated on
 SAVE_EVERY = 300.0  # seconds between states, beside those at validations
 NOTICE = "Research software, not a medical device; not for diagnosis or treatment."
 AUTOMATIC_NOTICE = "Proposes lesions by itself: it misses some, and some of what it proposes is none."
 TEST_SEEDS = range(5)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How the models of a run are measured, in words.
-
-    Attributes:
-        short: for a line on a terminal, and for a plot.
-        seeds: the same, of test patients.
-        validation: the validation's figure in the model's file.
-        unchosen: the same, of weights that are the last and not the best.
-        test: the test's.
-    """
-
-    short: str
-    seeds: str
-    validation: str
-    unchosen: str
-    test: str
-
-
-ONE_CLICK = Measure(
-    "one click",
-    "one click, 5 seeds",
-    "validation patients, one random click a scan, native grid, seed 0 (chose these weights)",
-    "validation patients, one random click a scan, native grid, seed 0 (not the best weights)",
-    "test patients, one random click a scan, native grid, seeds 0-4",
-)
-AUTOMATIC = Measure(
-    "no prompt, whole scans",
-    "no prompt, whole scans",
-    "validation patients, no prompt: all above 0.5 in the whole scan, native grid (chose these weights)",
-    "validation patients, no prompt: all above 0.5 in the whole scan, native grid (not the best weights)",
-    "test patients, no prompt: all above 0.5 in the whole scan, native grid",
-)
 
 
 @dataclass
@@ -164,13 +121,9 @@ class Run:
         prepared = [PreparedCohort.open(path) for path in settings.prepared]
         if tuple(cohort.sha256 for cohort in prepared) != settings.cohorts_sha256:
             raise CohortError(f"{settings.prepared}: changed since the training in {folder} was begun; begin a new one")
-        self.cohorts = cohort_scans(prepared, preset)
         self.start = bundle.provenance
-        self.measured = ONE_CLICK
-        if bundle.network.prompt is None:
-            self.measured = AUTOMATIC
-            sliding_window()
-        training = [self._training(cohort) for cohort in self.cohorts]
+        self.measuring = Measuring(settings, cohort_scans(prepared, preset), bundle.network.prompt is None, tell)
+        training = self.measuring.by_cohort("train")
         for scans, path in zip(training, settings.prepared, strict=True):
             if not scans:
                 labels = list(preset.lesion) or "above 0"
@@ -200,24 +153,19 @@ class Run:
         self.unreported: list[float] = []
         self.curve: list[list[float]] = []
 
-    def _training(self, scans: list[PreparedScan]) -> list[PreparedScan]:
-        return [scan for scan in scans if self.settings.split.part_of(scan.name, scan.patient) == "train"]
-
     def part(self, part: Part) -> list[PreparedScan]:
         """The scans of a part, of all cohorts."""
-        scans = (scan for cohort in self.cohorts for scan in cohort)
-        return [scan for scan in scans if self.settings.split.part_of(scan.name, scan.patient) == part]
-
-    @cached_property
-    def names(self) -> list[str]:
-        """What the cohorts are called: their folders' names, or where two are alike, their paths."""
-        names = [Path(folder).name for folder in self.settings.prepared]
-        return names if len(set(names)) == len(names) else list(self.settings.prepared)
+        return self.measuring.part(part)
 
     @property
     def main(self) -> bool:
         """Whether this process writes the files."""
         return bool(self.trainer.accelerator.is_main_process)
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best model lies."""
+        return self.folder / "best.safetensors"
 
     @cached_property
     def measured_at(self) -> set[int]:
@@ -291,7 +239,7 @@ class Run:
                 self.save(self.seconds_before + now - began)
                 saved = now
             if better:  # after the state that knows of it, so that no kill leaves a model of a future undone
-                self._save_model(self.folder / "best.safetensors")
+                self._save_best()
             if ends:
                 why = "stopped" if asked else "hours" if late else "plateau"
                 break
@@ -331,56 +279,23 @@ class Run:
         return Report(trainer.step, trainer.total, loss, rate, seconds, peak_memory_gb(trainer.device), dice)
 
     def measure(self, part: Part, seeds: Sequence[int]) -> dict[str, Any]:
-        """What `self.measured` says, on each scan's own grid; every process takes its share of the scans.
-
-        Returns:
-            The record of a `Figure` of all scans; of several cohorts, `cohorts` has each one's, by its folder.
-        """
-        accelerator = self.trainer.accelerator
-        mine = self.part(part)[accelerator.process_index :: accelerator.num_processes]
-        patients = {scan.name: scan.patient for scan in mine}
-        rows = [(name, patients[name], value) for name, value in self._answers(mine, seeds)]  # scan, patient, Dice
-        if accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
-            rows = gather_object(rows)
-        rows = sorted(rows)
-        record: dict[str, Any] = Figure.of(rows).record()
-        if len(self.cohorts) > 1:
-            home = {scan.name: name for name, scans in zip(self.names, self.cohorts, strict=True) for scan in scans}
-            there = sorted({home[name] for name, *_ in rows})
-            record["cohorts"] = {one: Figure.of(row for row in rows if home[row[0]] == one).record() for one in there}
-        return record
-
-    def _answers(self, scans: list[PreparedScan], seeds: Sequence[int]) -> Iterator[tuple[str, float]]:
-        """Each scan's name and Dice, once a seed; without prompts nothing is drawn, and once is enough."""
-        model, device = self.model(), str(self.trainer.device)
-        if self.measured is AUTOMATIC:
-            yield from automatic(Proposer(model, device), self._loaded(scans))
-            return
-        predictor = Predictor(model, device)
-        for seed in seeds:
-            yield from ((one.name, one.dice) for one in one_click(predictor, self._loaded(scans), seed))
+        """The figure of the kept network on a part (`Measuring.figure`); every process must ask."""
+        return self.measuring.figure(self.model(), part, seeds, self.trainer.accelerator)
 
     def rehearse(self, scan: PreparedScan) -> None:
         """Measure a scan for the sake of its cost."""
-        list(self._answers([scan], seeds=(0,)))
-
-    @staticmethod
-    def _loaded(scans: list[PreparedScan]) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
-        return ((scan.name, *scan.load()) for scan in scans)
+        list(self.measuring.answers(self.model(), [scan], (0,), str(self.trainer.device)))
 
     def _mend_best(self) -> None:
         """Write the best model where a kill came between a state that knows of it and its file."""
-        path = self.folder / "best.safetensors"
-        if not self.main or self.best is None or self.best["step"] != self.trainer.step:
+        if self.best is None or self.best["step"] != self.trainer.step:
             return
         kept = self.trainer.kept.state_dict()
         with suppress(OSError, SafetensorError):
-            stored = load_file(path)
+            stored = load_file(self.best_path)
             if all(n in kept and torch.equal(kept[n].cpu().to(value.dtype), value) for n, value in stored.items()):
                 return
-        self._save_model(path)
+        self._save_best()
 
     def _validate(self, records: Records | None) -> bool:
         """Measure, and write it down; whether these weights are the best so far."""
@@ -394,61 +309,33 @@ class Run:
             self.since_best += 1
         if records is not None:
             records.add({"step": step, "validation": figure})
-            records.draw(self.folder / "curves.png", self.measured.short)
+            records.draw(self.folder / "curves.png", self.measuring.words.short)
         return better
 
     def _finish(self, why: str, records: Records | None, test: bool) -> Outcome:
         outcome = Outcome(why, self.trainer.step, self.best)
         if records is not None:
             records.close()
-        path = self.folder / "best.safetensors"
-        outcome.model = path if self.best is not None else None
+        outcome.model = self.best_path if self.best is not None else None
         if why == "stopped":
             return outcome
-        self._write_model(self.folder / "last.safetensors", self._last())
+        if self.main:
+            self._write_model(self.folder / "last.safetensors", self._last())
         if outcome.model is None:
             return outcome
         self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
-        self.trainer.take(load_file(path))
+        self.trainer.take(load_file(self.best_path))
         figures: dict[str, Any] = {}
         tested = self._known_test() or (self._tested() if test and self.part("test") else None)
         if tested is not None:
             outcome.test, outcome.looks = tested
             figures = {
-                self.measured.test: outcome.test,
+                self.measuring.words.test: outcome.test,
                 "looks at these test patients, this one included": outcome.looks,
             }
-        # Last, since the main process does it alone, and nobody may wait for it.
-        self._save_model(path, figures, self._calibrated())
+        if self.main:  # last, since it does this alone, and nobody may wait for it
+            self._save_best(figures, self.measuring.confidence(self.model(), str(self.trainer.device)))
         return outcome
-
-    def _calibrated(self) -> Confidence:
-        """How the best model's certainty is to be read, by a simulated user's prompts on validation scans."""
-        if not self.main or self.settings.preset.automatic:
-            return Confidence()
-        self.tell("calibrating on validation scans")
-        predictor = Predictor(self.model(), device=str(self.trainer.device))
-        chosen = self._calibrating()
-        scans = self._loaded([scan for cohort in chosen.values() for scan in cohort])
-        corrects = predictor.network.dense is not None
-        samples = sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",))
-        if samples.broken_off:
-            self.tell(f"simulated users who broke off: {len(samples.broken_off)}, such as {samples.broken_off[0]}")
-        try:
-            confidence = calibrated(samples)
-        except ScanError as error:
-            self.tell(f"the model's certainty stays uncalibrated: {error}")
-            return Confidence()
-        counts = {name: len(cohort) for name, cohort in chosen.items()}
-        return confidence.model_copy(update={"measured": {"validation scans": counts, **confidence.measured}})
-
-    def _calibrating(self) -> dict[str, list[PreparedScan]]:
-        """Each cohort's first validation scans by name, as many of each as there are and `CALIBRATED` allows."""
-        validation = {scan.name for scan in self.part("validation")}
-        by_cohort = [[scan for scan in scans if scan.name in validation] for scans in self.cohorts]
-        turns = [(turn, number) for number, scans in enumerate(by_cohort) for turn in range(len(scans))]
-        shares = Counter(number for _, number in sorted(turns)[:CALIBRATED])
-        return {name: scans[: shares[n]] for n, (name, scans) in enumerate(zip(self.names, by_cohort, strict=True))}
 
     def _known_test(self) -> tuple[dict[str, Any], int] | None:
         """The figure on the test patients, where the run had ended before with the same best model: no further look."""
@@ -462,7 +349,7 @@ class Run:
         """The best model's figure on the test patients, measured now, and how often these were looked at."""
         path, model = self.folder / "test.json", self.model().sha256()
         figure = self.measure("test", TEST_SEEDS)
-        looks = self._log_look(figure) if self.main else 0
+        looks = self.measuring.log_look(self.folder, figure) if self.main else 0
         if self.main:
             try:
                 with replacing(path) as (staged,):
@@ -471,28 +358,9 @@ class Run:
                 self.tell(str(error))
         return figure, looks
 
-    def _log_look(self, figure: dict[str, Any]) -> int:
-        """Write down, beside each cohort, that its test patients were measured; how often that has happened."""
-        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        patients = {scan.patient for scan in self.part("test")}
-        look = {"when": when, "run": str(self.folder.resolve()), "split": self.settings.split.sha256, **figure}
-        look["of"] = sorted(patients)
-        count = 0
-        for folder in self.settings.prepared:
-            path = Path(folder) / "test_looks.jsonl"
-            try:
-                with path.open("a") as log:
-                    log.write(json.dumps(look) + "\n")
-                looks = [json.loads(line) for line in path.read_text().splitlines()]
-                count = max(count, sum(1 for one in looks if patients & set(one.get("of", patients))))
-            except (OSError, ValueError) as error:  # the model's own file has the figure; the count is what suffers
-                why = getattr(error, "strerror", None) or error
-                self.tell(f"this look at the test patients could not be written to {path}: {why}")
-        return count
-
     def model(self, figures: dict[str, Any] | None = None) -> Bundle:
         """The kept network, while it is the best or on the way there, as a model that says where it comes from."""
-        return self._described(({self.measured.validation: self.best} if self.best else {}) | (figures or {}))
+        return self._described(({self.measuring.words.validation: self.best} if self.best else {}) | (figures or {}))
 
     def _last(self) -> Bundle:
         """The network at the end, with its own figure."""
@@ -500,7 +368,7 @@ class Run:
             return self.model()
         step, dice = self.curve[-1]
         measured = step == self.trainer.step  # not where the time was up
-        return self._described({self.measured.unchosen: {"step": step, "dice": dice}} if measured else {})
+        return self._described({self.measuring.words.unchosen: {"step": step, "dice": dice}} if measured else {})
 
     def _described(self, figures: dict[str, Any]) -> Bundle:
         settings, preset = self.settings, self.settings.preset
@@ -527,17 +395,13 @@ class Run:
         )
         return Bundle(self.trainer.kept, preset.preprocessing, provenance)
 
-    def _save_model(
-        self, path: Path, figures: dict[str, Any] | None = None, confidence: Confidence | None = None
-    ) -> None:
-        """Write the kept network as the best."""
+    def _save_best(self, figures: dict[str, Any] | None = None, confidence: Confidence | None = None) -> None:
+        """Write the kept network as the best; only the main process does."""
         if self.main:
-            self._write_model(path, replace(self.model(figures), confidence=confidence or Confidence()))
+            self._write_model(self.best_path, replace(self.model(figures), confidence=confidence or Confidence()))
 
     def _write_model(self, path: Path, bundle: Bundle) -> None:
         """Write a model: what was tuned, if anything was not, else all of it."""
-        if not self.main:
-            return
         adapter_only = bundle.network.config.has_frozen
         bundle.save(
             path,
