@@ -48,7 +48,7 @@ import numpy.typing as npt
 import torch
 
 import palpate
-from palpate.bundle import Bundle, load, retuned
+from palpate.bundle import Bundle, load, with_tuning
 from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
@@ -57,7 +57,8 @@ from palpate.evaluation.protocol import answered
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
-from palpate.simulation import KINDS, Habits, counted_rng
+from palpate.randomness import counted_rng
+from palpate.simulation import KINDS, UserModel
 from palpate.training import starting_from_nothing
 from palpate.training.settings import Settings
 from palpate.volume import Volume
@@ -223,12 +224,12 @@ def corrections(
     seeds: list[int],
     count: int,
     most: int | None,
-    habits: Habits,
+    user_model: UserModel,
 ) -> Iterator[tuple[str, str, Corrected]]:
     """Kind of scan, patient and a simulated user's corrections of a cohort's scans of a part, one after the other."""
     for seed in seeds:
         scans = islice(scans_of(data, cohort, part), most)
-        for result in corrected(predictor, scans, count, kind, seed, habits):
+        for result in corrected(predictor, scans, count, kind, seed, user_model):
             yield kind_of(cohort, result.name), patient_of(cohort, result.name), result
 
 
@@ -263,11 +264,19 @@ def run_correct(arguments: argparse.Namespace) -> None:
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
     model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "code": inference()}
     model |= {"zoom": not arguments.no_zoom, "strokes": arguments.strokes}
-    habits = Habits(strokes=arguments.strokes)
+    user_model = UserModel(strokes=arguments.strokes)
     for kind, cohort in product(arguments.kinds, arguments.cohorts):
         found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
         for what, patient, result in corrections(
-            predictor, arguments.data, cohort, arguments.part, kind, arguments.seeds, counts[-1], arguments.most, habits
+            predictor,
+            arguments.data,
+            cohort,
+            arguments.part,
+            kind,
+            arguments.seeds,
+            counts[-1],
+            arguments.most,
+            user_model,
         ):
             found[what].append((patient, result))
         table = {what: told(rows, counts) for what, rows in sorted(found.items())}
@@ -300,7 +309,7 @@ def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
 
 def run_publish(arguments: argparse.Namespace) -> None:
     """Write a trained model in half precision, calibrated on validation, with its data, licences and recipe inside."""
-    trained = retuned(load(arguments.model), "spatial")  # who adapts it tunes what the paper tunes, by default
+    trained = with_tuning(load(arguments.model), "spatial")  # who adapts it tunes what the paper tunes, by default
     # Its stages ran before models looked at mirrored crops; half of theirs were mirrored.
     preprocessing = trained.preprocessing.model_copy(update={"mirror": True})
     Bundle(trained.network, preprocessing, trained.provenance).save(arguments.output, dtype=torch.float16)
@@ -430,7 +439,7 @@ def run_figures(arguments: argparse.Namespace) -> None:
     if not measured:
         raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({bundle.sha256()})")
     provenance = bundle.provenance.model_copy(update={"figures": measured})
-    Bundle(bundle.network, bundle.preprocessing, provenance, bundle.confidence).save(
+    Bundle(bundle.network, bundle.preprocessing, provenance, bundle.calibration).save(
         arguments.model, dtype=torch.float16
     )
     if arguments.write:

@@ -31,14 +31,14 @@ from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from golden.recipe import sam_checkpoint
-from palpate.bundle import import_foreign, paper_preprocessing, retuned
+from palpate.bundle import import_foreign, paper_preprocessing, with_tuning
 from palpate.cohort import Cohort, LabelledScan
 from palpate.cohort.prepare import prepare
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.formats import read
 from palpate.frame import Frame
 from palpate.phantom import make_phantom
-from palpate.simulation import counted_rng
+from palpate.randomness import counted_rng
 from palpate.training.loop import Trainer
 from palpate.training.preset import Preset
 from palpate.training.run import peak_memory_gb
@@ -103,7 +103,7 @@ def measure_steps(size: str, precision: str, device: str, crop: int) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "sam.pth"
         torch.save(sam_checkpoint(size), path)
-        bundle = retuned(import_foreign(path, preprocessing), "spatial")
+        bundle = with_tuning(import_foreign(path, preprocessing), "spatial")
     made = make_phantom(shape=(160, 160, 120), spacing=(1.2, 1.2, 1.5), site="kidney")
     sampler = CropSampler(
         [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompts

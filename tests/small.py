@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from palpate.bundle import Bundle, Provenance, extended
+from palpate.bundle import Bundle, Provenance, with_extra_heads
 from palpate.cohort import Cohort, LabelledScan
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.model import Network, NetworkConfig
@@ -72,7 +72,7 @@ def prompted_bundle(seed: int = 0) -> Bundle:
 
 def judging_bundle(seed: int = 0) -> Bundle:
     """The same with a head that expects a quality."""
-    bundle = extended(prompted_bundle(seed), quality=8, seed=seed)
+    bundle = with_extra_heads(prompted_bundle(seed), quality=8, seed=seed)
     assert bundle.network.quality is not None
     torch.nn.init.normal_(bundle.network.quality.out.weight, std=0.5)
     return bundle

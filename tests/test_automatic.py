@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palpate.automatic import Proposal, Proposer, label_map, proposals, windows
-from palpate.bundle import Bundle, Provenance, promptless
+from palpate.bundle import Bundle, Provenance, without_prompt_encoder
 from palpate.errors import DeviceError, ModelError, SettingsError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Normalisation, Preprocessing
 from palpate.model import Features, Network
@@ -87,7 +87,7 @@ def test_two_balls_in_an_oblique_scan(orientation: str) -> None:
 
 def test_tiling_equals_one_window_where_the_scan_fits_one() -> None:
     """A random network, percentiles of the crop's own: the very crop, but for how it was stitched."""
-    bundle = promptless(small_bundle())
+    bundle = without_prompt_encoder(small_bundle())
     assert isinstance(bundle.preprocessing.normalisation, CropPercentiles)
     affine = oblique_affine((20, 30, 12), (3, 2, 4), orientation="LPI", angles_deg=(9, -5, 8))
     volume = Volume(np.random.default_rng(0).normal(100, 30, (20, 30, 12)).astype(np.float32), affine)
@@ -188,7 +188,7 @@ def test_a_label_map() -> None:
 
 
 def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    automatic, volume = promptless(small_bundle()), Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
+    automatic, volume = without_prompt_encoder(small_bundle()), Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
     with pytest.raises(ModelError, match=r"small: answers prompts and proposes nothing.*--automatic --out RUN"):
         Proposer(small_bundle(), "cpu")
     with pytest.raises(ModelError, match=r"small: an automatic model takes no prompts: use `palpate segment --auto`"):

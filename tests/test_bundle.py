@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 
 from palpate.bundle import (
     Bundle,
-    Confidence,
+    Calibration,
     Provenance,
     describe,
     frozen_sha256,
     load,
     paper_preprocessing,
-    promptless,
-    retokened,
-    retuned,
+    with_patch_size,
+    with_tuning,
+    without_prompt_encoder,
 )
 from palpate.errors import ModelError, OutputError, SettingsError
 from palpate.model import TUNINGS, is_adapter, is_frozen
@@ -59,9 +59,9 @@ def test_a_full_model_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_answers_are_told_apart_by_weights_and_by_how_certainty_is_read_not_by_what_was_measured() -> None:
     bundle = small_bundle()
     answers = bundle.answers_sha256()
-    measured = replace(bundle, confidence=Confidence(measured={"scans": 3}))
+    measured = replace(bundle, calibration=Calibration(measured={"scans": 3}))
     assert measured.answers_sha256() == answers
-    assert replace(bundle, confidence=Confidence(temperature=1.5)).answers_sha256() != answers
+    assert replace(bundle, calibration=Calibration(temperature=1.5)).answers_sha256() != answers
     assert trained(small_bundle()).answers_sha256() != answers
 
 
@@ -102,7 +102,7 @@ def test_the_hash_is_of_the_frozen_tensors_alone() -> None:
 
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_every_tuning_comes_back_from_a_whole_file(tmp_path: Path, tuning: str) -> None:
-    tuned = trained(retuned(small_bundle(), tuning))
+    tuned = trained(with_tuning(small_bundle(), tuning))
     tuned.save(tmp_path / "whole.safetensors")
     back = load(tmp_path / "whole.safetensors")
     assert back.network.config == tuned.network.config
@@ -120,8 +120,8 @@ def test_every_tuning_comes_back_from_an_adapter_and_a_base_of_another_kind(
     tmp_path: Path, tuning: str, base_tuning: str
 ) -> None:
     """The base is what was imported; whatever adapters it has itself, it holds what the adapter's network froze."""
-    base = retuned(imported(), base_tuning, seed=7)
-    tuned = trained(retuned(imported(), tuning))
+    base = with_tuning(imported(), base_tuning, seed=7)
+    tuned = trained(with_tuning(imported(), tuning))
     for dtype in (torch.float32, torch.bfloat16):
         path = tmp_path / f"{dtype}.safetensors"
         tuned.save(path, adapter_only=True, dtype=dtype)
@@ -139,14 +139,14 @@ def test_every_tuning_comes_back_from_an_adapter_and_a_base_of_another_kind(
 
 def test_where_all_is_tuned_an_adapter_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="small: every parameter is tuned, so an adapter would be all of it"):
-        retuned(small_bundle(), "full").save(tmp_path / "a.safetensors", adapter_only=True)
-    assert describe(retuned(small_bundle(), "full"))["frozen tensors (SHA-256)"] is None
+        with_tuning(small_bundle(), "full").save(tmp_path / "a.safetensors", adapter_only=True)
+    assert describe(with_tuning(small_bundle(), "full"))["frozen tensors (SHA-256)"] is None
 
 
 def test_an_adapter_looks_for_its_base_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "adapter.safetensors"
     shipped = load("palpate-tiny")
-    tuned = trained(retuned(shipped, "lora"))
+    tuned = trained(with_tuning(shipped, "lora"))
     tuned.save(path, adapter_only=True, base_name="palpate-tiny")
     assert torch.equal(logits(load(path)), logits(tuned))
     small_bundle().save(path, adapter_only=True, base_name="palpate-tiny")
@@ -169,7 +169,7 @@ def test_retuning_copies_all_that_both_have(tuning: str) -> None:
     before = small_bundle()
     expected = {name: value.clone() for name, value in before.network.state_dict().items()}
     random = torch.random.get_rng_state()
-    after, again, other = (retuned(before, tuning, seed) for seed in (3, 3, 4))
+    after, again, other = (with_tuning(before, tuning, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), random)
     state = after.network.state_dict()
     kept = expected.keys() & state.keys() - {name for name in state if is_adapter(name) and tuning == "st"}
@@ -186,19 +186,19 @@ def test_retuning_copies_all_that_both_have(tuning: str) -> None:
 
 
 def test_retuning_says_what_it_dropped() -> None:
-    notice = retuned(small_bundle(), "lora").provenance.notice
+    notice = with_tuning(small_bundle(), "lora").provenance.notice
     assert notice == (
         "Retuned as lora: 24 tensors of its spatial adapters were dropped, 16 tensors of lora adapters start fresh."
     )
-    assert retuned(small_bundle(), "spatial").provenance == small_bundle().provenance
+    assert with_tuning(small_bundle(), "spatial").provenance == small_bundle().provenance
     with pytest.raises(SettingsError, match="no tuning choice 'Lora'; there are spatial, frozen, full, bottleneck"):
-        retuned(small_bundle(), "Lora")
+        with_tuning(small_bundle(), "Lora")
 
 
 def test_full_keeps_adapters_that_have_learned() -> None:
     """A SAM import's adapters are noise; a trained network would lose a part of itself."""
-    assert retuned(imported(), "full").network.config.adapter == "none"
-    kept = retuned(small_bundle(), "full")
+    assert with_tuning(imported(), "full").network.config.adapter == "none"
+    kept = with_tuning(small_bundle(), "full")
     assert kept.network.config.adapter == "spatial"
     assert torch.equal(logits(kept), logits(small_bundle()))
 
@@ -266,14 +266,14 @@ def test_an_unwritable_place(tmp_path: Path) -> None:
 def test_without_prompts(tmp_path: Path) -> None:
     """What prompts need is dropped, the rest is the same; a file of it comes back."""
     whole = prompted_bundle()
-    alone = promptless(whole)
+    alone = without_prompt_encoder(whole)
     before, after = whole.network.state_dict(), alone.network.state_dict()
     dropped = before.keys() - after.keys()
     assert {name.partition(".")[0] for name in dropped} == {"prompt", "dense"}
     assert all(torch.equal(value, before[name]) for name, value in after.items())
     assert alone.provenance.notice == f"Made automatic: {len(dropped)} tensors of its prompts were dropped."
     assert alone.preprocessing == whole.preprocessing
-    assert promptless(alone) is alone
+    assert without_prompt_encoder(alone) is alone
     assert not alone.network.training
     path = tmp_path / "alone.safetensors"
     alone.save(path)
@@ -287,7 +287,7 @@ def test_without_prompts(tmp_path: Path) -> None:
 
 def test_an_automatic_adapter_needs_the_promptable_base(tmp_path: Path) -> None:
     base = small_bundle()
-    alone = promptless(retuned(base, "lora"))
+    alone = without_prompt_encoder(with_tuning(base, "lora"))
     torch.nn.init.normal_(alone.network.decoder.classify.weight)
     alone.save(tmp_path / "adapter.safetensors", adapter_only=True)
     state = load(tmp_path / "adapter.safetensors", base=base).network.state_dict()
@@ -297,16 +297,16 @@ def test_an_automatic_adapter_needs_the_promptable_base(tmp_path: Path) -> None:
 def test_sams_weights_on_wider_tokens() -> None:
     config = CONFIG.model_copy(update={"token_voxels": 4, "detail_width": 0, "spare_attention": True})
     sam = small_bundle(config=config)
-    wider = retokened(promptless(sam), 8)
+    wider = with_patch_size(without_prompt_encoder(sam), 8)
     assert wider.network.config == config.model_copy(
         update={"token_voxels": 8, "promptless": True, "spare_attention": False}
     )
     before = sam.network.state_dict()
     assert all(torch.equal(value, before[name]) for name, value in wider.network.state_dict().items())
     assert wider.network(torch.randn(1, 1, 64, 64, 64)).shape == (1, 2, 64, 64, 64)
-    assert retokened(wider, 8) is wider
+    assert with_patch_size(wider, 8) is wider
     with pytest.raises(SettingsError, match=r"small: its detail path is made for tokens of 8 voxels.* instead of 4"):
-        retokened(small_bundle(), 4)
+        with_patch_size(small_bundle(), 4)
 
 
 def test_the_models_hash_is_of_all_that_makes_its_masks() -> None:

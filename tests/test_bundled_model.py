@@ -44,7 +44,7 @@ def test_it_says_what_it_is() -> None:
     assert len(provenance.data) == 3
     assert bundle.network.config.dense_width == 16
     assert bundle.preprocessing.zoom == (0.5, 8.0)
-    assert bundle.confidence.measured["predictions"] > 100
+    assert bundle.calibration.measured["predictions"] > 100
     logged = [json.loads(line) for line in (ROOT / "benchmarks" / "test_looks.jsonl").read_text().splitlines()]
     looks = [look for look in logged if look.get("sha256") == bundle.sha256()]
     tables = [look["table"] for look in looks if "table" in look]

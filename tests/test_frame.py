@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from palpate.errors import PromptError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, drawn, whole
 from palpate.phantom import oblique_affine
-from palpate.prompts import Box, Click, Prior, Prompt, Scribble
+from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
 from palpate.resampling import spanned
 from palpate.volume import FloatArray, Grid, Mask, Probability, Volume
 
@@ -265,7 +265,7 @@ def test_tokens_and_labels_of_prompts() -> None:
         Click((31, 30, 30), positive=False),
         Box((28, 29, 30), (32, 33, 34)),
         Scribble.along([(25, 30, 30), (36, 30, 30)], positive=False),
-        Prior(Mask(mask, (0, 0, 0), grid)),
+        InitialMask(Mask(mask, (0, 0, 0), grid)),
     ]
     points, labels = frame.tokens(prompts)
     assert labels.tolist() == [[0, 1, 2, 3] + [1] * 8]

@@ -12,7 +12,7 @@ from palpate.errors import DeviceError, PromptError
 from palpate.frame import Frame
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
-from palpate.prompts import Box, Click, Prior, Prompt, Scribble
+from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
 from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
 from small import empty_bundle, judging_bundle, noise_scan, prompted_bundle, quick_predictor, small_bundle
@@ -272,7 +272,7 @@ def test_uncertainty_is_nothing_where_the_probability_is() -> None:
 def test_a_prior_is_where_it_starts_from(scan: Volume) -> None:
     lesion = np.zeros(scan.shape, bool)
     lesion[22:27, 22:27, 14:19] = True
-    prior = Prior(Mask(lesion, (0, 0, 0), scan.grid))
+    prior = InitialMask(Mask(lesion, (0, 0, 0), scan.grid))
     alone, clicked = fresh(scan).predict([prior]), fresh(scan).predict([Click((24, 24, 16))])
     assert not np.array_equal(alone.probability.array, clicked.probability.array)
     assert alone.frame.holds(prior, 0.0)

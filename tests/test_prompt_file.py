@@ -11,7 +11,7 @@ from palpate import prompt_file
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
 from palpate.prompt_file import LONG, read_prompts, record, summary
-from palpate.prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble, check_inside
+from palpate.prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_inside
 from palpate.volume import Grid, Mask
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "prompts.md"
@@ -41,7 +41,7 @@ def test_every_kind_in_order(tmp_path: Path) -> None:
     assert not spots.positive
     assert isinstance(lasso, Lasso)
     assert (lasso.axis, lasso.slice_index) == (2, 4)
-    assert isinstance(prior, Prior)
+    assert isinstance(prior, InitialMask)
     assert prior.mask.voxels == 27
 
 
@@ -202,7 +202,7 @@ class Drawer:
 def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path) -> None:
     stroke = Scribble(np.argwhere(np.ones((12, 10, 9), bool))[::-1], positive=False)
     short = Scribble(stroke.places[:LONG])
-    prior = Prior(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))
+    prior = InitialMask(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))
     entries = [record(prompt, Drawer(tmp_path)) for prompt in (stroke, short, prior)]
     assert entries[0] == {"kind": "scribble", "file": "places.npy", "positive": False}
     assert len(entries[1]["voxels"]) == LONG
@@ -211,13 +211,13 @@ def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path
     long, _, mask = read_prompts(tmp_path / "p.json", GRID)
     assert np.array_equal(long.places, stroke.places), "in its order"
     assert not long.positive
-    assert isinstance(mask, Prior)
+    assert isinstance(mask, InitialMask)
     assert np.array_equal(mask.mask.full(), prior.mask.full())
     assert mask.mask.array.shape == (2, 3, 4)
     assert "file" not in record(stroke)
     with pytest.raises(PromptError, match="a prior's mask is a file of its own; save it, and name that file"):
         record(prior)
-    with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or Prior, not str"):
+    with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or InitialMask, not str"):
         record("click")  # type: ignore[arg-type]
 
 
@@ -235,7 +235,7 @@ def test_a_strokes_file_is_plain_numbers(tmp_path: Path, stored: Any) -> None:
 def test_a_summary_tells_large_things_by_their_size() -> None:
     assert summary(Click((1, 2, 3))) == {"kind": "click", "index": [1, 2, 3], "positive": True}
     assert summary(Scribble(np.array([[1, 2, 3], [1, 2, 4]]))) == {"kind": "scribble", "voxels": 2, "positive": True}
-    assert summary(Prior(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))) == {"kind": "prior", "voxels": 24}
+    assert summary(InitialMask(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))) == {"kind": "prior", "voxels": 24}
 
 
 def test_no_file(tmp_path: Path) -> None:

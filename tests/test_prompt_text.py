@@ -8,7 +8,7 @@ import pytest
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
 from palpate.prompt_text import from_line, from_text
-from palpate.prompts import Box, Click, Lasso, Prior, Scribble
+from palpate.prompts import Box, Click, InitialMask, Lasso, Scribble
 from palpate.volume import Grid, Mask
 
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -35,7 +35,7 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     assert not painted.positive
     assert isinstance(lasso, Lasso)
     assert (lasso.axis, lasso.slice_index, lasso.positive) == (1, 4, False)
-    assert isinstance(prior, Prior)
+    assert isinstance(prior, InitialMask)
     assert prior.mask.voxels == 27
 
 

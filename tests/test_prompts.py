@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import PromptError
-from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble, check_grid, check_inside, shown
+from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble, check_grid, check_inside, shown
 from palpate.volume import Grid, Mask, Volume
 
 # 2 x 3 x 4 mm voxels, x to the left: voxel (1, 2, 3) lies at (10 - 2, 20 + 6, 30 + 12) mm.
@@ -128,7 +128,10 @@ def test_a_lasso_by_hand() -> None:
         ),
         (lambda: Lasso(0, 0, np.array([(0, 0), (1999, 0), (0, 999)])), "spans 2000 x 1000 .* 1000000; draw it smaller"),
         (lambda: Lasso(0, 10**400, np.zeros((3, 2))), "a lasso on slice 1000.* lies outside any scan"),
-        (lambda: Prior(Mask(np.zeros((2, 2, 2)), (0, 0, 0), Grid((2, 2, 2), np.eye(4)))), "the prior mask is empty"),
+        (
+            lambda: InitialMask(Mask(np.zeros((2, 2, 2)), (0, 0, 0), Grid((2, 2, 2), np.eye(4)))),
+            "the prior mask is empty",
+        ),
     ],
 )
 def test_prompts_that_are_none(make: Callable[[], object], message: str) -> None:
@@ -147,7 +150,7 @@ def test_prompts_that_do_not_fit_the_scan_or_each_other() -> None:
         ([Scribble.along([(8, 8, 8), (8, 8, 12)])], r"scribble \(8, 8, 10\) lies outside"),
         ([Click((1, 1, 1)), Click((1, 1, 1), positive=False)], r"voxel \(1, 1, 1\) is called lesion and not lesion"),
         ([Scribble.along([(0, 0, 0), (4, 4, 4)]), Click((2, 2, 2), positive=False)], r"voxel \(2, 2, 2\) is called"),
-        ([Prior(Mask(lesion, (0, 0, 0), Grid((10, 10, 9), np.eye(4))))], "lies on another grid"),
+        ([InitialMask(Mask(lesion, (0, 0, 0), Grid((10, 10, 9), np.eye(4))))], "lies on another grid"),
     ]
     for prompts, message in cases:
         with pytest.raises(PromptError, match=message):
@@ -188,8 +191,12 @@ NO_PROMPTS: list[tuple[Callable[[Any], object], Any, str]] = [
     (lambda outline: Lasso(0, 0, outline), [[1, 2], [3]], "two finite numbers each"),
     (lambda outline: Lasso(0, 0, outline), [["0", "0"], ["4", "0"], ["0", "4"]], "two finite numbers each"),
     (lambda outline: Lasso(0, 0, outline), None, "two finite numbers each, not None"),
-    (Prior, None, "a prior is a Mask, not NoneType"),
-    (Prior, np.ones(GRID.shape), r"not ndarray; of an array on the scan's grid, make one by Mask\(array, \(0, 0, 0\)"),
+    (InitialMask, None, "a prior is a Mask, not NoneType"),
+    (
+        InitialMask,
+        np.ones(GRID.shape),
+        r"not ndarray; of an array on the scan's grid, make one by Mask\(array, \(0, 0, 0\)",
+    ),
 ]
 
 
@@ -206,13 +213,13 @@ def test_a_bare_prompt_is_no_list(given: Any) -> None:
 
 
 def test_a_list_of_something_else() -> None:
-    with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or Prior, not tuple"):
+    with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or InitialMask, not tuple"):
         check_inside([Click((1, 1, 1)), (1, 2, 3)], GRID)  # type: ignore[list-item]
 
 
 def test_what_was_asked_stays_though_the_callers_arrays_change() -> None:
     voxels, outline, lesion = np.array([[1, 2, 3]]), np.array(TRIANGLE, np.float64), np.ones((2, 2, 2), bool)
-    stroke, lasso, prior = Scribble(voxels), Lasso(0, 1, outline), Prior(Mask(lesion, (1, 2, 3), GRID))
+    stroke, lasso, prior = Scribble(voxels), Lasso(0, 1, outline), InitialMask(Mask(lesion, (1, 2, 3), GRID))
     before = lasso.places.copy()
     for theirs in (voxels, outline, lesion):
         theirs[:] = 0

@@ -6,8 +6,9 @@ import palpate
 
 NAMES = {
     "BatchError", "Box", "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError",
-    "GeometryWarning", "Grid", "Lasso", "Lesion", "Mask", "Measurements", "ModelError", "OutputError", "PalpateError",
-    "PalpateWarning", "Patch", "Prediction", "Predictor", "Prior", "Probability", "PromptError", "Proposal", "Proposer",
+    "GeometryWarning", "Grid", "InitialMask", "Lasso", "Lesion", "Mask", "Measurements", "ModelError", "OutputError",
+    "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor", "Probability", "PromptError", "Proposal",
+    "Proposer",
     "ScanError", "Scribble", "SeriesError", "Session", "SessionError", "SettingsError", "Volume", "__version__",
     "import_foreign", "load", "measure", "read", "write",
 }  # fmt: skip

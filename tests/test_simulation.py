@@ -5,8 +5,9 @@ import pytest
 
 from palpate.errors import ScanError
 from palpate.evaluation.metrics import iou
-from palpate.prompts import Box, Click, Prior, Prompt, Scribble, check_inside
-from palpate.simulation import KINDS, Bools, Habits, SimulatedUser, counted_rng, random_clicks
+from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble, check_inside
+from palpate.randomness import counted_rng
+from palpate.simulation import KINDS, Bools, SimulatedUser, UserModel, random_clicks
 from palpate.volume import Grid
 
 
@@ -37,7 +38,7 @@ def ball(radius: float = 6.0, edge: int = 24) -> Bools:
 
 
 GRID = Grid((24, 24, 24), np.diag([1.0, 1.0, 1.0, 1.0]))
-SURE = Habits(jitter_mm=0.0, slips=0.0, deep=1.0)
+SURE = UserModel(jitter_mm=0.0, slips=0.0, deep=1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +85,7 @@ def test_a_slice_box_bounds_what_is_seen_on_its_slice() -> None:
     axes = np.meshgrid(*[np.arange(24) - 12] * 3, indexing="ij")
     tilted = (axes[0] - axes[2]) ** 2 + axes[1] ** 2 <= 9
     for seed in range(12):
-        box = SimulatedUser(tilted, GRID, seed, "x", Habits(box_margin=0.0)).first("slice box")
+        box = SimulatedUser(tilted, GRID, seed, "x", UserModel(box_margin=0.0)).first("slice box")
         assert isinstance(box, Box)
         thin = tuple(slice(low, high + 1) for low, high in zip(box.first, box.last, strict=True))
         whole = tuple(t if t.stop - t.start == 1 else slice(None) for t in thin)
@@ -119,7 +120,7 @@ def test_the_largest_error_is_corrected_first() -> None:
     assert user.correction(truth, [first]) is None, "nothing is wrong"
 
 
-STROKES = Habits(jitter_mm=0.0, slips=0.0, strokes=1.0)
+STROKES = UserModel(jitter_mm=0.0, slips=0.0, strokes=1.0)
 
 
 def test_strokes_correct_what_they_lie_in() -> None:
@@ -177,13 +178,13 @@ def test_a_hollow_error_is_not_lassoed() -> None:
 
 def test_a_prior_is_as_rough_as_is_said() -> None:
     truth = ball()
-    exact = SimulatedUser(truth, GRID, 0, "x", Habits(rough=0.0)).first("prior")
-    assert isinstance(exact, Prior)
+    exact = SimulatedUser(truth, GRID, 0, "x", UserModel(rough=0.0)).first("prior")
+    assert isinstance(exact, InitialMask)
     assert np.array_equal(exact.mask.full(), truth)
     overlaps = {}
     for rough in (0.3, 1.0):
-        found = [SimulatedUser(truth, GRID, seed, "x", Habits(rough=rough)).first("prior") for seed in range(20)]
-        overlaps[rough] = np.mean([iou(prior.mask.full(), truth) for prior in found if isinstance(prior, Prior)])
+        found = [SimulatedUser(truth, GRID, seed, "x", UserModel(rough=rough)).first("prior") for seed in range(20)]
+        overlaps[rough] = np.mean([iou(prior.mask.full(), truth) for prior in found if isinstance(prior, InitialMask)])
     assert 0.4 < overlaps[1.0] < overlaps[0.3] < 0.95
 
 
@@ -203,7 +204,7 @@ def test_no_voxel_is_clicked_twice() -> None:
 def test_hands_tremble_and_sometimes_slip() -> None:
     truth, nothing = ball(), np.zeros(GRID.shape, bool)
     clicks = [
-        SimulatedUser(truth, GRID, seed, "x", Habits(jitter_mm=4.0, slips=0.5, deep=0.0)).correction(nothing, [])
+        SimulatedUser(truth, GRID, seed, "x", UserModel(jitter_mm=4.0, slips=0.5, deep=0.0)).correction(nothing, [])
         for seed in range(60)
     ]
     on = [truth[click.index] for click in clicks if isinstance(click, Click)]
@@ -211,7 +212,7 @@ def test_hands_tremble_and_sometimes_slip() -> None:
     assert all(click is not None and click.positive for click in clicks)
     assert 0.55 < np.mean(on) < 0.95
     steady = [
-        SimulatedUser(truth, GRID, seed, "x", Habits(jitter_mm=4.0, slips=0.0)).correction(nothing, [])
+        SimulatedUser(truth, GRID, seed, "x", UserModel(jitter_mm=4.0, slips=0.0)).correction(nothing, [])
         for seed in range(30)
     ]
     assert all(isinstance(click, Click) and truth[click.index] for click in steady)
@@ -223,7 +224,7 @@ def test_without_slips_no_click_contradicts_the_truth() -> None:
     truth[5:35, 5:35, 8:10] = True
     drawn[5:35, 5:35, 10:12] = True
     for seed in range(60):
-        user = SimulatedUser(truth, Grid(truth.shape, np.eye(4)), seed, "x", Habits(jitter_mm=2, slips=0))
+        user = SimulatedUser(truth, Grid(truth.shape, np.eye(4)), seed, "x", UserModel(jitter_mm=2, slips=0))
         click = user.correction(drawn, [])
         assert isinstance(click, Click)
         assert click.positive == truth[click.index]

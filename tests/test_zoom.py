@@ -14,7 +14,7 @@ from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.phantom import oblique_affine
 from palpate.predictor import Prediction, Predictor
-from palpate.prompts import Box, Click, Prior, Prompt, Scribble
+from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
 from palpate.volume import Grid, Mask, Patch, Probability, Volume
 from palpate.zoom import View
 from small import PREPROCESSING, prompted_bundle, small_bundle
@@ -306,7 +306,7 @@ def test_a_large_priors_detail_stays_where_the_network_agrees() -> None:
     comb[60, :, ::2] = False
     predictor, _ = knowing(truth, budget=0)
     predictor.set_volume(scan())
-    mask = predictor.predict([Prior(Mask(comb, (0, 0, 0), scan().grid))]).mask.full()
+    mask = predictor.predict([InitialMask(Mask(comb, (0, 0, 0), scan().grid))]).mask.full()
     assert dice(mask[60, 40:60, 25:35], comb[60, 40:60, 25:35]) == 1
 
 

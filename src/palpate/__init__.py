@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from .formats import read, write
     from .predictor import Prediction, Predictor
-    from .prompts import Box, Click, Lasso, Prior, Scribble
+    from .prompts import Box, Click, InitialMask, Lasso, Scribble
     from .session import Lesion, Measurements, Session, measure
     from .volume import Grid, Mask, Patch, Probability, Volume
 
@@ -65,7 +65,7 @@ _ROOMS = {
     ),
     "formats": ("read", "write"),
     "predictor": ("Prediction", "Predictor"),
-    "prompts": ("Box", "Click", "Lasso", "Prior", "Scribble"),
+    "prompts": ("Box", "Click", "Lasso", "InitialMask", "Scribble"),
     "session": ("Lesion", "Measurements", "Session", "measure"),
     "volume": ("Grid", "Mask", "Patch", "Probability", "Volume"),
 }
@@ -82,6 +82,7 @@ __all__ = [
     "GeometryError",
     "GeometryWarning",
     "Grid",
+    "InitialMask",
     "Lasso",
     "Lesion",
     "Mask",
@@ -93,7 +94,6 @@ __all__ = [
     "Patch",
     "Prediction",
     "Predictor",
-    "Prior",
     "Probability",
     "PromptError",
     "Proposal",

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import weights
-from .atomic import replacing
 from .checkpoints import import_checkpoint
 from .errors import ModelError, SettingsError
+from .files import replacing
 from .frame import ClipZScore, Preprocessing
 from .model import TUNINGS, Network, NetworkConfig, is_adapter, is_frozen, is_unused, tuning_of
 
@@ -55,7 +55,7 @@ class Provenance(BaseModel):
     notice: str = Field("", description="what a user must know before use")
 
 
-class Confidence(BaseModel):
+class Calibration(BaseModel):
     """How the network's own words about its certainty are to be read, as held-out patients showed.
 
     Fitted on validation patients when a training ends; a model without is taken at its word. No mask depends on it.
@@ -75,7 +75,7 @@ class _Header(BaseModel):
     network: NetworkConfig
     preprocessing: Preprocessing
     provenance: Provenance
-    confidence: Confidence = Confidence()
+    confidence: Calibration = Calibration()  # so called in files, which earlier versions wrote
     base: str | None = None
     base_name: str | None = None
 
@@ -88,13 +88,13 @@ class Bundle:
         network: the network, in float32, on the CPU when loaded.
         preprocessing: how it wants to see a scan.
         provenance: where it came from.
-        confidence: how its certainty is to be read.
+        calibration: how its certainty is to be read.
     """
 
     network: Network
     preprocessing: Preprocessing
     provenance: Provenance
-    confidence: Confidence = field(default_factory=Confidence)
+    calibration: Calibration = field(default_factory=Calibration)
 
     def save(
         self,
@@ -127,7 +127,7 @@ class Bundle:
             network=config,
             preprocessing=self.preprocessing,
             provenance=self.provenance,
-            confidence=self.confidence,
+            confidence=self.calibration,
             base=frozen_sha256(state, config) if adapter_only else None,
             base_name=base_name if adapter_only else None,
         )
@@ -147,7 +147,7 @@ class Bundle:
 
     def answers_sha256(self) -> str:
         """A hash of what all its answers come from: the masks', and how its words about certainty are read."""
-        read = self.confidence.model_dump_json(exclude={"measured"}, exclude_defaults=True)
+        read = self.calibration.model_dump_json(exclude={"measured"}, exclude_defaults=True)
         return hashlib.sha256(f"{self.sha256()}{read}".encode()).hexdigest()
 
 
@@ -197,7 +197,7 @@ def load(model: str | Path, *, base: str | Path | Bundle | None = None) -> Bundl
     return Bundle(network.eval(), header.preprocessing, header.provenance, header.confidence)
 
 
-def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
+def with_tuning(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
     """The same model with another tuning choice (docs/network.md, section 8); the bundle itself is left as it was.
 
     Every tensor that both have is copied. Adapters of another kind are dropped, and new ones drawn from the seed;
@@ -233,7 +233,7 @@ def retuned(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
-def promptless(bundle: Bundle) -> Bundle:
+def without_prompt_encoder(bundle: Bundle) -> Bundle:
     """The same model without prompts, to be trained to find lesions by itself (the paper's Table 2).
 
     The parts that prompts need are dropped, the rest is copied; the provenance's notice says so. Its decoder has
@@ -250,7 +250,7 @@ def promptless(bundle: Bundle) -> Bundle:
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
-def retokened(bundle: Bundle, token_voxels: int) -> Bundle:
+def with_patch_size(bundle: Bundle, token_voxels: int) -> Bundle:
     """The same weights on tokens of another edge: 8 voxels for a crop of 256³, where SAM has 4 for one of 128³.
 
     The embedding's factors are stored as SAM has them, whatever the enlargement, so no tensor changes; masks do.
@@ -278,7 +278,7 @@ def _of_shape(config: NetworkConfig, state: dict[str, Tensor]) -> Network:
     return network
 
 
-def extended(bundle: Bundle, dense: int = 0, quality: int = 0, seed: int = 0) -> Bundle:
+def with_extra_heads(bundle: Bundle, dense: int = 0, quality: int = 0, seed: int = 0) -> Bundle:
     """The same model with parts that the paper lacks: its masks stay what they were, and can be trained to be more.
 
     Args:
@@ -321,7 +321,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         },
         "network": config.model_dump(mode="json"),
         "preprocessing": bundle.preprocessing.model_dump(mode="json"),
-        "confidence": bundle.confidence.model_dump(mode="json"),
+        "calibration": bundle.calibration.model_dump(mode="json"),
         "provenance": bundle.provenance.model_dump(mode="json", exclude={"name"}),
         "frozen tensors (SHA-256)": frozen_sha256(bundle.network.state_dict(), config) if config.has_frozen else None,
     }

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from .errors import PromptError
-from .prompts import Box, Prior, Prompt
+from .prompts import Box, InitialMask, Prompt
 from .resampling import EDGE, Sliceable, places_of, resample
 from .volume import FloatArray, Grid, Index3, Probability, Source
 
@@ -250,7 +250,7 @@ class Frame:
         places: list[FloatArray] = [np.zeros((0, 3))]
         labels: list[int] = []
         for prompt in prompts:
-            if isinstance(prompt, Prior):
+            if isinstance(prompt, InitialMask):
                 continue
             few = self.crop_index(prompt.places)
             if isinstance(prompt, Box):
@@ -279,13 +279,13 @@ class Frame:
         """Prompts as the network sees them: float32 `[1, 4, D, H, W]`, in the order of the model's `CHANNELS`.
 
         Args:
-            prompts: clicks, strokes and lassos become spots, boxes are filled; a `Prior` is left to `prior`.
+            prompts: clicks, strokes and lassos become spots, boxes are filled; a `InitialMask` is left to `prior`.
             prior: what was there before, 0 to 1 on the scan's grid.
             device: where to draw.
         """
         sides = []
         for side in (True, False):
-            spots = [p.places for p in prompts if p.positive is side and not isinstance(p, (Box, Prior))]
+            spots = [p.places for p in prompts if p.positive is side and not isinstance(p, (Box, InitialMask))]
             sides.append(self.crop_index(np.concatenate(spots)) if spots else np.zeros((0, 3)))
         boxes = [prompt for prompt in prompts if isinstance(prompt, Box)]
         filled = self._filled(boxes).to(device) if boxes else None

@@ -18,7 +18,7 @@ from .devices import Precision, check_precision, device_named
 from .errors import ModelError, PromptError
 from .frame import Frame
 from .looks import Looks
-from .prompts import Box, Click, Prior, Prompt, check_inside
+from .prompts import Box, Click, InitialMask, Prompt, check_inside
 from .volume import Grid, Index3, Mask, Probability, Volume
 from .zoom import View
 
@@ -38,7 +38,7 @@ class Prediction:
         quality: the intersection over union with the truth that the model expects of the mask, 0 to 1; None: it
             expects nothing.
         crops: how many crops were looked at for the last prompt.
-        temperature: what the probability's logit is divided by before it says how sure it is (`Confidence`).
+        temperature: what the probability's logit is divided by before it says how sure it is (`Calibration`).
     """
 
     mask: Mask
@@ -242,8 +242,10 @@ class Predictor:
         """The answer to the last of the prompts, after all the others."""
         before = self._steps[-1].answer if self._steps else None
         start, last = before.prediction.probability if before is not None else None, prompts[-1]
-        held = None if isinstance(last, (Box, Prior)) else start  # what a correction only adds to, or only takes from
-        if isinstance(last, Prior):
+        held = (
+            None if isinstance(last, (Box, InitialMask)) else start
+        )  # what a correction only adds to, or only takes from
+        if isinstance(last, InitialMask):
             start = Probability(last.mask.array.astype(np.float32), last.mask.start, volume.grid, volume.source)
         first = self._planned(prompts, before, volume.grid)
         anew = before is None or first is not before.prediction.view
@@ -253,7 +255,7 @@ class Predictor:
         else:
             known = None if start is None else self.looks.cut(start, view)
             if before is not None and before.seen is not None and view is before.prediction.view:
-                known = known if isinstance(last, Prior) else before.seen
+                known = known if isinstance(last, InitialMask) else before.seen
             features = self.looks.encoded(view.frame)
             probability, more = self._refined(view, seen, prompts, start, known)
             self.looks.keep(view.frame, features)  # closer looks may have taken its place
@@ -391,7 +393,7 @@ class Predictor:
         return best, crops
 
     def _prediction(self, view: View, seen: torch.Tensor, probability: Probability, crops: int) -> Prediction:
-        read, quality = self.bundle.confidence, self.looks.expected(view, seen)
+        read, quality = self.bundle.calibration, self.looks.expected(view, seen)
         if quality is not None:
             logit = float(np.log(max(quality, 1e-9)) - np.log(max(1 - quality, 1e-9)))
             quality = float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))
@@ -432,4 +434,4 @@ def _voxels(probability: Probability) -> int:
 
 def _only_denies(prompt: Prompt) -> bool:
     """Whether a prompt says nothing of where the lesion is."""
-    return not isinstance(prompt, (Box, Prior)) and not prompt.positive
+    return not isinstance(prompt, (Box, InitialMask)) and not prompt.positive

@@ -37,7 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .errors import PromptError, ScanError
-from .prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble, check_fits, shown
+from .prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_fits, shown
 from .volume import Grid, Index3, Mask
 
 VERSION = 1
@@ -131,7 +131,7 @@ class LassoEntry(_Entry):
         return Lasso(self.axis, self.slice, np.array(self.outline), self.positive)
 
 
-class PriorEntry(_Entry):
+class InitialMaskEntry(_Entry):
     """A mask's file, on the scan's grid."""
 
     kind: Literal["prior"]
@@ -146,10 +146,10 @@ class PriorEntry(_Entry):
 
     def prompt(self, _: Grid, folder: Path) -> Prompt:
         """The mask to be refined."""
-        return read_prior(folder / self.mask)
+        return read_initial_mask(folder / self.mask)
 
 
-Entry = Annotated[ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | PriorEntry, Field(discriminator="kind")]
+Entry = Annotated[ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | InitialMaskEntry, Field(discriminator="kind")]
 
 
 class PromptFile(BaseModel):
@@ -219,7 +219,7 @@ def _whole(index: Three) -> Index3:
     return x, y, z
 
 
-def read_prior(path: str | Path) -> Prior:
+def read_initial_mask(path: str | Path) -> InitialMask:
     """A mask's file as a prior: every value above 0.
 
     Raises:
@@ -229,7 +229,7 @@ def read_prior(path: str | Path) -> Prior:
     from .formats import read
 
     volume = read(path)
-    return Prior(Mask(volume.array > 0, (0, 0, 0), volume.grid).cropped())
+    return InitialMask(Mask(volume.array > 0, (0, 0, 0), volume.grid).cropped())
 
 
 class Files(Protocol):
@@ -264,8 +264,8 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
         outline = prompt.outline.tolist()
         entry = {"kind": "lasso", "axis": prompt.axis, "slice": prompt.slice_index, "outline": outline}
         return {**entry, "positive": prompt.positive}
-    if not isinstance(prompt, Prior):
-        raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or Prior, not {type(prompt).__name__}")
+    if not isinstance(prompt, InitialMask):
+        raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or InitialMask, not {type(prompt).__name__}")
     if files is None:
         raise PromptError("a prior's mask is a file of its own; save it, and name that file")
     return {"kind": "prior", "mask": files.keep_mask(prompt.mask)}
@@ -273,7 +273,7 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
 
 def summary(prompt: Prompt) -> dict[str, Any]:
     """A prompt as a result's reader wants it: as `record`, but strokes and masks by how many voxels they have."""
-    if isinstance(prompt, Prior):
+    if isinstance(prompt, InitialMask):
         return {"kind": "prior", "voxels": prompt.mask.voxels}
     if isinstance(prompt, Scribble):
         return {"kind": "scribble", "voxels": len(prompt.places), "positive": prompt.positive}

@@ -18,7 +18,7 @@ from typing import Any
 
 from .errors import PromptError
 from .formats import READABLE, read
-from .prompt_file import BoxEntry, ClickEntry, Entry, LassoEntry, PriorEntry, ScribbleEntry
+from .prompt_file import BoxEntry, ClickEntry, Entry, InitialMaskEntry, LassoEntry, ScribbleEntry
 from .prompts import LARGEST, Prompt, Scribble, shown
 from .volume import Grid
 
@@ -47,7 +47,7 @@ def named_files(entries: Iterable[TextEntry], folder: Path) -> tuple[Path, ...]:
     """The files that prompts name, relative to a folder: masks, and strokes' voxels."""
     found: list[str] = []
     for entry in entries:
-        if isinstance(entry, PriorEntry | Painted):
+        if isinstance(entry, InitialMaskEntry | Painted):
             found.append(entry.mask)
         elif isinstance(entry, ScribbleEntry) and entry.file is not None:
             found.append(entry.file)
@@ -69,7 +69,7 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
         case "prior":
             if not text.strip():
                 raise PromptError(f"{name} names no mask; give its path, such as {name} mask.nii.gz")
-            return PriorEntry(kind="prior", mask=text)
+            return InitialMaskEntry(kind="prior", mask=text)
         case "box":
             corners = _numbers(text, name, int, 6)
             return BoxEntry(kind="box", first=corners[:3], last=corners[3:])

@@ -209,7 +209,7 @@ class Lasso:
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
+class InitialMask:
     """A mask to start from and to be made better.
 
     Attributes:
@@ -273,9 +273,9 @@ def check_fits(prompt: Prompt, grid: Grid) -> None:
     Raises:
         PromptError: no prompt; one outside the grid (the message gives the valid range); a prior on another grid.
     """
-    if not isinstance(prompt, (Click, Box, Scribble, Lasso, Prior)):
-        raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or Prior, not {type(prompt).__name__}")
-    if isinstance(prompt, Prior):
+    if not isinstance(prompt, (Click, Box, Scribble, Lasso, InitialMask)):
+        raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or InitialMask, not {type(prompt).__name__}")
+    if isinstance(prompt, InitialMask):
         check_grid("the prior mask", prompt.mask.grid, grid)
     outside = ((prompt.places < 0) | (prompt.places >= grid.shape)).any(axis=1)
     if outside.any():
@@ -340,7 +340,7 @@ def shown(value: object) -> str:
 
 def _check_agreement(prompts: Sequence[Prompt], grid: Grid) -> None:
     """A voxel cannot be lesion and not lesion: a later word does not take back an earlier one, undo does."""
-    named = [prompt for prompt in prompts if not isinstance(prompt, (Box, Prior))]
+    named = [prompt for prompt in prompts if not isinstance(prompt, (Box, InitialMask))]
     flat = [np.ravel_multi_index(tuple(prompt.places.T), grid.shape) for prompt in named]
     sides = [[f for f, p in zip(flat, named, strict=True) if p.positive is side] for side in (True, False)]
     if all(sides):

@@ -1,11 +1,7 @@
-"""The simulated user: prompts from a truth and a prediction. Shared by training and evaluation.
-
-Randomness is counted: every draw comes from `(seed, what, index)`, so a draw can be repeated alone.
-"""
+"""The simulated user: prompts from a truth and a prediction. Shared by training and evaluation."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import PromptError, ScanError
-from .prompts import MOST, Box, Click, Lasso, Places, Prior, Prompt, Scribble
+from .prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble
+from .randomness import counted_rng
 from .volume import Grid, Index3, Mask
 
 Bools = npt.NDArray[np.bool_]
 KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "prior")
-
-
-def counted_rng(seed: int, what: str, *index: int) -> np.random.Generator:
-    """The generator of one random choice, named by a seed, a word and counters."""
-    return np.random.default_rng([seed, zlib.crc32(what.encode()), *index])
 
 
 def random_clicks(truth: Bools, count: int, rng: np.random.Generator) -> list[Click]:
@@ -39,7 +31,7 @@ def random_clicks(truth: Bools, count: int, rng: np.random.Generator) -> list[Cl
 
 
 @dataclass(frozen=True)
-class Habits:
+class UserModel:
     """How a simulated user points.
 
     Attributes:
@@ -67,17 +59,17 @@ class SimulatedUser:
         grid: its grid.
         seed: of all draws.
         what: whose lesion it is, a word that its draws are named by.
-        habits: how they point.
+        user_model: how they point.
 
     Raises:
         ScanError: an empty truth.
     """
 
-    def __init__(self, truth: Bools, grid: Grid, seed: int, what: str, habits: Habits | None = None):
+    def __init__(self, truth: Bools, grid: Grid, seed: int, what: str, user_model: UserModel | None = None):
         if not truth.any():
             raise ScanError("the truth is empty: there is no lesion to point at")
         self.truth, self.grid, self.seed, self.what = truth, grid, seed, what
-        self.habits = habits or Habits()
+        self.user_model = user_model or UserModel()
 
     def first(self, kind: str = "click") -> Prompt:
         """The first prompt, of one of `KINDS`; a kind that the lesion is too small for becomes a click."""
@@ -98,12 +90,12 @@ class SimulatedUser:
         rng = counted_rng(self.seed, f"correction on {self.what}", len(prompts))
         wrong = self.truth != predicted
         for prompt in prompts:  # a voxel that was named is not named again, nor taken back: that would be undone
-            if not isinstance(prompt, (Box, Prior)):
+            if not isinstance(prompt, (Box, InitialMask)):
                 wrong[tuple(prompt.places.T)] = False
         piece, start = _largest(wrong, self.truth)
         if piece is None:
             return None
-        stroke = self._stroke(piece, start, prompts) if self.habits.strokes else None
+        stroke = self._stroke(piece, start, prompts) if self.user_model.strokes else None
         if stroke is not None:
             return stroke
         meant = self._meant(piece, rng)
@@ -115,7 +107,7 @@ class SimulatedUser:
     def _stroke(self, piece: Bools, start: Index3, prompts: Sequence[Prompt]) -> Prompt | None:
         """A stroke, paint or a lasso in a piece of the error; None where it is too small, or a click was due."""
         rng = counted_rng(self.seed, f"correcting stroke on {self.what}", len(prompts))
-        if rng.random() >= self.habits.strokes:
+        if rng.random() >= self.user_model.strokes:
             return None
         made = (_scribble, _paint, _lasso)[int(rng.integers(3))](piece, rng)
         if made is None:
@@ -134,7 +126,7 @@ class SimulatedUser:
 
     def _meant(self, piece: Bools, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         places = np.argwhere(piece)
-        if rng.random() >= self.habits.deep:
+        if rng.random() >= self.user_model.deep:
             place: npt.NDArray[np.int64] = places[int(rng.integers(len(places)))]
             return place
         from scipy import ndimage
@@ -143,9 +135,9 @@ class SimulatedUser:
         return np.array(np.unravel_index(int(depth.argmax()), piece.shape), dtype=np.int64)
 
     def _jittered(self, place: tuple[int, ...], meant: Bools, rng: np.random.Generator) -> Index3:
-        moved = np.rint(place + rng.normal(0, self.habits.jitter_mm, 3) / self.grid.spacing).astype(int)
+        moved = np.rint(place + rng.normal(0, self.user_model.jitter_mm, 3) / self.grid.spacing).astype(int)
         x, y, z = np.clip(moved, 0, np.array(self.grid.shape) - 1).tolist()
-        slip = rng.random() < self.habits.slips
+        slip = rng.random() < self.user_model.slips
         return (x, y, z) if meant[x, y, z] or slip else (place[0], place[1], place[2])
 
     def _box(self, rng: np.random.Generator) -> Box:
@@ -153,7 +145,7 @@ class SimulatedUser:
 
     def _around(self, places: npt.NDArray[np.int64], rng: np.random.Generator) -> Box:
         low, high = places.min(axis=0), places.max(axis=0)
-        slack = self.habits.box_margin * (high - low + 1)
+        slack = self.user_model.box_margin * (high - low + 1)
         last = np.array(self.grid.shape) - 1
         first = np.clip(np.rint(low + rng.uniform(-1, 0.5, 3) * slack), 0, last).astype(int)
         end = np.clip(np.rint(high + rng.uniform(-0.5, 1, 3) * slack), 0, last).astype(int)
@@ -168,24 +160,24 @@ class SimulatedUser:
         first, last = (tuple(corner) for corner in corners)
         return Box((first[0], first[1], first[2]), (last[0], last[1], last[2]))
 
-    def _prior(self, rng: np.random.Generator) -> Prior | None:
+    def _prior(self, rng: np.random.Generator) -> InitialMask | None:
         """The truth grown or shrunk and moved: a mask as another program or an older model would give."""
         from scipy import ndimage
 
         depth = ndimage.distance_transform_edt(self.truth, sampling=self.grid.spacing)
         away = ndimage.distance_transform_edt(~self.truth, sampling=self.grid.spacing)
         size = float(depth.max())
-        off = self.habits.rough * size
+        off = self.user_model.rough * size
         changed = (away - depth) < rng.uniform(-0.4, 0.6) * off
         shift = np.rint(rng.normal(0, 0.3, 3) * off / self.grid.spacing).astype(int)
         moved = ndimage.shift(changed.astype(np.uint8), shift, order=0) > 0
-        return Prior(Mask(moved, (0, 0, 0), self.grid)) if moved.any() else None
+        return InitialMask(Mask(moved, (0, 0, 0), self.grid)) if moved.any() else None
 
 
 def _at_odds(prompt: Prompt, earlier: Sequence[Prompt]) -> bool:
     """Whether a prompt names a voxel that was called the opposite before."""
     named = {tuple(place) for place in prompt.places.tolist()}
-    others = [p for p in earlier if not isinstance(p, (Box, Prior)) and p.positive is not prompt.positive]
+    others = [p for p in earlier if not isinstance(p, (Box, InitialMask)) and p.positive is not prompt.positive]
     return any(tuple(place) in named for other in others for place in other.places.tolist())
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .errors import PromptError
 from .frame import Frame, Preprocessing, whole
-from .prompts import Box, Prior, Prompt
+from .prompts import Box, InitialMask, Prompt
 from .resampling import EDGE, spanned
 from .volume import Grid, Index3, Probability, Source
 
@@ -175,7 +175,7 @@ def tiles(
         # A speck of doubt is not worth a crop; a prompt always is.
         least = 0.002 * np.prod(unit.size) * (scale / view.scale) ** 3 * STRIDE**3
         named: set[tuple[int, ...]] = set()
-        if not isinstance(prompt, (Box, Prior)):
+        if not isinstance(prompt, (Box, InitialMask)):
             named = set(_cells(unit.crop_index(prompt.places), middle, stride))
         wanted = named | {cell for cell, count in cells.items() if count > least}
         # Where the budget does not do, the prompt's own crops come first, then those with most to look at.

@@ -10,7 +10,7 @@ import pytest
 
 from palpate.batch.jobs import Job, Source, Stamps, read_jobs
 from palpate.errors import BatchError, PromptError
-from palpate.prompts import Box, Click, Prior
+from palpate.prompts import Box, Click, InitialMask
 from palpate.volume import Grid
 
 HEADER = "scan,prompts,output\n"
@@ -132,7 +132,7 @@ def test_a_mask_that_a_file_of_prompts_names_is_not_overwritten(tmp_path: Path) 
 def test_masks_lie_beside_what_names_them(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones(GRID.shape, np.uint8), np.eye(4)), tmp_path / "m.nii")
     (prior,) = only(tmp_path, HEADER + "a.nii,prior=m.nii,out.nii\n").pointed(GRID)
-    assert isinstance(prior, Prior)
+    assert isinstance(prior, InitialMask)
     assert prior.mask.voxels == 64
     (tmp_path / "p").mkdir()
     entries = [{"kind": "prior", "mask": "../m.nii"}]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from palpate.bundle import promptless
+from palpate.bundle import without_prompt_encoder
 from palpate.cli import app
 from palpate.errors import OutputError
 from palpate.phantom import make_phantom, write_phantom
@@ -21,8 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic scan, its truth, automatic models (of random weights, and one that sees nothing), one of prompts."""
     folder = tmp_path_factory.mktemp("auto")
     write_phantom(make_phantom(shape=(24, 25, 20), spacing=(4, 4, 5)), folder)
-    promptless(small_bundle()).save(folder / "automatic.safetensors")
-    promptless(empty_bundle()).save(folder / "empty.safetensors")
+    without_prompt_encoder(small_bundle()).save(folder / "automatic.safetensors")
+    without_prompt_encoder(empty_bundle()).save(folder / "empty.safetensors")
     small_bundle().save(folder / "prompts.safetensors")
     return folder
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from palpate.bundle import Bundle, load, retuned
+from palpate.bundle import Bundle, load, with_tuning
 from palpate.cli import app
 from small import small_bundle
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     """A base with spatial adapters, and an adapter of another kind that was trained on it."""
     base = small_bundle()
     base.save(tmp_path / "base.safetensors")
-    tuned = retuned(base, "bottleneck")
+    tuned = with_tuning(base, "bottleneck")
     with torch.no_grad():
         for _, parameter in tuned.network.named_tuned():
             parameter.add_(0.01)

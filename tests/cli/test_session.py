@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palpate.automatic import Proposer
-from palpate.bundle import promptless
+from palpate.bundle import without_prompt_encoder
 from palpate.cli import app
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quick_predictor(seed).bundle.save(folder / f"model{seed}.safetensors")
     small_bundle().save(folder / "clicks.safetensors")
     for name, bundle in (("finds", small_bundle()), ("blind", empty_bundle())):
-        promptless(bundle).save(folder / f"{name}.safetensors")
+        without_prompt_encoder(bundle).save(folder / f"{name}.safetensors")
     return folder
 
 

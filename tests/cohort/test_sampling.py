@@ -12,7 +12,7 @@ from palpate.cohort.prepare import prepare
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.frame import CropPercentiles, Frame, Preprocessing
 from palpate.phantom import make_phantom
-from palpate.simulation import counted_rng
+from palpate.randomness import counted_rng
 from palpate.volume import Volume
 from small import PREPROCESSING, small_cohort
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from palpate.bundle import Confidence
+from palpate.bundle import Calibration
 from palpate.errors import ScanError
 from palpate.evaluation import Reliability, calibrated, sampled
 from palpate.evaluation.calibration import Samples
@@ -63,7 +63,7 @@ def test_masks_all_alike_keep_the_line_finite() -> None:
     assert found.measured["expected IoU's mean error"][1] < 0.01
     assert abs(found.quality_offset) <= 5
     assert "expected IoU's correlation with the IoU" not in found.measured
-    assert Confidence.model_validate_json(found.model_dump_json()) == found
+    assert Calibration.model_validate_json(found.model_dump_json()) == found
 
 
 def test_nothing_to_calibrate_on() -> None:
@@ -153,7 +153,7 @@ def test_the_predictor_reads_it() -> None:
 
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     plain = judging_bundle()
-    read = replace(plain, confidence=Confidence(temperature=3, quality_slope=0.5, quality_offset=1))
+    read = replace(plain, calibration=Calibration(temperature=3, quality_slope=0.5, quality_offset=1))
     answers = []
     for bundle in (plain, read):
         predictor = Predictor(bundle, "cpu")

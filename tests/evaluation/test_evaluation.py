@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from palpate.automatic import Proposer
-from palpate.bundle import promptless
+from palpate.bundle import without_prompt_encoder
 from palpate.evaluation import Figure, automatic, bootstrap_interval, corrected, dice, iou, one_click
 from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Click, Prompt, Scribble
-from palpate.simulation import Habits, counted_rng, random_clicks
+from palpate.randomness import counted_rng
+from palpate.simulation import UserModel, random_clicks
 from palpate.volume import Mask, Probability, Volume
 from palpate.zoom import View
 from small import prompted_bundle, small_bundle
@@ -98,8 +99,8 @@ def test_corrections_are_told_one_by_one() -> None:
     truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     truth[4:12, 4:12, 4:12] = True
     start[8:16, 4:12, 4:12] = True
-    steady = Habits(jitter_mm=0, slips=0)
-    (obeyed,) = corrected(Obeying(start, 3), [("a", volume, truth)], 5, habits=steady)
+    steady = UserModel(jitter_mm=0, slips=0)
+    (obeyed,) = corrected(Obeying(start, 3), [("a", volume, truth)], 5, user_model=steady)
     assert len(obeyed.prompts) == len(obeyed.dice) == len(obeyed.iou) == len(obeyed.quality) == 5
     assert obeyed.dice[0] == pytest.approx(0.5)
     assert obeyed.iou[0] == pytest.approx(1 / 3)
@@ -107,7 +108,7 @@ def test_corrections_are_told_one_by_one() -> None:
     assert all(step.followed for step in obeyed.heeded)
     assert {step.positive for step in obeyed.heeded} == {True, False}
     assert all(step.near_after > step.near_before for step in obeyed.heeded)
-    (ignored,) = corrected(Obeying(start, -1), [("a", volume, truth)], 3, habits=steady)
+    (ignored,) = corrected(Obeying(start, -1), [("a", volume, truth)], 3, user_model=steady)
     assert not any(step.followed for step in ignored.heeded)
     assert all(step.near_after == step.near_before for step in ignored.heeded)
     (perfect,) = corrected(Obeying(truth, 1), [("a", volume, truth)], 4)
@@ -122,9 +123,9 @@ def test_a_stroke_is_heeded_as_far_as_its_wrong_voxels_are() -> None:
     truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     truth[4:14, 4:14, 4:14] = True
     start[4:5, 4:14, 4:14] = True
-    habits = Habits(jitter_mm=0, slips=0, strokes=1)
+    user_model = UserModel(jitter_mm=0, slips=0, strokes=1)
     for seed in range(6):
-        (told,) = corrected(Obeying(start, 1), [("a", volume, truth)], 2, seed=seed, habits=habits)
+        (told,) = corrected(Obeying(start, 1), [("a", volume, truth)], 2, seed=seed, user_model=user_model)
         (step,), stroke = told.heeded, told.prompts[1]
         due = ~start[tuple(stroke.places.T)] & truth[tuple(stroke.places.T)]
         reached = np.linalg.norm(stroke.places - stroke.places[0], axis=1) <= 1
@@ -149,7 +150,7 @@ def test_near_is_ten_millimetres() -> None:
 def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
     made = make_phantom(shape=(24, 24, 20), spacing=(4, 4, 5))
     truth = made.lesion.full()
-    proposer = Proposer(promptless(small_bundle()), "cpu")
+    proposer = Proposer(without_prompt_encoder(small_bundle()), "cpu")
     (found,) = automatic(proposer, [("a", made.volume, truth)])
     everything = np.zeros(made.volume.shape, bool)
     for one in proposer.propose(made.volume, least_ml=0):

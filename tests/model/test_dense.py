@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from palpate.bundle import extended
+from palpate.bundle import with_extra_heads
 from palpate.model import SIZES, Network
 from palpate.model.dense import DensePrompts, in_eights
 from small import CONFIG, prompted_bundle, small_bundle
@@ -11,7 +11,7 @@ from small import CONFIG, prompted_bundle, small_bundle
 
 def test_a_network_that_gains_it_computes_what_it_did() -> None:
     plain = small_bundle()
-    gained = extended(plain, dense=8)
+    gained = with_extra_heads(plain, dense=8)
     crop, clicks = torch.randn(2, 1, 32, 32, 32), torch.full((2, 3, 3), 12.0)
     maps, labels = torch.rand(2, 4, 32, 32, 32), torch.tensor([[0, 1, 2]] * 2)
     with torch.no_grad():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from palpate.bundle import extended
+from palpate.bundle import with_extra_heads
 from palpate.model.network import Features
 from palpate.model.quality import QualityHead, shape_of
 from palpate.training.losses import quality_loss
@@ -18,7 +18,7 @@ def encoded(network: torch.nn.Module, seed: int = 0) -> Features:
 
 def test_a_network_that_gains_it_draws_what_it_did() -> None:
     plain = prompted_bundle()
-    gained = extended(plain, quality=8)
+    gained = with_extra_heads(plain, quality=8)
     crop, clicks = torch.randn(1, 1, 32, 32, 32), torch.full((1, 1, 3), 12.0)
     with torch.no_grad():
         assert torch.equal(plain.network(crop, clicks), gained.network(crop, clicks))
@@ -60,7 +60,7 @@ def test_shape_by_hand() -> None:
 
 def test_it_learns_the_ratio() -> None:
     """Masks of two crops that reach 0.2 and 0.8 of their truth are told apart after a few steps."""
-    network = extended(small_bundle(), quality=16).network
+    network = with_extra_heads(small_bundle(), quality=16).network
     features = encoded(network)
     probability = torch.zeros(2, 32, 32, 32)
     probability[:, 8:24, 8:24, 8:24] = 0.9

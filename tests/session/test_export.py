@@ -12,7 +12,7 @@ from palpate import __version__
 from palpate.errors import OutputError, SessionError
 from palpate.formats import read, write
 from palpate.prompt_file import read_prompts
-from palpate.prompts import Click, Lasso, Prior, Prompt, Scribble
+from palpate.prompts import Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Session
 from palpate.volume import Mask, Volume
 from small import noise_scan, quick_predictor
@@ -118,7 +118,7 @@ def test_prompts_are_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Scribble(np.array([[5, 5, 5], [5, 6, 5]])),
         Scribble(np.array([[2, 3, 5], [2, 4, 5], [2, 5, 5]]), False),
     )
-    given: list[Prompt] = [Prior(block((4, 4, 4))), lasso, short, long]
+    given: list[Prompt] = [InitialMask(block((4, 4, 4))), lasso, short, long]
     session.add_prompts(1, given)
     session.remove_prompt(1, 2)
     session.add_prompt(1, lasso)
@@ -172,7 +172,7 @@ def test_exporting_again_leaves_nothing_stale_and_touches_nothing_else(session: 
 
 def test_a_label_map_that_was_named_stays_beside_another(session: Session, tmp_path: Path) -> None:
     """Only prompts' files go, which nobody named."""
-    session.add_prompt(3, Prior(block((9, 9, 4))))
+    session.add_prompt(3, InitialMask(block((9, 9, 4))))
     session.export(tmp_path / "a.nii.gz")
     (pointed,) = tmp_path.glob("a.prompt-*")
     session.clear(3)

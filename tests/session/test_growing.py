@@ -9,8 +9,8 @@ import pytest
 
 from palpate.cohort.layouts import find_cohort
 from palpate.errors import OutputError, SessionError
+from palpate.files import locked
 from palpate.formats import read, write
-from palpate.locking import locked
 from palpate.session import Session
 from palpate.volume import Mask, Volume
 from small import noise_scan, quick_predictor

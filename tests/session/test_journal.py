@@ -21,7 +21,7 @@ import pytest
 from palpate.errors import OutputError, SessionError
 from palpate.predictor import Predictor
 from palpate.prompt_file import LONG
-from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Session
 from palpate.session.journal import read_header
 from palpate.volume import Mask, Volume
@@ -36,7 +36,7 @@ ALL: list[Prompt] = [
     Box((4, 4, 4), (9, 9, 6)),
     Scribble.along([(6, 6, 6), (9, 7, 6)]),
     Lasso(1, 3, np.array([[3, 3], [8.25, 3], [3, 7.1]])),
-    Prior(START),
+    InitialMask(START),
 ]
 
 
@@ -97,7 +97,7 @@ def test_what_was_done_is_there_again(kept: Path) -> None:
         assert (click, away, box) == (ALL[0], ALL[1], ALL[2])
         assert np.array_equal(stroke.places, ALL[3].places)
         assert np.array_equal(lasso.places, ALL[4].places)
-        assert isinstance(prior, Prior)
+        assert isinstance(prior, InitialMask)
         assert np.array_equal(prior.mask.full(), START.full())
         assert prior.mask.array.shape == (3, 4, 3), "no more of the grid than its box is held"
         assert second.score == 0.625
@@ -338,7 +338,7 @@ def test_only_one_process_at_a_time(copied: Path) -> None:
 
 
 def test_without_file_locks_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palpate.locking.HAS_LOCKS", False)
+    monkeypatch.setattr("palpate.files.HAS_LOCKS", False)
     with pytest.raises(SessionError, match=r"needs file locks \(flock\)"):
         Session(quick_predictor(), SCAN, tmp_path / "s")
 
@@ -422,7 +422,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from palpate.prompts import Click, Prior
+from palpate.prompts import Click, InitialMask
 from palpate.session import Session
 from palpate.volume import Mask
 from small import noise_scan, quick_predictor
@@ -438,7 +438,7 @@ print("ready", flush=True)
 while True:
     count = len(session.lesion(1).prompts)
     if count % 5 == 4:
-        prompt = Prior(Mask(np.ones((2, 2, 2 + count % 3), bool), (count % 12, 4, 4), scan.grid))
+        prompt = InitialMask(Mask(np.ones((2, 2, 2 + count % 3), bool), (count % 12, 4, 4), scan.grid))
     else:
         prompt = Click((count % 16, count // 16 % 14, 5))
     number = session.add_prompt(1, prompt)
@@ -469,7 +469,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
             assert list((folder / "files").glob(".palpate-*")) == []
             for count, prompt in enumerate(lesion.prompts):
                 if count % 5 == 4:
-                    assert isinstance(prompt, Prior)
+                    assert isinstance(prompt, InitialMask)
                     assert prompt.mask.start == (count % 12, 4, 4)
                 else:
                     assert prompt == Click((count % 16, count // 16 % 14, 5))

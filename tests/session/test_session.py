@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from palpate.errors import GeometryError, PalpateError, PromptError, SessionError
 from palpate.predictor import Predictor
 from palpate.prompt_file import record
-from palpate.prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Lesion, Session
 from palpate.session.session import KEPT
 from palpate.volume import Grid, Mask, Volume
@@ -53,7 +53,7 @@ def told_of(lesion: Lesion) -> Any:
 
 
 def plain(prompt: Prompt) -> Any:
-    if isinstance(prompt, Prior):
+    if isinstance(prompt, InitialMask):
         return np.argwhere(prompt.mask.full()).tolist()
     return record(prompt)
 
@@ -132,7 +132,7 @@ def test_a_start_mask_is_the_mask_until_there_are_prompts() -> None:
     assert session.prediction(number) is None
     added = session.add_prompt(number, OUTSIDE)
     assert session.lesion(number).status == "open"
-    assert np.array_equal(session.mask(number).full(), straight([Prior(start), OUTSIDE]))
+    assert np.array_equal(session.mask(number).full(), straight([InitialMask(start), OUTSIDE]))
     session.remove_prompt(number, added)
     assert np.array_equal(session.mask(number).full(), start.full())
     session.drop(session.add(start=start))
@@ -221,8 +221,8 @@ BAD: list[tuple[Any, type[PalpateError], str]] = [
     (Scribble(np.array([[1, 1, 1], [-1, 0, 0]])), PromptError, "lies outside the scan"),
     (Click(INSIDE.index, positive=False), PromptError, r"voxel \(8, 7, 5\) is called lesion and not lesion"),
     (Scribble(np.array([[7, 7, 5], [8, 7, 5]]), False), PromptError, "is called lesion and not lesion"),
-    (Prior(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), OTHER_GRID)), PromptError, "lies on another grid"),
-    ((1, 2, 3), PromptError, "a prompt is a Click, Box, Scribble, Lasso or Prior, not tuple"),
+    (InitialMask(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), OTHER_GRID)), PromptError, "lies on another grid"),
+    ((1, 2, 3), PromptError, "a prompt is a Click, Box, Scribble, Lasso or InitialMask, not tuple"),
     (None, PromptError, "not NoneType"),
     ({"kind": "click", "index": [1, 2, 3]}, PromptError, "not dict"),
 ]
@@ -262,7 +262,7 @@ def test_prompts_that_cannot_be_made() -> None:
         (lambda: Lasso(2, 4, np.array([[nan, 1], [5, 1], [3, 5]])), "finite"),
         (lambda: Lasso(2, 4.5, np.array([[1, 1], [5, 1], [3, 5]])), "slice is a whole number, not 4.5"),  # type: ignore[arg-type]
         (lambda: Lasso(2, nan, np.array([[1, 1], [5, 1], [3, 5]])), "slice is a whole number, not nan"),  # type: ignore[arg-type]
-        (lambda: Prior(Mask(np.zeros((2, 2, 2), bool), (0, 0, 0), SCAN.grid)), "prior mask is empty"),
+        (lambda: InitialMask(Mask(np.zeros((2, 2, 2), bool), (0, 0, 0), SCAN.grid)), "prior mask is empty"),
     ]
     for maker, message in makers:
         with pytest.raises(PromptError, match=message):
@@ -368,7 +368,11 @@ def test_a_start_mask_must_fit() -> None:
 
 def test_what_is_no_mask_and_no_list_is_told() -> None:
     session = begun()
-    wrong: list[Any] = [np.ones(SCAN.shape, bool), Prior(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), SCAN.grid)), SCAN]
+    wrong: list[Any] = [
+        np.ones(SCAN.shape, bool),
+        InitialMask(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), SCAN.grid)),
+        SCAN,
+    ]
     for start in wrong:
         with pytest.raises(PromptError, match=f"a prior is a Mask, not {type(start).__name__}"):
             session.add(start=start)
@@ -526,7 +530,7 @@ def drawn(rng: random.Random) -> Prompt:
         lambda: Box(place(), place()),
         lambda: Scribble.along([place() for _ in range(3)], positive),
         lambda: Lasso(2, rng.randrange(10), outline),
-        lambda: Prior(Mask(np.ones((3, 2, 2), bool), (rng.randrange(13), 3, 3), SCAN.grid)),
+        lambda: InitialMask(Mask(np.ones((3, 2, 2), bool), (rng.randrange(13), 3, 3), SCAN.grid)),
         lambda: Scribble.of(array, SCAN.grid),
         lambda: Click((99, 0, 0)),
     ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from golden.recipe import sam_checkpoint
-from palpate.bundle import import_foreign, load, retuned
+from palpate.bundle import import_foreign, load, with_tuning
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.model import is_frozen, is_unused
 from palpate.phantom import make_phantom
@@ -20,7 +20,7 @@ def test_ten_steps_of_vit_b(tmp_path: Path) -> None:
     preset = Preset.load("kits21").with_recipe(steps=10)
     imported = import_foreign(tmp_path / "sam.pth", preset.preprocessing)
     before = {name: value.clone() for name, value in imported.network.state_dict().items()}
-    bundle = retuned(imported, preset.tuning, preset.recipe.seed)
+    bundle = with_tuning(imported, preset.tuning, preset.recipe.seed)
     assert all(torch.equal(value, before[name]) for name, value in bundle.network.state_dict().items())
     made = make_phantom(shape=(96, 96, 64), spacing=(2, 2, 2.5), site="kidney")
     preprocessing = preset.preprocessing.model_copy(update={"crop": (64, 64, 64)})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from palpate.bundle import retuned
+from palpate.bundle import with_tuning
 from palpate.cohort.augmentation import Augmentation, Prompts
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.errors import DeviceError, SettingsError
@@ -50,7 +50,7 @@ def run(crops: CropSampler, recipe: Recipe = RECIPE) -> Trainer:
 
 @pytest.mark.parametrize("tuning", list(TUNINGS))
 def test_each_tuning_choice_trains_what_it_says(crops: CropSampler, tuning: str) -> None:
-    bundle = retuned(small_bundle(), tuning)
+    bundle = with_tuning(small_bundle(), tuning)
     before = {name: value.clone() for name, value in bundle.network.state_dict().items()}
     made = Trainer(bundle.network, crops, RECIPE, tell=print)
     list(made.steps())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from palpate.bundle import Bundle, frozen_sha256, load, retuned
+from palpate.bundle import Bundle, frozen_sha256, load, with_tuning
 from palpate.cohort import Part, Split
 from palpate.cohort.cache import PreparedCohort
 from palpate.cohort.prepare import prepare
@@ -36,7 +36,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
 
 
 def run(cohort: PreparedCohort, folder: Path, preset: Preset = PRESET, bundle: Bundle | None = None) -> Run:
-    bundle = bundle or retuned(small_bundle(), "full")
+    bundle = bundle or with_tuning(small_bundle(), "full")
     settings = Settings(
         prepared=(str(cohort.folder),),
         preset=preset,
@@ -87,7 +87,7 @@ def test_going_on_with_an_ended_run_is_no_further_look(cohort: PreparedCohort, t
     first = run(cohort, folder)
     outcome = first.train()
     count = len(looks.read_text().splitlines())
-    again = Run(first.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
+    again = Run(first.settings, with_tuning(small_bundle(), "full"), folder, tell=lambda _: None)
     assert again.restore()
     same = again.train()
     assert (same.test, same.looks) == (outcome.test, outcome.looks)
@@ -110,7 +110,7 @@ def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Pa
     other = small_cohort(tmp_path / "files", 4)
     scans = tuple(replace(scan, name=f"other_{scan.name}", patient=f"other_{scan.patient}") for scan in other.scans)
     second = prepare(replace(other, scans=scans), tmp_path / "second", workers=1)
-    bundle = retuned(small_bundle(), "full")
+    bundle = with_tuning(small_bundle(), "full")
     names = {"train": ("scan_0", "scan_1"), "validation": ("scan_2",), "test": ("scan_3",)}
     split = Split(**{part: (*some, *(f"other_{name}" for name in some)) for part, some in names.items()})
     settings = Settings(
@@ -147,7 +147,7 @@ def test_a_kill_between_state_and_best_model_loses_neither(
         with pytest.raises(KeyboardInterrupt):
             made.train()
     assert not (folder / "best.safetensors").exists()
-    again = Run(made.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
+    again = Run(made.settings, with_tuning(small_bundle(), "full"), folder, tell=lambda _: None)
     assert again.restore()
     assert again.best is not None
     assert again.best["step"] == again.trainer.step == 2
@@ -156,7 +156,7 @@ def test_a_kill_between_state_and_best_model_loses_neither(
     assert stored.provenance.figures[again.measuring.words.validation]["step"] == again.best["step"]
     whole = run(cohort, tmp_path / "whole")
     whole.train(test=False)
-    finished = Run(made.settings, retuned(small_bundle(), "full"), folder, tell=lambda _: None)
+    finished = Run(made.settings, with_tuning(small_bundle(), "full"), folder, tell=lambda _: None)
     assert finished.restore()
     finished.train(test=False)
     assert load(folder / "best.safetensors").sha256() == load(tmp_path / "whole" / "best.safetensors").sha256()
@@ -197,7 +197,7 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
     """A model with dense prompts and without zoom is calibrated with a box; no crop of 16 mm holds one around these."""
     narrow = PREPROCESSING.model_copy(update={"spacing": (0.5, 0.5, 0.5)})
     preset = PRESET.with_recipe(steps=1, validations=1).model_copy(update={"preprocessing": narrow})
-    start = retuned(prompted_bundle(), "full")
+    start = with_tuning(prompted_bundle(), "full")
     told: list[str] = []
     made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance))
     made.measuring.tell = told.append
@@ -207,13 +207,13 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
     assert any(
         sentence.startswith("simulated users who broke off: 2, such as scan_2, first a click") for sentence in told
     )
-    assert stored.confidence.measured["validation scans"] == {"prepared": 1}
+    assert stored.calibration.measured["validation scans"] == {"prepared": 1}
 
 
 def test_a_rehearsal_of_a_run_that_goes_on_counts_what_is_left(cohort: PreparedCohort, tmp_path: Path) -> None:
     made = run(cohort, tmp_path / "run")
     made.train(stop=lambda: made.trainer.step == 3)
-    again = Run(made.settings, retuned(small_bundle(), "full"), tmp_path / "run", tell=lambda _: None)
+    again = Run(made.settings, with_tuning(small_bundle(), "full"), tmp_path / "run", tell=lambda _: None)
     assert again.restore()
     record = rehearse(again)
     assert (record["steps"], record["validations"]) == (1, 1)
@@ -250,7 +250,7 @@ def test_a_plateau_ends_it(cohort: PreparedCohort, tmp_path: Path) -> None:
 def test_an_adapter_holds_what_was_tuned(cohort: PreparedCohort, tmp_path: Path) -> None:
     base = small_bundle()
     preset = PRESET.model_copy(update={"init": "somewhere", "tuning": "bottleneck"})
-    made = run(cohort, tmp_path / "run", preset, retuned(base, "bottleneck"))
+    made = run(cohort, tmp_path / "run", preset, with_tuning(base, "bottleneck"))
     made.train(test=False)
     path = tmp_path / "run" / "best.safetensors"
     with safe_open(path, framework="pt") as file:

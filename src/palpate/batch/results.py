@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..atomic import check_writable, replacing
 from ..errors import OutputError
+from ..files import check_writable, replacing, running
 from ..formats import written_files
-from ..locking import running
 from .jobs import Job
 
 

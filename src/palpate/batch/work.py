@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..atomic import all_or_none
 from ..bundle import Bundle, load
 from ..devices import Precision
 from ..errors import ModelError, PalpateWarning
+from ..files import all_or_none
 from ..formats import check_output, read, written_files
 from ..predictor import BUDGET, Prediction, Predictor
 from ..volume import Volume

@@ -30,7 +30,7 @@ def check_auto(auto: bool, least_ml: float | None, output: Path, prompted: bool)
         raise PromptError(
             "--auto looks for lesions by itself and takes no prompts: leave out --click and its like, or --auto"
         )
-    from ..atomic import check_writable
+    from ..files import check_writable
 
     _check_ours(check_writable(told_beside(output)))
     if least_ml is not None:
@@ -96,7 +96,7 @@ def propose(
 
         record["dice"] = round(dice(seen.threshold().full(), known.full()), 4)
     with console.step("save", f"saving {output}"):
-        from ..atomic import all_or_none, replacing
+        from ..files import all_or_none, replacing
         from ..formats import written_files
 
         beside = told_beside(output)

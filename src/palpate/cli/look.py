@@ -49,9 +49,9 @@ def look(
     """Look at a cohort: what it holds, what is wrong with it, and what a training on it should be told."""
     console = Console(machine)
     with console.reporting():
-        from ..atomic import check_writable
         from ..cohort.layouts import find_cohort
         from ..cohort.look import look as examine
+        from ..files import check_writable
 
         if network not in CROPS:
             raise SettingsError(f"--network {network!r}: one of {', '.join(CROPS)}")

@@ -97,7 +97,7 @@ def export(
 
 def _check_place(output: Path) -> None:
     """Refuse, before any work, a place or a name that no model's file can have."""
-    from ..atomic import check_writable
+    from ..files import check_writable
 
     check_writable(output)
     if output.suffix != ".safetensors":

@@ -30,7 +30,7 @@ LassoOption = Annotated[
     list[str] | None,
     typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
 ]
-PriorOption = Annotated[
+InitialMaskOption = Annotated[
     list[str] | None, typer.Option(metavar="<path>", help="A mask to start from, on the scan's grid; may be repeated.")
 ]
 PromptsOption = Annotated[

@@ -27,9 +27,9 @@ from .prompting import (
     BoxOption,
     ClickMmOption,
     ClickOption,
+    InitialMaskOption,
     LassoOption,
     NotOption,
-    PriorOption,
     PromptsOption,
     ScribbleOption,
     given_prompts,
@@ -69,7 +69,7 @@ def segment(
     box: BoxOption = None,
     scribble: ScribbleOption = None,
     lasso: LassoOption = None,
-    prior: PriorOption = None,
+    prior: InitialMaskOption = None,
     prompts: PromptsOption = None,
     model: ModelOption = "palpate-tiny",
     base: BaseOption = None,
@@ -144,7 +144,7 @@ def segment(
             predictor.set_volume(volume)
             prediction = predictor.predict(given)
         with console.step("save", f"saving {output}"):
-            from ..atomic import all_or_none
+            from ..files import all_or_none
             from ..formats import written_files
             from ..pictures import lesion_picture, save_picture
 

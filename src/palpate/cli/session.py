@@ -13,9 +13,9 @@ from .prompting import (
     BoxOption,
     ClickMmOption,
     ClickOption,
+    InitialMaskOption,
     LassoOption,
     NotOption,
-    PriorOption,
     PromptsOption,
     ScribbleOption,
     given_prompts,
@@ -47,7 +47,7 @@ def add(
     box: BoxOption = None,
     scribble: ScribbleOption = None,
     lasso: LassoOption = None,
-    prior: PriorOption = None,
+    prior: InitialMaskOption = None,
     prompts: PromptsOption = None,
     accept: Annotated[bool, typer.Option("--accept", help="Then accept the lesion's mask.")] = False,
 ) -> None:
@@ -74,7 +74,7 @@ def replace_prompt(
     box: BoxOption = None,
     scribble: ScribbleOption = None,
     lasso: LassoOption = None,
-    prior: PriorOption = None,
+    prior: InitialMaskOption = None,
     prompts: PromptsOption = None,
 ) -> None:
     """Put another prompt in the place of one, under its number."""

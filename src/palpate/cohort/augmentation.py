@@ -9,7 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from ..simulation import KINDS, counted_rng
+from ..randomness import counted_rng
+from ..simulation import KINDS
 from ..volume import FloatArray, Index3
 
 Range = tuple[float, float]

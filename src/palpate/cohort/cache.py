@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..atomic import hidden_folder, settle
 from ..errors import CohortError, FormatError, OutputError, SettingsError
+from ..files import hidden_folder, settle
 from ..volume import Grid, Index3, Volume
 from .scans import LabelledScan, lesion_of
 from .split import Part

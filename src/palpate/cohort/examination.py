@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from ..errors import GeometryError, PalpateWarning, ScanError
 from ..formats import read
-from ..simulation import counted_rng
+from ..randomness import counted_rng
 from ..volume import Grid, Index3, Mask, Volume
 from .cache import canonical_label
 from .scans import LabelledScan, lesion_of

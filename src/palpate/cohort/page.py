@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import check_writable, replacing
 from ..errors import PalpateWarning, ScanError, SettingsError
+from ..files import check_writable, replacing
 from ..formats import read
 from ..frame import CropPercentiles
 from ..pictures import lesion_picture

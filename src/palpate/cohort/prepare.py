@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..atomic import replacing, tidy
 from ..errors import CohortError, OutputError, ScanError
+from ..files import replacing, tidy
 from ..formats import read_files
 from .cache import FORMAT, Entry, Index, LeftOut, PreparedCohort, pack, read_index
 from .parallel import mapped

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..frame import Frame, Preprocessing
+from ..randomness import counted_rng
 from ..resampling import Sliceable
-from ..simulation import counted_rng
 from ..volume import FloatArray, Grid, Index3, Volume
 from .augmentation import Augmentation, Prompts
 

@@ -9,10 +9,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle import Confidence
+from ..bundle import Calibration
 from ..errors import PromptError, ScanError
 from ..predictor import Prediction, Predictor
-from ..simulation import counted_rng
+from ..randomness import counted_rng
 from ..volume import Volume
 from .metrics import iou
 from .protocol import answered
@@ -122,7 +122,7 @@ def sampled(
     return samples
 
 
-def calibrated(samples: Samples) -> Confidence:
+def calibrated(samples: Samples) -> Calibration:
     """The temperature and the quality's line that make a model's words likeliest, each kept only where it errs less.
 
     Raises:
@@ -150,7 +150,7 @@ def calibrated(samples: Samples) -> Confidence:
         record["simulated users whose prompts no crop holds"] = len(samples.broken_off)
     kept = temperature if after < before else 1.0
     if not samples.masks:
-        return Confidence(temperature=kept, measured=record)
+        return Calibration(temperature=kept, measured=record)
     expected, ratio = np.array(samples.masks).T
     x = np.log(expected.clip(1e-6, 1 - 1e-6)) - np.log1p(-expected.clip(1e-6, 1 - 1e-6))
     line = minimize(lambda ab: _loss(np.exp(ab[0]) * x + ab[1], ratio), x0=(0.0, 0.0), bounds=LINE).x
@@ -162,7 +162,7 @@ def calibrated(samples: Samples) -> Confidence:
         record["expected IoU's correlation with the IoU"] = round(correlation, DECIMALS)
     if errors[1] >= errors[0]:
         slope, offset = 1.0, 0.0
-    return Confidence(temperature=kept, quality_slope=slope, quality_offset=offset, measured=record)
+    return Calibration(temperature=kept, quality_slope=slope, quality_offset=offset, measured=record)
 
 
 def _loss(logits: Floats, target: Floats) -> float:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from ..automatic import Proposer
 from ..predictor import Prediction, Predictor
 from ..prompts import Click, Prompt
-from ..simulation import Habits, SimulatedUser, counted_rng, random_clicks
+from ..randomness import counted_rng
+from ..simulation import SimulatedUser, UserModel, random_clicks
 from ..volume import Volume
 from .metrics import dice, iou
 
@@ -112,7 +113,7 @@ def corrected(
     count: int,
     kind: str = "click",
     seed: int = 0,
-    habits: Habits | None = None,
+    user_model: UserModel | None = None,
 ) -> Iterator[Corrected]:
     """A simulated user's first prompt on each scan, then corrections, each after seeing the mask so far.
 
@@ -122,14 +123,14 @@ def corrected(
         count: prompts a scan.
         kind: of the first prompt, one of `simulation.KINDS`.
         seed: of all draws, with the scan's name.
-        habits: how the user points.
+        user_model: how the user points.
     """
     for name, volume, truth in scans:
         heeded: list[Heeded] = []
         answers: list[tuple[float, float, float | None]] = []
         before: npt.NDArray[np.bool_] | None = None
         prompts: tuple[Prompt, ...] = ()
-        for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed, habits):
+        for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed, user_model):
             mask, last = prediction.mask.full(), prompts[-1]
             answers.append((dice(mask, truth), iou(mask, truth), prediction.quality))
             if before is not None:
@@ -155,10 +156,10 @@ def answered(
     count: int,
     kind: str = "click",
     seed: int = 0,
-    habits: Habits | None = None,
+    user_model: UserModel | None = None,
 ) -> Iterator[tuple[tuple[Prompt, ...], Prediction]]:
     """A simulated user at work on one scan: the prompts so far and the answer to them, `count` times at most."""
-    user = SimulatedUser(truth, volume.grid, seed, name, habits)
+    user = SimulatedUser(truth, volume.grid, seed, name, user_model)
     predictor.set_volume(volume)
     prompts: tuple[Prompt, ...] = (user.first(kind),)
     while True:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import check_writable, replacing
 from ..errors import FormatError, OutputError, ScanError, SeriesError
+from ..files import check_writable, replacing
 from ..volume import Patch, Volume
 from . import dicom, itk, nifti
 from .dicom import Series

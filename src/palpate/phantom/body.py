@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..randomness import counted_rng
 from ..volume import FloatArray
 from .shapes import (
     FAR,
@@ -18,7 +19,6 @@ from .shapes import (
     Tissue,
     Values,
     boxed,
-    counted_rng,
     ellipsoid,
     pillar,
     repeated,
@@ -70,14 +70,14 @@ def _wall() -> list[Tissue]:
 def _chest(seed: int) -> list[Tissue]:
     tissues = []
     for side, what in ((1, "right lung"), (-1, "left lung")):
-        tissues += [_organ(counted_rng(seed, what), "lung", -850, (72.0 * side, -6, 100), (60, 92, 125))]
-        vessels = counted_rng(seed, f"{what} vessels")
+        tissues += [_organ(counted_rng(seed, what, 0), "lung", -850, (72.0 * side, -6, 100), (60, 92, 125))]
+        vessels = counted_rng(seed, f"{what} vessels", 0)
         tissues += tree(
             "lung", 40, rng=vessels, root=(22.0 * side, -8, 100), centre=(72.0 * side, -6, 100), radii=(50, 62, 105)
         )
     return [
         *tissues,
-        _organ(counted_rng(seed, "heart"), "heart", 140, (-24, 26, 78), (52, 44, 50)),
+        _organ(counted_rng(seed, "heart", 0), "heart", 140, (-24, 26, 78), (52, 44, 50)),
         tube("aorta", 165, (-10, -34, -FAR), (-14, -26, 135), 11),
         tube("aorta", 165, (-14, -26, 135), (-4, 24, 118), 12),
         tube("airway", -950, (12, -6, 400), (9, -12, 125), 8),
@@ -87,12 +87,12 @@ def _chest(seed: int) -> list[Tissue]:
 
 
 def _belly(seed: int) -> list[Tissue]:
-    stomach = _organ(counted_rng(seed, "stomach"), "stomach", 25, (-62, 34, -8), (44, 30, 46))
+    stomach = _organ(counted_rng(seed, "stomach", 0), "stomach", 25, (-62, 34, -8), (44, 30, 46))
     gas = boxed(
         "stomach", -950, lambda x, y, z: np.maximum(stomach.distance(x, y, z) + 3, 46 - y), stomach.low, stomach.high
     )
     kidneys = [
-        _organ(counted_rng(seed, what), "kidney", 165, (62.0 * side, -44, -95), (27, 25, 50))
+        _organ(counted_rng(seed, what, 0), "kidney", 165, (62.0 * side, -44, -95), (27, 25, 50))
         for side, what in ((1, "right kidney"), (-1, "left kidney"))
     ]
     sinuses = [ellipsoid("kidney", -60, (46.0 * side, -42, -95), (10, 7, 18)) for side in (1, -1)]
@@ -100,7 +100,7 @@ def _belly(seed: int) -> list[Tissue]:
         *_bowel(seed),
         tube("vena cava", 140, (19, -36, -FAR), (16, -12, 62), 11),
         *[ellipsoid("muscle", 58, (37.0 * side, -58, -160), (17, 19, 120)) for side in (1, -1)],
-        _organ(counted_rng(seed, "spleen"), "spleen", 122, (-98, -32, 2), (32, 44, 52)),
+        _organ(counted_rng(seed, "spleen", 0), "spleen", 122, (-98, -32, 2), (32, 44, 52)),
         stomach,
         gas,
         *_liver(seed),
@@ -116,16 +116,16 @@ def _liver(seed: int) -> list[Tissue]:
         hollow = 220 - np.sqrt((x + 56) ** 2 + (y - 33) ** 2 + (z + 263) ** 2)
         return np.asarray(np.maximum(_CAVITY(x, y, z), hollow), dtype=np.float32)
 
-    vessels = counted_rng(seed, "liver vessels")
+    vessels = counted_rng(seed, "liver vessels", 0)
     return [
-        _organ(counted_rng(seed, "left lobe"), "liver", 110, (-10, 44, 10), (68, 34, 34), cut=underside),
-        _organ(counted_rng(seed, "liver"), "liver", 110, (54, -2, -26), (92, 84, 80), cut=underside),
+        _organ(counted_rng(seed, "left lobe", 0), "liver", 110, (-10, 44, 10), (68, 34, 34), cut=underside),
+        _organ(counted_rng(seed, "liver", 0), "liver", 110, (54, -2, -26), (92, 84, 80), cut=underside),
         *tree("liver", 160, rng=vessels, root=(14, 5, -20), centre=(58, 0, -18), radii=(56, 52, 48)),
     ]
 
 
 def _bowel(seed: int) -> list[Tissue]:
-    places = counted_rng(seed, "bowel").uniform(-1, 1, (70, 3)) * (72, 30, 85) + (0, 22, -170)
+    places = counted_rng(seed, "bowel", 0).uniform(-1, 1, (70, 3)) * (72, 30, 85) + (0, 22, -170)
     # Neighbours are chained by height, so that the loops lie in layers.
     places = places[np.argsort(places[:, 2], kind="stable")]
     return [tube("bowel", 38, a, b, 12) for a, b in zip(places[:-1:2], places[1::2], strict=True)]

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..randomness import counted_rng
 from ..volume import FloatArray
 from .body import name_at
-from .shapes import Tissue, Values, boxed, counted_rng
+from .shapes import Tissue, Values, boxed
 
 Site = Literal["liver", "lung", "kidney"]
 
@@ -69,7 +70,7 @@ _DIRECTIONS = _sphere(800)
 
 def _blob(seed: int, diameter: float) -> Blob:
     """A lesion of the volume of a sphere of `diameter` mm, around the origin."""
-    rng = counted_rng(seed, "lesion shape")
+    rng = counted_rng(seed, "lesion shape", 0)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     bumps = rng.normal(size=(6, 3))
     bumps /= np.linalg.norm(bumps, axis=1)[:, None]
@@ -84,7 +85,7 @@ def placed(seed: int, body: Sequence[Tissue], site: Site, diameter: float) -> Bl
     organs = [tissue for tissue in body if tissue.name == site]
     low = np.min([organ.low for organ in organs], axis=0)
     high = np.max([organ.high for organ in organs], axis=0)
-    tries = counted_rng(seed, f"lesion place in {site}").uniform(low, high, (600, 3))
+    tries = counted_rng(seed, f"lesion place in {site}", 0).uniform(low, high, (600, 3))
     for centre in tries[name_at(body, tries) == site]:
         here = Blob(centre, blob.radius, blob.turned, blob.bumps, blob.heights)
         border = here.surface(_GAP_MM)

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from ..randomness import counted_rng
 from ..volume import FloatArray, Grid
-from .shapes import Tissue, Values, counted_rng
+from .shapes import Tissue, Values
 
 _AIR_HU = -1000.0
 _RANGE_HU = (-1024, 3071)

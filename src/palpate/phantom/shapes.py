@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +35,6 @@ class Tissue:
     distance: Distance
     low: Point = (-FAR, -FAR, -FAR)
     high: Point = (FAR, FAR, FAR)
-
-
-def counted_rng(seed: int, what: str, index: int = 0) -> np.random.Generator:
-    """The random numbers of one thing, whatever else is drawn."""
-    return np.random.default_rng([seed, crc32(what.encode()), index])
 
 
 def rounded(offsets: Sequence[Values], radii: Sequence[float]) -> Values:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import check_writable, replacing
 from ..errors import OutputError, ScanError
+from ..files import check_writable, replacing
 from ..prompts import Click
 from ..volume import Mask, Volume
 from .planes import Plane, automatic_window, lesion_planes

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic import replacing
 from ..errors import OutputError, SessionError
+from ..files import file_sha256, replacing
 from ..formats import WRITABLE, check_output, check_spared, write, written_files
 from ..prompt_file import record as entry
 from ..prompt_file import summary
 from ..prompts import Places
 from ..volume import Mask, Patch, Volume
-from .journal import file_sha256
 from .labels import Overlap, check_overlap
 from .measurements import Diameter, measure
 

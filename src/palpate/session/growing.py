@@ -21,10 +21,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..atomic import all_or_none, replacing
 from ..errors import OutputError, SessionError
+from ..files import all_or_none, locked, replacing, unwritten
 from ..formats import READABLE, write
-from ..locking import locked, unwritten
 from ..volume import Mask, Volume
 from .journal import ScanIdentity
 from .labels import label_map

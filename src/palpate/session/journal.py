@@ -30,11 +30,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from ..atomic import hidden_folder, replacing, tidy
 from ..devices import Precision
 from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionError
+from ..files import file_sha256, hidden_folder, lock, replacing, tidy, unwritten
 from ..formats import write
-from ..locking import lock, unwritten
 from ..predictor import BUDGET
 from ..prompts import Places
 from ..volume import Grid, Index3, Mask, Source
@@ -481,12 +480,6 @@ def _whole_bytes(path: Path) -> int:
                 return start + newline + 1
             end = start
     return 0
-
-
-def file_sha256(path: Path) -> str:
-    """A file's SHA-256, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _take_away(made: Sequence[Path]) -> None:

@@ -26,7 +26,7 @@ from pydantic import (
 
 from ..errors import SessionError
 from ..prompt_file import Entry, Files, record
-from ..prompts import Box, Click, Lasso, Prior, Prompt, Scribble
+from ..prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from ..volume import Grid
 
 Status = Literal["proposed", "open", "accepted"]
@@ -59,7 +59,7 @@ class Lesion:
     name: str
     status: Status = "open"
     numbered: tuple[NumberedPrompt, ...] = ()
-    start: Prior | None = None
+    start: InitialMask | None = None
     score: float | None = None
 
     @property
@@ -90,7 +90,7 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 
 def _read_prompt(value: Any, info: ValidationInfo) -> Prompt:  # noqa: ANN401 - a prompt, or whatever a line holds
-    if isinstance(value, (Click, Box, Scribble, Lasso, Prior)):
+    if isinstance(value, (Click, Box, Scribble, Lasso, InitialMask)):
         return value
     context: Context | None = info.context
     if context is None:
@@ -150,7 +150,7 @@ class Add(_Operation):
 
     @model_validator(mode="after")
     def _score_of_a_start(self) -> Add:
-        if self.start is not None and not isinstance(self.start, Prior):
+        if self.start is not None and not isinstance(self.start, InitialMask):
             raise ValueError("a lesion starts from a prior mask")
         if self.score is not None and self.start is None:
             raise ValueError("a score belongs to a start mask, and there is none")
@@ -161,7 +161,7 @@ class Add(_Operation):
         if self.lesion in lesions:
             raise SessionError(f"there is a lesion {self.lesion} already; give another number")
         status: Status = "open" if self.start is None else "proposed"
-        assert self.start is None or isinstance(self.start, Prior)
+        assert self.start is None or isinstance(self.start, InitialMask)
         made = Lesion(self.lesion, self.name, status, start=self.start, score=self.score)
         return {**lesions, self.lesion: made}
 

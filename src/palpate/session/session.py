@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ..errors import GeometryError, PromptError, SessionError
-from ..locking import unwritten
+from ..files import unwritten
 from ..predictor import Prediction, Predictor
-from ..prompts import Prior, Prompt, check_listed
+from ..prompts import InitialMask, Prompt, check_listed
 from ..volume import Mask, Patch, Probability, Volume
 from . import export as exporting
 from .journal import (
@@ -62,8 +62,8 @@ class Session:
     """Several lesions on one scan, over a predictor that others may use in between: it is turned back to the scan.
 
     A lesion's mask is what `Predictor.predict` makes of its prompts in their order, however they came about. A lesion
-    with a start mask has that for a mask until it is given prompts, and from then on as a first prompt, a `Prior`,
-    where the model knows priors. A lesion with neither has an empty mask.
+    with a start mask has that for a mask until it is given prompts, and from then on as its first prompt, an
+    `InitialMask`, where the model takes one. A lesion with neither has an empty mask.
     A change of prompts makes a lesion open.
 
     Every operation that the predictor or the disk refuses changes nothing. With a folder, an operation is on the disk
@@ -269,13 +269,13 @@ class Session:
             OutputError: it could not be written down.
         """
         if start is not None and not isinstance(start, Mask):
-            Prior(start)  # says what is wanted instead
+            InitialMask(start)  # says what is wanted instead
         if start is not None and not start.grid.same_as(self.volume.grid, tolerance=1e-2):
             raise GeometryError(
                 f"the start mask lies on another grid ({start.grid.shape}) than the scan ({self.volume.shape}); "
                 "resample it first"
             )
-        ours = None if start is None else Prior(self._on_grid(start).cropped())
+        ours = None if start is None else InitialMask(self._on_grid(start).cropped())
         number = self._history.last_lesion + 1
         name = f"lesion {number}" if name is None else name
         self._do(_made(Add, lesion=number, name=name, start=ours, score=score))

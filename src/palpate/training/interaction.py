@@ -13,7 +13,8 @@ from ..frame import Frame, Preprocessing
 from ..model import Network
 from ..model.network import Features
 from ..prompts import Click, Prompt
-from ..simulation import Bools, Habits, SimulatedUser, counted_rng
+from ..randomness import counted_rng
+from ..simulation import Bools, SimulatedUser, UserModel
 from ..volume import Grid, Index3
 
 
@@ -93,13 +94,13 @@ class Interaction:
     def _user(self, lesion: Bools, number: int) -> SimulatedUser:
         """Who points at an example; the mask that they may start from is anything from right to far off."""
         rough = float(counted_rng(self.seed, "how rough a prior is", number).random())
-        habits = Habits(strokes=self.prompts.strokes, rough=rough)
-        return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}", habits)
+        user_model = UserModel(strokes=self.prompts.strokes, rough=rough)
+        return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}", user_model)
 
     def _answer(self, network: Network, features: Features, prompts: list[Prompt], prior: Tensor | None) -> Answer:
         device = features.deepest.device
         points, labels = self.frame.tokens(prompts)
-        mask = getattr(prompts[0], "mask", None)  # a Prior is what the first round starts from
+        mask = getattr(prompts[0], "mask", None)  # a InitialMask is what the first round starts from
         maps = self.frame.maps(prompts, prior if prior is not None else mask, device)
         logits = network.decode(features, points.to(device), labels.to(device), maps)
         named = points[labels < 2].round().long().clamp(min=0).minimum(torch.tensor(logits.shape[2:]) - 1)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..automatic import Proposer, sliding_window
-from ..bundle import Bundle, Confidence
+from ..bundle import Bundle, Calibration
 from ..cohort import Part
 from ..cohort.cache import PreparedScan
 from ..errors import ScanError
@@ -138,10 +138,10 @@ class Measuring:
         for seed in seeds:
             yield from ((one.name, one.dice) for one in one_click(predictor, _loaded(scans), seed))
 
-    def confidence(self, model: Bundle, device: str) -> Confidence:
+    def calibration(self, model: Bundle, device: str) -> Calibration:
         """How a model's certainty is to be read, by a simulated user's prompts on validation scans."""
         if self.words is AUTOMATIC:
-            return Confidence()
+            return Calibration()
         self.tell("calibrating on validation scans")
         predictor, chosen = Predictor(model, device), self.calibrating()
         scans = _loaded([scan for cohort in chosen.values() for scan in cohort])
@@ -153,7 +153,7 @@ class Measuring:
             found = calibrated(samples)
         except ScanError as error:
             self.tell(f"the model's certainty stays uncalibrated: {error}")
-            return Confidence()
+            return Calibration()
         counts = {name: len(cohort) for name, cohort in chosen.items()}
         return found.model_copy(update={"measured": {"validation scans": counts, **found.measured}})
 

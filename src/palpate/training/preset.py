@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..atomic import replacing
 from ..cohort import PaperSplit, Split
 from ..cohort.augmentation import Augmentation, Prompts
 from ..errors import SettingsError
+from ..files import replacing
 from ..frame import Preprocessing
 from .recipe import Recipe, from_nothing
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing
 from ..errors import OutputError, SettingsError
+from ..files import replacing
 
 Row = dict[str, Any]
 

@@ -28,12 +28,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..atomic import replacing, tidy
-from ..bundle import Bundle, Confidence, Provenance
+from ..bundle import Bundle, Calibration, Provenance
 from ..cohort import Part
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..cohort.sampling import CropSampler
 from ..errors import CohortError, OutputError, SettingsError
+from ..files import replacing, tidy
 from .loop import Trainer
 from .measuring import Measuring
 from .records import Records
@@ -334,7 +334,7 @@ class Run:
                 "looks at these test patients, this one included": outcome.looks,
             }
         if self.main:  # last, since it does this alone, and nobody may wait for it
-            self._save_best(figures, self.measuring.confidence(self.model(), str(self.trainer.device)))
+            self._save_best(figures, self.measuring.calibration(self.model(), str(self.trainer.device)))
         return outcome
 
     def _known_test(self) -> tuple[dict[str, Any], int] | None:
@@ -395,10 +395,10 @@ class Run:
         )
         return Bundle(self.trainer.kept, preset.preprocessing, provenance)
 
-    def _save_best(self, figures: dict[str, Any] | None = None, confidence: Confidence | None = None) -> None:
+    def _save_best(self, figures: dict[str, Any] | None = None, calibration: Calibration | None = None) -> None:
         """Write the kept network as the best; only the main process does."""
         if self.main:
-            self._write_model(self.best_path, replace(self.model(figures), confidence=confidence or Confidence()))
+            self._write_model(self.best_path, replace(self.model(figures), calibration=calibration or Calibration()))
 
     def _write_model(self, path: Path, bundle: Bundle) -> None:
         """Write a model: what was tuned, if anything was not, else all of it."""

@@ -11,11 +11,20 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
-from ..atomic import HIDDEN, replacing
-from ..bundle import Bundle, Provenance, extended, frozen_sha256, load, promptless, retokened, retuned
+from ..bundle import (
+    Bundle,
+    Provenance,
+    frozen_sha256,
+    load,
+    with_extra_heads,
+    with_patch_size,
+    with_tuning,
+    without_prompt_encoder,
+)
 from ..cohort import Part, Split, propose_split
 from ..cohort.cache import PreparedCohort, PreparedScan
 from ..errors import CohortError, SettingsError
+from ..files import HIDDEN, replacing
 from ..model import SIZES, Network, NetworkConfig
 from .preset import Preset, explained
 
@@ -140,15 +149,15 @@ def starting_bundle(preset: Preset) -> Bundle:
     else:
         bundle = load(preset.init)
     if preset.token_voxels is not None:
-        bundle = retokened(bundle, preset.token_voxels)
+        bundle = with_patch_size(bundle, preset.token_voxels)
     if preset.automatic:
-        bundle = promptless(bundle)
+        bundle = without_prompt_encoder(bundle)
     elif bundle.network.config.promptless:
         raise SettingsError(
             f"{preset.init}: an automatic model has no prompt encoder to train; set automatic (--automatic), or start "
             "from a model with one"
         )
-    bundle = retuned(bundle, preset.tuning, preset.recipe.seed)
+    bundle = with_tuning(bundle, preset.tuning, preset.recipe.seed)
     config = bundle.network.config
     for what, wanted, known in (
         ("dense", preset.dense, config.dense_width),
@@ -158,7 +167,7 @@ def starting_bundle(preset: Preset) -> Bundle:
             raise SettingsError(
                 f"{preset.init}: has {what} of width {known}; set {what} to that, or to 0, not {wanted}"
             )
-    bundle = extended(bundle, preset.dense, preset.quality, preset.recipe.seed)
+    bundle = with_extra_heads(bundle, preset.dense, preset.quality, preset.recipe.seed)
     return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
 
 

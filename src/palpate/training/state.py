@@ -10,8 +10,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..atomic import hidden_folder, settle
 from ..errors import OutputError, SettingsError
+from ..files import hidden_folder, settle
 from .loop import State
 
 FORMAT = 1

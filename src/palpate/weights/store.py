@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..atomic import replacing
 from ..errors import ModelError, OutputError, PalpateError, PalpateWarning
+from ..files import replacing
 from . import http, hub
 from .assets import Asset, Hub, Source, find
 from .http import Progress, UnreachableError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from ..atomic import hidden_folder
 from ..errors import CohortError, OutputError
+from ..files import hidden_folder
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -1,17 +1,22 @@
-"""Files that are written whole or not at all: beside their place, then renamed into it."""
+"""Files on the disk: written whole or not at all, held by one process at a time, and told apart by their content."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import importlib.util
 import os
 import shutil
+import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-from .errors import OutputError, PalpateError
+from .errors import BatchError, OutputError, PalpateError, SessionError
 
+HAS_LOCKS = importlib.util.find_spec("fcntl") is not None  # not on Windows
 HIDDEN = ".palpate-"  # begins the names of folders that things are written in before they take their place
 
 
@@ -34,7 +39,7 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
-@contextlib.contextmanager
+@contextmanager
 def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     """Temporary paths (same names, in a hidden folder beside) that replace `paths` when the block ends well.
 
@@ -64,7 +69,7 @@ def replacing(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         ) from error
 
 
-@contextlib.contextmanager
+@contextmanager
 def all_or_none(*paths: Path | None) -> Iterator[None]:
     """After an error, take away the files that were new: whoever is told of a failure finds no half of a result."""
     new = [path for path in paths if path is not None and not path.exists()]
@@ -105,3 +110,87 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def lock(folder: Path, name: str) -> int:
+    """Hold a folder by a lock on a file in it, which says who holds it; returns what `os.close` gives back.
+
+    Raises:
+        SessionError: somebody holds it already, in this process or in another.
+        OutputError: the file cannot be made.
+    """
+    if not HAS_LOCKS:
+        raise SessionError("a session on disk needs file locks (flock), which this system does not have")
+    return _hold(folder / name, lambda who: SessionError(f"{folder}: is in use by {who}; close it there first"))
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold a folder while the block runs; raises as `lock`."""
+    held = lock(folder, name)
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def running(results: Path) -> Iterator[None]:
+    """Let one run at a time write a file of results, by a hidden file beside it that is gone in the end.
+
+    A system without file locks has none of this.
+
+    Raises:
+        BatchError: another run writes them.
+        OutputError: the file cannot be made.
+    """
+    if not HAS_LOCKS:
+        yield
+        return
+    path = results.with_name(f".{results.name}.lock")
+    other = "let it end, or name another --results"
+    held = _hold(path, lambda who: BatchError(f"{results}: another run writes it, {who}; {other}"))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is still held: who waits for it looks whether it is still there
+        os.close(held)
+
+
+def _hold(path: Path, refusal: Callable[[str], PalpateError]) -> int:
+    """Lock a file, and write into it who does; what to say of whoever holds it already is the refusal."""
+    import fcntl
+
+    try:
+        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise unwritten(path, error) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not path.exists() or not os.path.samestat(os.fstat(held), path.stat()):  # its holder took it away just now
+            os.close(held)
+            return _hold(path, refusal)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+    except BlockingIOError as error:
+        holder = os.pread(held, 200, 0).decode(errors="replace").strip() or "another process"
+        os.close(held)
+        raise refusal(holder) from error
+    except OSError as error:
+        os.close(held)
+        raise unwritten(path, error) from error
+    return held
+
+
+def unwritten(path: Path, error: OSError) -> OutputError:
+    """What to say of a file that could not be written."""
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; nothing was changed. Free some space or choose another place"
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """A file's SHA-256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

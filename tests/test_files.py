@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from palpate.atomic import check_writable, replacing
 from palpate.errors import OutputError
+from palpate.files import check_writable, replacing
 
 
 def test_the_file_appears_whole_when_the_block_ends(tmp_path: Path) -> None:

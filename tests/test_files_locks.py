@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palpate.errors import BatchError, OutputError, SessionError
-from palpate.locking import locked, running
+from palpate.files import locked, running
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_lock_whose_file_was_taken_away_meanwhile_is_taken_anew(
 
 
 def test_without_file_locks_results_are_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palpate.locking.HAS_LOCKS", False)
+    monkeypatch.setattr("palpate.files.HAS_LOCKS", False)
     with running(tmp_path / "r.csv"):
         assert list(tmp_path.iterdir()) == []
     with pytest.raises(SessionError, match=r"needs file locks \(flock\)"), locked(tmp_path, "lock"):
