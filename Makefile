@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[train,auto,dev]"
+	$(BIN)/python -m pip install --quiet -e ".[all,dev]"
 	mv $(UNFINISHED) $@
 
 # A synthetic scan, or your own: make demo SCAN=scan.nii.gz CLICK=120,88,45

@@ -209,5 +209,7 @@ def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     automatic.save(tmp_path / "automatic.safetensors")
     assert Proposer(tmp_path / "automatic.safetensors", "cpu").propose(volume) == []
     monkeypatch.setitem(sys.modules, "monai.inferers", None)
-    with pytest.raises(SettingsError, match=r"need the package monai; install it with pip install 'palpate\[auto\]'"):
+    with pytest.raises(
+        SettingsError, match=r"need the package monai, which is not installed; .* run pip install '\.\[auto\]'"
+    ):
         Proposer(automatic, "cpu")

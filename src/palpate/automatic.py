@@ -21,6 +21,7 @@ from torch import Tensor
 from .bundle import Bundle, load
 from .devices import Precision, arithmetic, check_precision, device_named
 from .errors import ModelError, SettingsError
+from .extras import needed
 from .frame import Frame
 from .prompts import Click
 from .volume import Grid, Index3, Mask, Patch, Probability, Source, Volume
@@ -190,10 +191,6 @@ def sliding_window() -> Any:  # noqa: ANN401 - monai has no types
     Raises:
         SettingsError: the package is missing.
     """
-    try:
+    with needed("monai", "automatic models need"):
         from monai.inferers import sliding_window_inference
-    except ImportError as error:
-        raise SettingsError(
-            "automatic models need the package monai; install it with pip install 'palpate[auto]'"
-        ) from error
     return sliding_window_inference

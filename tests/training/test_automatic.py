@@ -93,6 +93,8 @@ def test_a_missing_library_is_said_before_the_training(
     cohort: PreparedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "monai.inferers", None)
-    with pytest.raises(SettingsError, match=r"need the package monai; install it with pip install 'palpate\[auto\]'"):
+    with pytest.raises(
+        SettingsError, match=r"need the package monai, which is not installed; .* run pip install '\.\[auto\]'"
+    ):
         begun(cohort, tmp_path, [])
     assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SettingsError
+from ..extras import needed
 from .console import FAULTY, Console, JsonOption, app, given_options
 
 if TYPE_CHECKING:
@@ -191,12 +192,8 @@ def _check_asked(given: dict[str, str]) -> None:
 def _accelerator(device: str) -> Any:  # noqa: ANN401 - accelerate has no types
     if device not in ("auto", "cpu"):
         raise SettingsError(f"--device {device!r}: auto or cpu; choose a GPU with CUDA_VISIBLE_DEVICES=1")
-    try:
+    with needed("accelerate", "training needs"):
         from accelerate import Accelerator
-    except ImportError as error:
-        raise SettingsError(
-            "training needs more packages (accelerate, blosc2, ...); install them with pip install 'palpate[train]'"
-        ) from error
     return Accelerator(cpu=device == "cpu")
 
 

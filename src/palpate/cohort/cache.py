@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import CohortError, FormatError, OutputError, SettingsError
+from ..errors import CohortError, FormatError, OutputError
+from ..extras import needed
 from ..files import hidden_folder, settle
 from ..volume import Grid, Index3, Volume
 from .scans import LabelledScan, lesion_of
@@ -349,10 +350,6 @@ def _packed(array: npt.NDArray[Any], chunk: int, block: int) -> bytes:
 
 
 def _blosc2() -> Any:  # noqa: ANN401 - a module without types
-    try:
+    with needed("blosc2", "prepared cohorts need"):
         import blosc2
-    except ImportError as error:
-        raise SettingsError(
-            "prepared cohorts need the package blosc2; install it with pip install 'palpate[train]'"
-        ) from error
     return blosc2

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PalpateWarning, ScanError, SettingsError
+from ..errors import PalpateWarning, ScanError
+from ..extras import needed
 from ..files import check_writable, replacing
 from ..formats import read
 from ..frame import CropPercentiles
@@ -34,15 +35,13 @@ def write_page(found: Look, path: str | Path) -> None:
 
     Raises:
         OutputError: it cannot be written.
-        SettingsError: jinja2 is not installed.
+        SettingsError: jinja2 or matplotlib is not installed.
     """
     check_writable(path)
-    try:
+    with needed("jinja2", "the page needs"):
         import jinja2
-    except ImportError as error:
-        raise SettingsError(
-            "the page needs the package jinja2; install it with pip install 'palpate[train]'"
-        ) from error
+    with needed("matplotlib", "the page needs"):
+        import matplotlib  # noqa: F401 - asked for before the work of drawing
     template = (resources.files(__package__) / "look.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

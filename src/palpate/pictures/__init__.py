@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import OutputError, ScanError
+from ..extras import needed
 from ..files import check_writable, replacing
 from ..prompts import Click
 from ..volume import Mask, Volume
@@ -57,8 +58,10 @@ def lesion_picture(
         GeometryError: a mask or a truth on another grid than the scan.
         PromptError: a click outside the scan.
         ScanError: a window whose first value is not below its second.
+        SettingsError: matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
+    with needed("matplotlib", "pictures need"):
+        from matplotlib.figure import Figure
 
     planes = lesion_planes(volume, mask, clicks, truth=truth)
     black, white = automatic_window(volume, planes) if window is None else window
@@ -90,7 +93,10 @@ def check_picture(path: str | Path) -> Path:
 
     Raises:
         OutputError: an ending that is no picture's, a missing folder, or no permission.
+        SettingsError: matplotlib is not installed.
     """
+    with needed("matplotlib", "pictures need"):
+        import matplotlib  # noqa: F401 - asked for before the work of drawing
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise OutputError(f"cannot write {path}: a picture's name ends in one of {', '.join(ENDINGS)}")

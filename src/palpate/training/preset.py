@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..cohort import PaperSplit, Split
 from ..cohort.augmentation import Augmentation, Prompts
 from ..errors import SettingsError
+from ..extras import needed
 from ..files import replacing
 from ..frame import Preprocessing
 from .recipe import Recipe, from_nothing
@@ -293,8 +294,6 @@ def _scalar(value: object) -> str:
 
 
 def _yaml() -> Any:  # noqa: ANN401 - a module
-    try:
+    with needed("pyyaml", "presets need"):
         import yaml
-    except ImportError as error:
-        raise SettingsError("presets need the package pyyaml; install it with pip install 'palpate[train]'") from error
     return yaml

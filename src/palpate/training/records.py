@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError, SettingsError
+from ..errors import OutputError
+from ..extras import needed
 from ..files import replacing
 
 Row = dict[str, Any]
@@ -27,12 +28,8 @@ class Records:
         with replacing(self.path) as (staged,):
             staged.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self.rows = kept
-        try:
+        with needed("tensorboard", "training needs"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise SettingsError(
-                "training needs the package tensorboard; install it with pip install 'palpate[train]'"
-            ) from error
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def add(self, row: Row) -> None:
@@ -78,8 +75,9 @@ def draw_curves(rows: list[Row], path: Path, measured: str = "one click") -> Non
     Raises:
         OutputError: it cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with needed("matplotlib", "training curves need"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
