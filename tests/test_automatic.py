@@ -1,6 +1,7 @@
 """Lesions proposed without a prompt: windows over whole scans, pieces of what exceeds 0.5, their order."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class Bright(Network):
         super().__init__(CONFIG.model_copy(update={"promptless": True}))
         self.crops: list[Tensor] = []
 
-    def encode(self, crop: Tensor) -> Features:
+    def encode(self, crop: Tensor, progress: Callable[[float], None] | None = None) -> Features:
         self.crops.append(crop.clone())
         return Features(crop, Prepared(crop, (), (0, 0, 0)))
 

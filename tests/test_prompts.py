@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -297,3 +298,44 @@ def test_values_are_quoted_on_one_short_line() -> None:
     assert shown((1, 2)) == "(1, 2)"
     assert shown(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"
     assert shown("a" * 200) == "'" + "a" * 79 + "..."
+
+
+ONE_VOXEL = np.ones((1, 1, 1), dtype=bool)
+SQUARE = np.array([[0.5, 0.5], [2.5, 0.5], [2.5, 2.5], [0.5, 2.5]])
+DISTINCT: list[Prompt] = [
+    Click((1, 2, 3)), Click((1, 2, 3), positive=False), Click((3, 2, 1)),
+    Box((1, 2, 3), (1, 2, 3)), Box((1, 2, 3), (3, 3, 3)),
+    Scribble(np.array([[1, 2, 3]])), Scribble(np.array([[1, 2, 3]]), positive=False),
+    Scribble(np.array([[1, 2, 3], [3, 3, 3]])), Scribble(np.array([[3, 3, 3], [1, 2, 3]])),
+    Lasso(0, 1, SQUARE), Lasso(1, 0, SQUARE), Lasso(0, 1, SQUARE, positive=False), Lasso(0, 1, SQUARE + 1),
+    InitialMask(Mask(ONE_VOXEL, (1, 2, 3), GRID)), InitialMask(Mask(ONE_VOXEL, (3, 2, 1), GRID)),
+    InitialMask(Mask(np.ones((1, 2, 1), dtype=bool), (1, 2, 3), GRID)),
+    InitialMask(Mask(np.ones((2, 1, 1), dtype=bool), (1, 2, 3), GRID)),
+]  # fmt: skip
+
+
+def test_prompts_of_another_kind_side_or_content_have_another_digest() -> None:
+    assert all(len(prompt.digest) == 32 for prompt in DISTINCT)
+    assert len({prompt.digest for prompt in DISTINCT}) == len(DISTINCT)
+
+
+def test_prompts_of_equal_content_have_one_digest() -> None:
+    whole = np.zeros(GRID.shape, dtype=bool)
+    whole[1:3, 2, 3] = True
+    zeros = SQUARE - 0.5
+    for one, other in (
+        (Click((1, 2, 3)), Click((1.0, np.int16(2), 3))),  # type: ignore[arg-type]
+        (Box((1, 2, 3), (3, 3, 3)), Box((3, 2, 3), (1, 3, 3))),
+        (Scribble(np.array([[1, 2, 3]], np.int8)), Scribble(np.array([[1.0, 2, 3], [1, 2, 3]]))),
+        (Lasso(0, 1, SQUARE), Lasso(0, 1, SQUARE.astype(np.float32))),
+        (Lasso(0, 1, zeros), Lasso(0, 1, np.where(zeros == 0, -0.0, zeros))),
+        (InitialMask(Mask(whole, (0, 0, 0), GRID)), InitialMask(Mask(whole[1:3, 2:3, 3:4], (1, 2, 3), GRID))),
+    ):
+        assert one.digest == other.digest
+
+
+def test_a_digest_is_the_same_in_every_process_and_found_once() -> None:
+    click = Click((1, 2, 3))
+    content = b"click 1 (1, 3) " + np.array([1, 2, 3], "<i8").tobytes()
+    assert click.digest == hashlib.sha256(content).digest()
+    assert click.digest is click.digest

@@ -14,7 +14,8 @@
     ├── ModelError       a model file that is missing, foreign, damaged or of another base
     ├── BatchError       a list of jobs that cannot be used, or no worker left to do them
     ├── OutputError      a result that cannot be written: folder, permission, disk, format
-    └── DeviceError      a device or a precision that this machine does not have
+    ├── DeviceError      a device or a precision that this machine does not have
+    └── CancelledError   work that was stopped on request; nothing of it was kept
 
     PalpateWarning (UserWarning)
     └── GeometryWarning  a header that contradicts itself; says which part was believed
@@ -74,6 +75,10 @@ class OutputError(PalpateError):
 
 class DeviceError(PalpateError):
     """A device or a precision that this machine does not have."""
+
+
+class CancelledError(PalpateError):
+    """Work that was stopped on request: `cancel()` answered True. What existed before is unchanged."""
 
 
 class PalpateWarning(UserWarning):

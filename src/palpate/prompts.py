@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +34,32 @@ class Prompt(Protocol):
     def places(self) -> Places:
         """The voxels that it names, `[N, 3]`; of a box its two corners."""
 
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of its kind, side and content: equal for equal prompts, in every process."""
+
+
+class _Digested:
+    """Names a prompt by a hash of what it says."""
+
+    kind: ClassVar[str]
+    positive: bool
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of its kind, side and content: equal for equal prompts, in every process."""
+        found = hashlib.sha256(f"{self.kind} {self.positive:d} ".encode())
+        for array in self._content():
+            # The shape keeps two arrays apart from one that is as long as both.
+            found.update(f"{array.shape} ".encode() + array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return found.digest()
+
+    def _content(self) -> tuple[npt.NDArray[Any], ...]:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
-class Click:
+class Click(_Digested):
     """A voxel inside the lesion, or outside it.
 
     Attributes:
@@ -42,6 +67,7 @@ class Click:
         positive: inside the lesion; False: outside it.
     """
 
+    kind: ClassVar[str] = "click"
     index: Index3
     positive: bool = True
 
@@ -75,9 +101,12 @@ class Click:
         x, y, z = index.astype(int).tolist()
         return cls((x, y, z), positive)
 
+    def _content(self) -> tuple[npt.NDArray[Any], ...]:
+        return (self.places,)
+
 
 @dataclass(frozen=True)
-class Box:
+class Box(_Digested):
     """A box around the lesion, or, one voxel thick, around its outline on one slice.
 
     Attributes:
@@ -86,6 +115,7 @@ class Box:
             around that voxel alone.
     """
 
+    kind: ClassVar[str] = "box"
     first: Index3
     last: Index3
     positive: bool = field(default=True, init=False)
@@ -101,9 +131,12 @@ class Box:
         """Both corners, `[2, 3]`."""
         return np.array([self.first, self.last], dtype=np.int64)
 
+    def _content(self) -> tuple[npt.NDArray[Any], ...]:
+        return (self.places,)
+
 
 @dataclass(frozen=True, eq=False)
-class Scribble:
+class Scribble(_Digested):
     """A stroke of voxels inside the lesion, or outside it.
 
     Attributes:
@@ -111,6 +144,7 @@ class Scribble:
         positive: inside the lesion; False: outside it.
     """
 
+    kind: ClassVar[str] = "scribble"
     places: Places
     positive: bool = True
 
@@ -164,9 +198,12 @@ class Scribble:
             raise PromptError("the painted mask is empty: no voxel of it is above 0; paint some, or leave it out")
         return cls(places, positive)
 
+    def _content(self) -> tuple[npt.NDArray[Any], ...]:
+        return (self.places,)
+
 
 @dataclass(frozen=True, eq=False)
-class Lasso:
+class Lasso(_Digested):
     """What an outline on one slice encloses: inside the lesion, or outside it.
 
     Attributes:
@@ -176,6 +213,7 @@ class Lasso:
         positive: inside the lesion; False: outside it.
     """
 
+    kind: ClassVar[str] = "lasso"
     axis: int
     slice_index: int
     outline: npt.NDArray[np.float64]
@@ -207,15 +245,19 @@ class Lasso:
         object.__setattr__(self, "positive", _side(self.positive))
         object.__setattr__(self, "places", _frozen(np.insert(inside, self.axis, self.slice_index, axis=1)))
 
+    def _content(self) -> tuple[npt.NDArray[Any], ...]:
+        return np.array([self.axis, self.slice_index]), self.outline + 0.0  # -0.0 becomes 0.0
+
 
 @dataclass(frozen=True, eq=False)
-class InitialMask:
+class InitialMask(_Digested):
     """A mask to start from and to be made better.
 
     Attributes:
         mask: on the scan's grid; a copy, read-only.
     """
 
+    kind: ClassVar[str] = "initial_mask"
     mask: Mask
     positive: bool = field(default=True, init=False)
 
@@ -233,6 +275,10 @@ class InitialMask:
     def places(self) -> Places:
         """The corners of its bounding box, `[2, 3]`."""
         return np.array(self.mask.bounds, dtype=np.int64)
+
+    def _content(self) -> tuple[npt.NDArray[Any], ...]:
+        held = self.mask.cropped()  # however much of the grid around it was given
+        return np.array(held.start), np.array(held.array.shape), np.packbits(held.array)
 
 
 def check_inside(prompts: Sequence[Prompt], grid: Grid) -> None:

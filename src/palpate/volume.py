@@ -143,6 +143,8 @@ class Volume:
         array: `[X, Y, Z]` as the file stores it, any real dtype; a trailing axis of 1 is dropped.
         affine: float64 `[4, 4]`, voxel index to RAS millimetres.
         source: the file's own header, or None for a volume made in memory.
+        notes: what the file's reader doubts, a sentence each with the file's path: a header that contradicts itself,
+            a unit that could not be found. Empty where all is clear.
 
     Raises:
         ScanError: not three axes, empty, not real numbers, or NaN or infinity among the voxels.
@@ -152,6 +154,7 @@ class Volume:
     array: npt.NDArray[Any]
     affine: FloatArray
     source: Source | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)

@@ -65,6 +65,19 @@ def test_a_qform_that_differs_is_told_of(tmp_path: Path) -> None:
         assert np.array_equal(read(saved(tmp_path / "a.nii", SFORM, QFORM)).affine, SFORM)
 
 
+def test_notes_travel_with_the_volume_and_warn_only_where_asked(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = saved(tmp_path / "a.nii", SFORM, QFORM)
+    volume = read(path, warn=False)
+    assert volume.notes == (f"{path}: the header's sform and qform differ; the sform was believed",)
+    assert not recwarn
+    assert read(path).notes == volume.notes
+    (warned,) = recwarn
+    assert (str(warned.message), warned.filename) == (volume.notes[0], __file__)
+    assert read(saved(tmp_path / "b.nii", SFORM, SFORM)).notes == ()
+
+
 def test_a_qform_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nii", SFORM, SFORM, quatern_b=2.0)
     with pytest.warns(GeometryWarning, match="the sform was believed"):

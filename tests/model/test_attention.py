@@ -98,3 +98,14 @@ def test_half_precision_stays_close() -> None:
         assert got.dtype == kind
         assert (got.double() - expected).abs().max() < bound * expected.abs().max()
         layer = attention(0)
+
+
+@pytest.mark.parametrize("grid", [(16, 8, 16), (5, 9, 16)])
+def test_under_autocast_results_have_its_type_with_gradients_and_without(grid: tuple[int, int, int]) -> None:
+    layer, tokens = attention(0).float(), torch.randn(2, *grid, WIDTH)
+    with torch.autocast("cpu", torch.bfloat16):
+        with_gradients = layer.plan(grid).apply(tokens, layer)
+        with torch.no_grad():
+            without = layer.plan(grid).apply(tokens, layer)
+    assert with_gradients.dtype == without.dtype == torch.bfloat16
+    torch.testing.assert_close(without, with_gradients, rtol=0.05, atol=0.05)

@@ -154,3 +154,24 @@ def test_under_inductor() -> None:
 def test_nonsense_sizes_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NetworkConfig(**{**SMALL.model_dump(), **change})
+
+
+def test_progress_is_the_share_of_blocks_done() -> None:
+    network, shares = small(), list[float]()
+    crop = torch.randn(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        watched = network.encode(crop, shares.append)
+        assert torch.equal(watched.deepest, network.encode(crop).deepest)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_what_progress_raises_ends_the_pass() -> None:
+    shares = list[float]()
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError), torch.inference_mode():
+        small().encode(torch.randn(1, 1, 32, 32, 32), stop)
+    assert shares == [0.25]

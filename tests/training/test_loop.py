@@ -146,7 +146,7 @@ def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[]
     """Let forward passes of more than `most` crops fail as if memory had run out."""
     whole = made.network.encode
 
-    def encode(crop: torch.Tensor) -> Features:
+    def encode(crop: torch.Tensor, progress: Callable[[float], None] | None = None) -> Features:
         if len(crop) > most or (checkpointed and not made.network.encoder.checkpointing):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
         return whole(crop)
@@ -176,7 +176,7 @@ def test_what_there_was_no_room_for_is_let_go(crops: CropSampler) -> None:
     made, seen = trainer(crops), list[weakref.ref[torch.Tensor]]()
     whole = made.network.encode
 
-    def encode(crop: torch.Tensor) -> Features:
+    def encode(crop: torch.Tensor, progress: Callable[[float], None] | None = None) -> Features:
         if not seen:
             large = torch.zeros(1000)
             seen.append(weakref.ref(large))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from array import array as compact
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ..errors import GeometryError, PalpateWarning, ScanError
+from ..errors import GeometryError, ScanError
 from ..formats import read
 from ..randomness import counted_rng
 from ..volume import Grid, Index3, Mask, Volume
@@ -115,14 +112,13 @@ def examine(scan: LabelledScan, lesion: tuple[int, ...] = (), samples: int = 100
         "patient": scan.patient,
         "part": scan.part,
     }
-    with _doubts() as doubts:
-        try:
-            volume, label = scan.load()
-        except GeometryError as error:
-            return Examination(**known, fault=str(error), kind=_kind(scan))
-        except ScanError as error:
-            return Examination(**known, fault=str(error), kind="unreadable")
-    known["doubts"] = tuple(doubts)
+    try:
+        volume, label = scan.load(warn=False)
+    except GeometryError as error:
+        return Examination(**known, fault=str(error), kind=_kind(scan))
+    except ScanError as error:
+        return Examination(**known, fault=str(error), kind="unreadable")
+    known["doubts"] = (*volume.notes, *label.notes)
     try:
         values = canonical_label(label.array, scan.label)
     except ScanError as error:
@@ -130,25 +126,11 @@ def examine(scan: LabelledScan, lesion: tuple[int, ...] = (), samples: int = 100
     return Examination(**known, **_measured(scan.name, volume, values, lesion, samples))
 
 
-@contextmanager
-def _doubts() -> Iterator[list[str]]:
-    """Palpate's warnings as a list, filled when the block ends: other processes' warnings would reach no report."""
-    doubts: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PalpateWarning)
-        yield doubts
-    for one in caught:
-        if issubclass(one.category, PalpateWarning):
-            doubts.append(str(one.message))
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-
-
 def _kind(scan: LabelledScan) -> str:
     """Of a fault in geometry: a file that has none of its own, or two that do not fit."""
     try:
-        read(scan.image)
-        read(scan.label)
+        read(scan.image, warn=False)
+        read(scan.label, warn=False)
     except ScanError:
         return "unreadable"
     return "grids differ"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PalpateWarning, ScanError
+from ..errors import ScanError
 from ..extras import needed
 from ..files import check_writable, replacing
 from ..formats import read
@@ -237,9 +236,7 @@ def _thumbnails(found: Look) -> list[tuple[str, str, str]]:
 
 def _picture(one: Examination, found: Look) -> str | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PalpateWarning)  # it stands among the faults
-            volume, label = read(one.image), read(one.label)
+        volume, label = read(one.image, warn=False), read(one.label, warn=False)  # notes stand among the faults
         mask = Mask(lesion_of(label.array, found.lesion), (0, 0, 0), volume.grid)
         figure = lesion_picture(volume, mask)
     except ScanError:  # it could be read before: it is being changed; the page does without its picture

@@ -36,14 +36,17 @@ class LabelledScan:
     patient: str
     part: Part | None = None
 
-    def load(self) -> tuple[Volume, Volume]:
+    def load(self, warn: bool = True) -> tuple[Volume, Volume]:
         """The scan and its label values, both `[X, Y, Z]` on one grid.
+
+        Args:
+            warn: issue the notes of both as Python warnings too.
 
         Raises:
             ScanError: an unreadable file.
             GeometryError: scan and label on different grids; the message says how they differ.
         """
-        volume, label = read(self.image), read(self.label)
+        volume, label = read(self.image, warn=warn), read(self.label, warn=warn)
         if not volume.grid.same_as(label.grid, tolerance=SAME_GRID):
             if volume.shape != label.shape:
                 how = f"shape {label.shape}, the scan's is {volume.shape}"

@@ -7,6 +7,7 @@ file of theirs is met, so that importing this package costs nothing.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, OutputError, ScanError, SeriesError
+from ..errors import FormatError, GeometryWarning, OutputError, PalpateWarning, ScanError, SeriesError
 from ..files import check_writable, replacing
 from ..volume import Patch, Volume
 from . import dicom, itk, nifti
@@ -37,17 +38,20 @@ READABLE = (*nifti.ENDINGS, *itk.READABLE)
 WRITABLE = (*nifti.ENDINGS, *itk.WRITABLE)
 
 
-def read(path: str | Path, *, series: str | None = None) -> Volume:
+def read(path: str | Path, *, series: str | None = None, warn: bool = True) -> Volume:
     """A scan from a NIfTI, NRRD or MetaImage file, or from a folder of DICOM slices.
 
     Args:
         path: the file, or the folder; a folder without slices of its own is searched below.
         series: which DICOM series, where the folder holds several: its UID, an ending or a beginning
             of it that no other series shares, or its number.
+        warn: issue the scan's notes as Python warnings too, at the caller's line: `GeometryWarning` for a header that
+            contradicts itself, `PalpateWarning` for PET that stays in its stored unit.
 
     Returns:
         The scan: array `[X, Y, Z]` in the file's own order and type (float32 where a scale is
         applied), affine to RAS millimetres. CT is in HU and PET in SUV where the header allows it.
+        What the reader doubts is in `Volume.notes`.
 
     Raises:
         ScanError: no such file, no permission, not a 3-D array of finite numbers.
@@ -57,7 +61,12 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
     """
     path = Path(path)
     with _naming(path):
-        return _read(path, series)
+        volume = _read(path, series)
+    if warn:
+        category = PalpateWarning if path.is_dir() else GeometryWarning
+        for note in volume.notes:
+            warnings.warn(note, category, stacklevel=2)
+    return volume
 
 
 def list_series(folder: str | Path) -> tuple[Series, ...]:

@@ -7,7 +7,6 @@ z along the slices' normal, in the order of their positions; names and instance 
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, PalpateWarning, ScanError, SeriesError
+from ..errors import FormatError, ScanError, SeriesError
 from ..volume import Source, Volume
 from . import suv
+from .quiet import ignored_warnings
 from .stack import PLACEMENT, Slice, affine, in_order
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Series:
 
 def list_series(folder: Path) -> tuple[Series, ...]:
     """The series in a folder; see `palpate.formats.list_series`."""
-    return tuple(_described(slices) for slices in _find(folder))
+    with ignored_warnings("pydicom"):
+        return tuple(_described(slices) for slices in _find(folder))
 
 
 def is_dicom(path: Path) -> bool:
@@ -76,9 +77,11 @@ def read(folder: Path, series: str | None = None) -> Volume:
         FormatError: a damaged or unsupported file.
         ScanError, GeometryError: colour images, or as `Volume` raises them.
     """
-    slices = in_order(_choose(_find(folder), series))
-    placed = affine(slices)
-    return Volume(_scaled(slices, folder), placed, Source(str(folder), "dicom", _described(slices)))
+    with ignored_warnings("pydicom"):  # odd values in attributes that nobody asks for
+        slices = in_order(_choose(_find(folder), series))
+        placed = affine(slices)
+        unit, notes = _suv_scale(slices, folder)
+        return Volume(_scaled(slices, unit), placed, Source(str(folder), "dicom", _described(slices)), notes)
 
 
 def _find(folder: Path) -> list[list[Slice]]:
@@ -133,14 +136,12 @@ def _header(path: Path) -> Dataset | None:
             raise FormatError(f"{path.name} is not DICOM though named so; copy it again, or take it out of the folder")
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in attributes that nobody asks for
-            header: Dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-            return header
+        header: Dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
     except PermissionError:
         raise
     except Exception as error:  # pydicom meets damage in many ways
         raise FormatError(_damaged(path, error)) from error
+    return header
 
 
 def _checked(path: Path, header: Dataset) -> Slice:
@@ -182,9 +183,8 @@ def _choose(found: list[list[Slice]], wanted: str | None) -> list[Slice]:
     )
 
 
-def _scaled(slices: Sequence[Slice], folder: Path) -> npt.NDArray[Any]:
-    """The voxels, `[X, Y, Z]`: rescaled, whole numbers kept as such, and PET in SUV."""
-    unit = _suv_scale(slices, folder) if slices[0].header.get("Modality") == "PT" else 1.0
+def _scaled(slices: Sequence[Slice], unit: float) -> npt.NDArray[Any]:
+    """The voxels, `[X, Y, Z]`: rescaled, times a unit; whole numbers stay whole numbers."""
     scales = [(unit * _number(part, "RescaleSlope", 1), _number(part, "RescaleIntercept", 0) * unit) for part in slices]
     whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in scales)
     whole = whole and all(int(part.header.get("BitsAllocated", 16)) <= 16 for part in slices)
@@ -202,13 +202,14 @@ def _number(part: Slice, keyword: str, default: float) -> float:
     return float(default if value is None else value)
 
 
-def _suv_scale(slices: Sequence[Slice], folder: Path) -> float:
+def _suv_scale(slices: Sequence[Slice], folder: Path) -> tuple[float, tuple[str, ...]]:
+    """What turns a PET series' values into SUV (1 for other series), and a note where the header does not allow it."""
+    if slices[0].header.get("Modality") != "PT":
+        return 1.0, ()
     try:
-        return suv.scale([part.header for part in slices])
+        return suv.scale([part.header for part in slices]), ()
     except ValueError as error:
-        doubt = f"the PET values stay as stored, not in SUV: {error}"
-        warnings.warn(f"{folder}: {doubt}", PalpateWarning, stacklevel=2)
-        return 1.0
+        return 1.0, (f"{folder}: the PET values stay as stored, not in SUV: {error}",)
 
 
 def _pixels(path: Path, shape: tuple[int, int]) -> npt.NDArray[Any]:
@@ -216,11 +217,9 @@ def _pixels(path: Path, shape: tuple[int, int]) -> npt.NDArray[Any]:
     import pydicom
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data = pydicom.dcmread(path)
-            array = data.pixel_array if _decodable(data) else _decoded(data)
-            return np.asarray(array).reshape(shape)
+        data = pydicom.dcmread(path)
+        array = data.pixel_array if _decodable(data) else _decoded(data)
+        return np.asarray(array).reshape(shape)
     except PermissionError:
         raise
     except Exception as error:  # pydicom meets damage in many ways

@@ -7,7 +7,6 @@ come `[Z, Y, X]`. Both are turned here and nowhere else.
 from __future__ import annotations
 
 import errno
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, GeometryWarning, OutputError, ScanError
+from ..errors import FormatError, OutputError, ScanError
 from ..volume import FloatArray, Grid, Source, Volume
 
 if TYPE_CHECKING:
@@ -81,12 +80,11 @@ def read(path: Path) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise FormatError(_damaged(path, error)) from error
-    if _family(path) == "nrrd" and not reader.HasMetaDataKey("NRRD_space"):
-        doubt = f"the header names no anatomical space; orientation {grid.orientation} was assumed"
-        warnings.warn(f"{path}: {doubt}", GeometryWarning, stacklevel=2)
+    unplaced = _family(path) == "nrrd" and not reader.HasMetaDataKey("NRRD_space")
+    note = f"{path}: the header names no anatomical space; orientation {grid.orientation} was assumed"
     # A view would be free, but SimpleITK's dies with its image.
     array = SimpleITK.GetArrayFromImage(image).T
-    return Volume(array, grid.affine, Source(str(path), _family(path), placement))
+    return Volume(array, grid.affine, Source(str(path), _family(path), placement), (note,) if unplaced else ())
 
 
 def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import logging
-import warnings
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, GeometryError, GeometryWarning
+from ..errors import FormatError, GeometryError
 from ..volume import FloatArray, Grid, Source, Volume
+from .quiet import muted
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header, Nifti1Image
@@ -60,11 +57,8 @@ def read(path: Path) -> Volume:
     affine = _affine(image.header)
     # Shape and geometry are judged before the voxels are read, which may take long.
     grid = Volume(np.broadcast_to(np.int8(0), image.shape), affine).grid
-    doubt = _doubt(image.header, grid)
-    if doubt:
-        warnings.warn(f"{path}: {doubt}", GeometryWarning, stacklevel=2)
     header = Header(_stored_header(path, image.header), grid.affine)
-    return Volume(_voxels(image), affine, Source(str(path), "nifti", header))
+    return Volume(_voxels(image), affine, Source(str(path), "nifti", header), _notes(path, image.header, grid))
 
 
 def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None) -> None:
@@ -89,10 +83,11 @@ def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None
 
 def _open(path: Path) -> Nifti1Image:
     import nibabel as nib
+    from nibabel.imageglobals import logger
 
     _check_compression(path)
     try:
-        with _quiet():
+        with muted(logger):  # repairs; those that matter are notes of ours
             image = nib.load(path, mmap=False)
     except _damage() as error:
         raise FormatError(f"not a readable NIfTI file ({_said(error)}); copy it again from where it came") from error
@@ -131,17 +126,17 @@ def _unit(header: Nifti1Header) -> float:
     return _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
-def _doubt(header: Nifti1Header, grid: Grid) -> str | None:
-    """What a header says against itself, if anything, and which part was believed."""
+def _notes(path: Path, header: Nifti1Header, grid: Grid) -> tuple[str, ...]:
+    """Where a header contradicts itself or says nothing, and which part was believed."""
     sform, qform = int(header["sform_code"]), int(header["qform_code"])
     if not sform and not qform:
         return (
-            f"the header places the scan nowhere (sform and qform codes are 0): its spacing was believed, "
-            f"and orientation {grid.orientation} assumed, which may swap left and right"
+            f"{path}: the header places the scan nowhere (sform and qform codes are 0): its spacing was believed, "
+            f"and orientation {grid.orientation} assumed, which may swap left and right",
         )
     if sform and qform and not _qform_agrees(header, grid):
-        return "the header's sform and qform differ; the sform was believed"
-    return None
+        return (f"{path}: the header's sform and qform differ; the sform was believed",)
+    return ()
 
 
 def _qform_agrees(header: Nifti1Header, grid: Grid) -> bool:
@@ -215,19 +210,3 @@ def _damage() -> tuple[type[Exception], ...]:
 
 def _said(error: Exception) -> str:
     return " ".join(str(error).split())  # nibabel breaks lines
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep nibabel from logging repairs to the terminal; those that matter are our own warnings."""
-    from nibabel.imageglobals import logger
-
-    logger.addFilter(_nothing)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_nothing)
-
-
-def _nothing(record: logging.LogRecord) -> bool:
-    return False

@@ -102,15 +102,17 @@ class Windows(NamedTuple):
             done = within(flat[:, index.clamp_min(0)].flatten(0, 1), *(part.repeat(B, 1, 1) for part in labels))
             place = torch.argsort(index.flatten())[-flat.shape[1] :]  # padding sorts first
             return done.view(B, -1, C)[:, place].view(tokens.shape)
-        out = torch.empty_like(flat)
+        out: Tensor | None = None
         count = max(1, TOKENS_AT_ONCE // self.window**3)
-        for sample, result in zip(flat, out, strict=True):
+        for number, sample in enumerate(flat):
             for part, *signs in zip(*(torch.split(t, count) for t in (index, *labels)), strict=True):
                 rows = part.flatten()
                 done = within(sample[rows.clamp_min(0)].view(*part.shape, C), *signs).reshape(-1, C)
+                if out is None:  # autocast decides the type of the results
+                    out = done.new_empty(flat.shape)
                 real = slice(None) if self.padded == self.grid else rows >= 0
-                result.index_copy_(0, rows[real], done[real])
-        return out.view(tokens.shape)
+                out[number].index_copy_(0, rows[real], done[real])
+        return flat if out is None else out.view(tokens.shape)
 
 
 class WindowAttention(nn.Module):

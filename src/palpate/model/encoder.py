@@ -5,6 +5,8 @@ Facts and shapes: docs/network.md, section 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,8 +101,13 @@ class ImageEncoder(nn.Module):
             depth = F.interpolate(depth, size=grid[2], mode="linear")
         return plane.permute(0, 2, 3, 1)[:, :, :, None] + depth.transpose(1, 2)[:, None, None]
 
-    def forward(self, crop: Tensor) -> tuple[Tensor, ...]:
-        """Crop `[B, 1, H, W, D]` to four maps `[B, neck_width, H/s, W/s, D/s]`, the deepest last."""
+    def forward(self, crop: Tensor, progress: Callable[[float], None] | None = None) -> tuple[Tensor, ...]:
+        """Crop `[B, 1, H, W, D]` to four maps `[B, neck_width, H/s, W/s, D/s]`, the deepest last.
+
+        Args:
+            crop: the crop.
+            progress: called after each block with the share of blocks done, above 0 to 1. What it raises ends the pass.
+        """
         tokens = self.embedding(crop)
         tokens = tokens + self.positions(tokens.shape[1:4]).to(tokens.dtype)
         maps = []
@@ -109,6 +116,8 @@ class ImageEncoder(nn.Module):
                 tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
                 tokens = block(tokens)
+            if progress is not None:
+                progress((index + 1) / len(self.blocks))
             if (index + 1) % self.config.quarter == 0:
                 maps.append(self.necks[index // self.config.quarter](tokens.permute(0, 4, 1, 2, 3)))
         return tuple(maps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -51,8 +51,12 @@ class Network(nn.Module):
         self.dense = DensePrompts(config) if config.dense_width else None
         self.quality = QualityHead(config) if config.quality_width else None
 
-    def encode(self, crop: Tensor) -> Features:
+    def encode(self, crop: Tensor, progress: Callable[[float], None] | None = None) -> Features:
         """All that can be computed of a normalised crop `[B, 1, D, H, W]` before any click.
+
+        Args:
+            crop: the crop.
+            progress: called with the share of the encoder's blocks that are done, above 0 to 1.
 
         Raises:
             ValueError: an edge that is not a multiple of a token.
@@ -63,7 +67,7 @@ class Network(nn.Module):
                 f"not {tuple(crop.shape)}"
             )
         image = crop.permute(0, 1, 3, 4, 2)
-        maps = self.encoder(image)
+        maps = self.encoder(image, progress)
         return Features(maps[3], self.decoder.prepare(maps, image))
 
     def decode(
