@@ -37,6 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .errors import PromptError, ScanError
+from .files import error_text
 from .prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_fits, shown
 from .volume import Grid, Index3, Mask
 
@@ -190,7 +191,7 @@ def read_entries(path: str | Path) -> tuple[Entry, ...]:
         text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a mark
         return PromptFile.model_validate_json(text).prompts
     except OSError as error:
-        raise PromptError(f"{path}: cannot be read ({error.strerror}); give a JSON file of prompts") from error
+        raise PromptError(f"{path}: cannot be read ({error_text(error)}); give a JSON file of prompts") from error
     except UnicodeDecodeError as error:
         raise PromptError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     except ValidationError as error:

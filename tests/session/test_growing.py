@@ -187,7 +187,7 @@ def failing_after(count: int, error: BaseException | None = None) -> Any:
 def test_two_exports_at_once_wait_for_nobody(tmp_path: Path) -> None:
     accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
     with (
-        locked(tmp_path / "c", ".cohort.lock"),
+        locked(tmp_path / "c" / ".cohort.lock", SessionError),
         pytest.raises(SessionError, match=r"c: is in use by process \d+ on .*; close it there first"),
     ):
         accepted(noise_scan(1), (2, 2, 2)).export_cohort(tmp_path / "c")

@@ -337,12 +337,6 @@ def test_only_one_process_at_a_time(copied: Path) -> None:
     opened(copied).close()
 
 
-def test_without_file_locks_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palpate.files.HAS_LOCKS", False)
-    with pytest.raises(SessionError, match=r"needs file locks \(flock\)"):
-        Session(quick_predictor(), SCAN, tmp_path / "s")
-
-
 def test_closed_or_read_only_sessions_refuse_operations(copied: Path) -> None:
     before = (copied / "journal.jsonl").read_bytes()
     reading = opened(copied, read_only=True)

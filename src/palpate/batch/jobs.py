@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BatchError, OutputError, PromptError
+from ..files import error_text
 from ..formats import READABLE, check_output, read_files
 from ..prompt_file import read_entries, read_prompts
 from ..prompt_text import TextEntry, from_line, named_files
@@ -221,7 +222,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, _ordered(path, reader.line_num, columns, cells)
                 number = reader.line_num + 1
     except OSError as error:
-        raise BatchError(f"{path}: cannot be read ({error.strerror}); give a CSV of {','.join(NEEDED)}") from error
+        raise BatchError(f"{path}: cannot be read ({error_text(error)}); give a CSV of {','.join(NEEDED)}") from error
     except UnicodeDecodeError as error:
         raise BatchError(f"{path}: not UTF-8 ({error.reason}); save it again as CSV in UTF-8") from error
     except csv.Error as error:

@@ -6,15 +6,15 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import OutputError
-from ..files import check_writable, replacing, running
+from ..errors import BatchError, OutputError
+from ..files import check_writable, locked, replacing, writing
 from ..formats import written_files
 from .jobs import Job
 
@@ -52,6 +52,7 @@ class Row(BaseModel):
     warnings: str = ""
 
 
+GO_ON = "what was finished is kept. Free some space and run the same command again"
 COLUMNS = tuple(Row.model_fields)
 
 
@@ -87,11 +88,12 @@ class Results:
         Raises:
             BatchError: another run writes it.
         """
+        lock = self.path.with_name(f".{self.path.name}.lock")
         with ExitStack() as opening:
-            opening.enter_context(running(self.path))
+            opening.enter_context(locked(lock, self._in_use, keep=False))
             self.latest = self._read()  # another run may have gone on since
             self._rewrite(self.latest.values())
-            with _writing(self.path):
+            with writing(self.path, GO_ON):
                 self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
             self._open = opening.pop_all()
         return self
@@ -133,7 +135,7 @@ class Results:
         Raises:
             OutputError: the disk is full; what was finished is kept.
         """
-        with _writing(self.path):
+        with writing(self.path, GO_ON):
             self._file.write(_line(row.model_dump().values()))
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -150,6 +152,10 @@ class Results:
         others = [row for row in self.latest.values() if row.output not in named and row.status == "done"]
         self._rewrite([*ours, *others])
 
+    def _in_use(self, holder: str) -> BatchError:
+        advice = "let it end, or name another --results"
+        return BatchError(f"{self.path}: another run writes it, {holder}; {advice}")
+
     def _read(self) -> dict[str, Row]:
         return {row.output: row for row in _known(self.path)}
 
@@ -161,18 +167,6 @@ class Results:
         text = "".join([_line(COLUMNS), *(_line(row.model_dump().values()) for row in rows)])
         with replacing(self.path) as (staged,):
             staged.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """An error of the system as one that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; what was finished is kept. Free some space and run the "
-            "same command again"
-        ) from error
 
 
 def _known(path: Path) -> Iterator[Row]:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import PalpateError, PalpateWarning, out_of_memory
+from ..files import error_text
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
@@ -185,7 +186,7 @@ class Console:
             raise
         except OSError as error:  # of the disk, where nothing below said it better
             place = "" if error.filename is None else f"{error.filename}: "
-            self._fail("OSError", f"{place}{error.strerror or error}; check it, or name another place")
+            self._fail("OSError", f"{place}{error_text(error)}; check it, or name another place")
             raise typer.Exit(FAILED) from error
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):

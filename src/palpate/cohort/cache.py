@@ -30,11 +30,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import CohortError, FormatError, OutputError
 from ..extras import needed
-from ..files import hidden_folder, settle
+from ..files import hidden_folder, settle, writing
 from ..volume import Grid, Index3, Volume
 from .scans import LabelledScan, lesion_of
 from .split import Part
 
+GO_ON = "what was finished is kept. Free some space or choose another place, and run the same command again"
 FORMAT = 1
 CHUNK, BLOCK = 64, 32  # edges, voxels: a 128³ crop touches at most 27 chunks, of these only the blocks it needs
 LIST_CHUNK, LIST_BLOCK = 65536, 4096
@@ -325,16 +326,13 @@ def _write(target: Path, image: npt.NDArray[Any], label: npt.NDArray[Any], grid:
         "scan.json": record.model_dump_json().encode(),
     }
     try:
-        with hidden_folder(target.parent) as folder:
+        with writing(target, GO_ON), hidden_folder(target.parent) as folder:
             for name, content in parts.items():
                 (Path(folder) / name).write_bytes(content)
             settle(Path(folder), target)
-    except OSError as error:
+    except OutputError:
         if not target.is_dir():  # else two scans with one content met here, and the other was faster
-            raise OutputError(
-                f"cannot write {target}: {error.strerror or error}; what was finished is kept: free some space "
-                "or choose another place, and run the same command again"
-            ) from error
+            raise
 
 
 def _packed(array: npt.NDArray[Any], chunk: int, block: int) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CohortError, FormatError
+from ..files import error_text
 from ..formats import READABLE
 from .scans import Cohort, LabelledScan
 from .split import PARTS, Part
@@ -67,7 +68,7 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
     try:
         there = origin.exists()
     except OSError as error:
-        raise CohortError(f"{origin}: cannot be looked at ({error.strerror or error}); name another") from error
+        raise CohortError(f"{origin}: cannot be looked at ({error_text(error)}); name another") from error
     if not there:
         raise CohortError(f"{origin}: no such folder or file; check the spelling")
     found = _csv(origin) if origin.suffix.lower() == ".csv" else _folder(origin, channel)

@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ..errors import CohortError, OutputError, ScanError
-from ..files import replacing, tidy
+from ..files import replacing, tidy, writing
 from ..formats import read_files
-from .cache import FORMAT, Entry, Index, LeftOut, PreparedCohort, pack, read_index
+from .cache import FORMAT, GO_ON, Entry, Index, LeftOut, PreparedCohort, pack, read_index
 from .parallel import mapped
 from .scans import Cohort, LabelledScan
 
@@ -40,12 +40,12 @@ def prepare(
     """
     folder = Path(folder)
     _check_ours(folder)
-    with _writable(folder):
+    with writing(folder, GO_ON, action="write in"):
         (folder / "scans").mkdir(parents=True, exist_ok=True)
         tidy(folder / "scans")
     known = {entry.sources: entry.key for entry in _finished(folder)}
     entries, left_out = [], []
-    with _writable(folder), (folder / "journal.jsonl").open("a") as journal:
+    with writing(folder, GO_ON, action="write in"), (folder / "journal.jsonl").open("a") as journal:
         for number, result in enumerate(_results(cohort.scans, folder / "scans", known, workers), 1):
             if isinstance(result, Entry):
                 entries.append(result)
@@ -157,14 +157,3 @@ def fingerprint(scan: LabelledScan) -> Sources:
         changed = max((s.st_ctime_ns for s in stats), default=0)
         rows.append((str(path.resolve()), sum(s.st_size for s in stats), modified, changed))
     return tuple(rows)
-
-
-@contextlib.contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write in {folder}: {error.strerror or error}; what was finished is kept. Free some space or "
-            "choose another place, and run the same command again"
-        ) from error

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import FormatError, GeometryWarning, OutputError, PalpateWarning, ScanError, SeriesError
-from ..files import check_writable, replacing
+from ..files import check_writable, error_text, replacing
 from ..volume import Patch, Volume
 from . import dicom, itk, nifti
 from .dicom import Series
@@ -168,9 +168,7 @@ def _naming(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise ScanError(f"{path}: no permission to read it; ask its owner, or copy it to a place of yours") from error
     except OSError as error:
-        raise ScanError(
-            f"{path}: cannot be read ({error.strerror or error}); check the disk or copy it again"
-        ) from error
+        raise ScanError(f"{path}: cannot be read ({error_text(error)}); check the disk or copy it again") from error
 
 
 def _read(path: Path, series: str | None) -> Volume:

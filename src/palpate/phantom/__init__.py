@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial.transform import Rotation
 
-from ..errors import GeometryError, OutputError, ScanError
+from ..errors import GeometryError, ScanError
+from ..files import writing
 from ..prompts import Click
 from ..volume import FloatArray, Grid, Index3, Mask, Patch, Volume
 from .body import ADULT_WIDTH_MM, body
@@ -145,10 +146,8 @@ def write_phantom(phantom: Phantom, folder: str | Path) -> tuple[Path, Path]:
     from ..formats import write
 
     folder = Path(folder)
-    try:
+    with writing(folder, "choose another place", action="make the folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from error
     scan_path, lesion_path = folder / "synthetic_scan.nii.gz", folder / "synthetic_lesion.nii.gz"
     write(Patch(phantom.volume.array, (0, 0, 0), phantom.volume.grid), scan_path)
     write(phantom.lesion, lesion_path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OutputError, SessionError
-from ..files import file_sha256, replacing
+from ..files import file_sha256, replacing, writing
 from ..formats import WRITABLE, check_output, check_spared, write, written_files
 from ..prompt_file import record as entry
 from ..prompt_file import summary
@@ -236,13 +236,9 @@ def _folder(path: Path) -> bool:
     """Make an export's folder; returns whether it is new."""
     if path.is_dir():
         return False
-    try:
+    advice = f"name a folder in one that exists, or a file that ends in one of {', '.join(WRITABLE)}"
+    with writing(path, advice, action="make the folder"):
         path.mkdir()
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {path}: {error.strerror or error}; name a folder in one that exists, "
-            f"or a file that ends in one of {', '.join(WRITABLE)}"
-        ) from error
     return True
 
 

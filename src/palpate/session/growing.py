@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError, SessionError
-from ..files import all_or_none, locked, replacing, unwritten
+from ..files import all_or_none, locked, replacing, writing
 from ..formats import READABLE, write
 from ..volume import Mask, Volume
-from .journal import ScanIdentity
+from .journal import ScanIdentity, in_use
 from .labels import label_map
 
 LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"
@@ -51,7 +51,7 @@ def append_to_cohort(
     lesion = label_map([(1, mask) for mask in masks], volume.grid, volume.source)
     if not lesion.array.any():
         raise SessionError("nothing to export: the accepted masks are empty")
-    with _cohort(folder), locked(folder, LOCK):
+    with _cohort(folder), locked(folder / LOCK, in_use(folder)):
         columns, rows = _rows(folder / LISTING)
         row = next((old for old in rows if old["name"].endswith(_ending(scan))), {})
         name = row.get("name") or _name(scan)
@@ -111,18 +111,17 @@ def _cohort(folder: Path) -> Iterator[None]:
         )
     made: list[Path] = []
     try:
-        for place in (folder, folder / IMAGES, folder / LABELS):
-            if not place.is_dir():
-                place.mkdir()
-                made.append(place)
-        yield
-    except BaseException as error:
+        with writing(folder):
+            for place in (folder, folder / IMAGES, folder / LABELS):
+                if not place.is_dir():
+                    place.mkdir()
+                    made.append(place)
+            yield
+    except BaseException:
         for place in reversed(made):
             (place / LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # what another export put there stays
                 place.rmdir()
-        if isinstance(error, OSError):
-            raise unwritten(folder, error) from error
         raise
 
 

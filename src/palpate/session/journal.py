@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +32,15 @@ from pydantic_core import PydanticSerializationError
 
 from ..devices import Precision
 from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionError
-from ..files import file_sha256, hidden_folder, lock, replacing, tidy, unwritten
+from ..files import error_text, file_sha256, hidden_folder, lock, replacing, tidy, writing
 from ..formats import write
 from ..predictor import BUDGET
 from ..prompts import Places
 from ..volume import Grid, Index3, Mask, Source
 from .lesions import Operation
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 VERSION = 1
 JOURNAL, LOCK, FILES = "journal.jsonl", "journal.lock", "files"
@@ -193,9 +196,7 @@ class SessionFiles:
         try:
             found = file_sha256(path)
         except OSError as error:
-            raise SessionError(
-                f"{path} cannot be read ({error.strerror or error}); put the session's files back"
-            ) from error
+            raise SessionError(f"{path} cannot be read ({error_text(error)}); put the session's files back") from error
         if not name.startswith(found):
             raise SessionError(f"{path} is damaged: its content is not what its name says; put a whole copy there")
 
@@ -208,15 +209,15 @@ class SessionFiles:
         _take_away(self._made)
         self._made = []
 
-    def _keep(self, ending: str, writing: Callable[[Path], None]) -> str:
+    def _keep(self, ending: str, write_to: Callable[[Path], None]) -> str:
         """Write a file, name it by its content, and be sure that it is on the disk."""
-        try:
+        with writing(self.folder):
             if not self.folder.is_dir():
                 self.folder.mkdir()
                 self._made.append(self.folder)
             with hidden_folder(self.folder) as staging:
                 path = Path(staging) / f"new{ending}"
-                writing(path)
+                write_to(path)
                 name = file_sha256(path) + ending
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
@@ -224,8 +225,6 @@ class SessionFiles:
                     self._made.append(self.folder / name)
                 path.replace(self.folder / name)
             _sync_folder(self.folder)
-        except OSError as error:
-            raise unwritten(self.folder, error) from error
         return name
 
 
@@ -235,7 +234,7 @@ class Journal:
     Made by `create` and `open`.
     """
 
-    def __init__(self, folder: Path, held: int, made: Sequence[Path] = ()):
+    def __init__(self, folder: Path, held: BaseFileLock, made: Sequence[Path] = ()):
         self.path = folder / JOURNAL
         self._lock, self._made = held, made
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
@@ -252,12 +251,10 @@ class Journal:
             OutputError: it cannot be written.
         """
         made = [path for path in (folder, folder / LOCK) if not path.exists()]
-        try:
+        with writing(folder):
             folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise unwritten(folder, error) from error
         try:
-            held = lock(folder, LOCK)
+            held = lock(folder / LOCK, in_use(folder))
         except PalpateError:
             _take_away([path for path in made if path == folder])  # the lock may be another process's
             raise
@@ -270,7 +267,7 @@ class Journal:
             return cls(folder, held, made)
         except BaseException:
             _take_away(made)
-            os.close(held)
+            held.release()
             raise
 
     @classmethod
@@ -282,14 +279,15 @@ class Journal:
             OutputError: it cannot be written.
         """
         check_there(folder)
-        held = lock(folder, LOCK)
+        held = lock(folder / LOCK, in_use(folder))
         try:
-            journal = cls(folder, held)
-            journal._cut()
-            return journal
-        except OSError as error:
-            os.close(held)
-            raise unwritten(folder / JOURNAL, error) from error
+            with writing(folder / JOURNAL):
+                journal = cls(folder, held)
+                journal._cut()
+        except OutputError:
+            held.release()
+            raise
+        return journal
 
     def go_on_after(self, sequence: int) -> None:
         """Number the next line one higher than this."""
@@ -308,14 +306,13 @@ class Journal:
         if len(text) > MOST_BYTES:
             raise SessionError(f"a step of {len(text)} bytes is more than a journal's line may have ({MOST_BYTES})")
         try:
-            done = 0
-            while done < len(text):
-                done += os.write(self._file, text[done:])
-            os.fsync(self._file)
-        except BaseException as error:
+            with writing(self.path):
+                done = 0
+                while done < len(text):
+                    done += os.write(self._file, text[done:])
+                os.fsync(self._file)
+        except BaseException:
             self._take_back()
-            if isinstance(error, OSError):
-                raise unwritten(self.path, error) from error
             raise
         self._size += len(text)
         self._sequence += 1
@@ -323,7 +320,7 @@ class Journal:
     def close(self) -> None:
         """Let others append."""
         os.close(self._file)
-        os.close(self._lock)
+        self._lock.release()
 
     def discard(self) -> None:
         """Take it away, with what else `create` made; a folder in which something else lies stays. And close it."""
@@ -380,6 +377,11 @@ def read_lines(folder: Path, files: SessionFiles) -> Iterator[Line]:
         yield line
 
 
+def in_use(folder: Path) -> Callable[[str], SessionError]:
+    """The error for a folder that somebody else holds (`files.lock`)."""
+    return lambda holder: SessionError(f"{folder}: is in use by {holder}; close it there first")
+
+
 def is_there(folder: Path) -> bool:
     """Whether a folder has a journal.
 
@@ -389,7 +391,7 @@ def is_there(folder: Path) -> bool:
     try:
         return (folder / JOURNAL).is_file()
     except OSError as error:
-        raise SessionError(f"{folder}: cannot be looked into ({error.strerror or error}); name another") from error
+        raise SessionError(f"{folder}: cannot be looked into ({error_text(error)}); name another") from error
 
 
 def check_there(folder: Path) -> None:
@@ -448,7 +450,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                     return
                 yield text[:-1]
     except OSError as error:
-        raise SessionError(f"{path}: cannot be read ({error.strerror or error}); check the disk") from error
+        raise SessionError(f"{path}: cannot be read ({error_text(error)}); check the disk") from error
 
 
 _REPAIR = "the journal is damaged there; put a whole copy back, or cut the file before that line and lose what follows"

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ..errors import GeometryError, PromptError, SessionError
-from ..files import unwritten
+from ..files import writing
 from ..predictor import Prediction, Predictor
 from ..prompts import InitialMask, Prompt, check_listed
 from ..volume import Mask, Patch, Probability, Volume
@@ -464,12 +464,10 @@ class Session:
             PromptError: as `prediction`.
         """
         path = Path(path)
-        try:
+        with writing(path):  # it may not be readable, or its name is too long
             return exporting.export(
                 self, path, separate=separate, overlap=overlap, accepted_only=accepted_only, ending=ending
             )
-        except OSError as error:  # it may not be looked at, or its name is too long
-            raise unwritten(path, error) from error
 
     def export_cohort(self, folder: str | Path, *, patient: str | None = None) -> str:
         """Append the scan and its accepted lesions to a cohort for `palpate look` and `train`; returns its name there.
@@ -490,10 +488,8 @@ class Session:
         from .growing import append_to_cohort
 
         masks = [self.mask(lesion.number) for lesion in self.lesions if lesion.status == "accepted"]
-        try:
+        with writing(folder):
             return append_to_cohort(Path(folder), self.volume, self.scan, masks, patient)
-        except OSError as error:
-            raise unwritten(Path(folder), error) from error
 
     # How
 

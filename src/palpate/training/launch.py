@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from ..bundle import frozen_sha256
 from ..cohort import PaperSplit
 from ..cohort.split import FOLDS
-from ..errors import ModelError, OutputError, SettingsError
+from ..errors import ModelError, SettingsError
+from ..files import writing
 from .preset import Preset, explained
 from .run import Run
 from .settings import Settings, begin, starting_bundle
@@ -101,10 +102,8 @@ def new(
     run = Run(settings, bundle, folder, accelerator, workers, tell)
     accelerator.wait_for_everyone()  # every process has seen that the folder is new before one makes it
     if out is not None and run.main:
-        try:
+        with writing(out, "choose another place", action="make the folder"):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make {out}: {error.strerror or error}; choose another place") from error
         settings.write(out)
     return run
 

@@ -20,6 +20,7 @@ from ..cohort import Part
 from ..cohort.cache import PreparedScan
 from ..errors import ScanError
 from ..evaluation import Figure, automatic, calibrated, one_click, sampled
+from ..files import error_text
 from ..predictor import Predictor
 from ..volume import Volume
 from .settings import Settings
@@ -183,7 +184,7 @@ class Measuring:
                     log.write(f"{line}\n")
                 count = max(count, sum(_looked_at(patients, known) for known in path.read_text().splitlines()))
             except OSError as error:  # the model's own file has the figure; the count is what suffers
-                self.tell(f"this look at the test patients could not be written to {path}: {error.strerror or error}")
+                self.tell(f"this look at the test patients could not be written to {path}: {error_text(error)}")
         return count
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
 from ..extras import needed
-from ..files import replacing
+from ..files import replacing, writing
 
 Row = dict[str, Any]
 
@@ -35,11 +34,8 @@ class Records:
     def add(self, row: Row) -> None:
         """Append a row: `step`, and either a training's `loss`, ... or a `validation`."""
         self.rows.append(row)
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
+        with writing(self.path, "free some space"), self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
         measured = row.get("validation", {})
         values = row | measured | {f"dice of {name}": one["dice"] for name, one in measured.get("cohorts", {}).items()}
         for name, value in values.items():

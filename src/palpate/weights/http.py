@@ -14,15 +14,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ModelError, OutputError
+from ..files import writing
 from .assets import Official
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here and the bytes that there are (None while unknown)."""
 
+GO_ON = "what came is kept. Free some space, or name another folder in PALPATE_HOME, and call again"
 BLOCK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 PATIENCE = 5  # attempts in a row that bring nothing new
@@ -152,18 +153,18 @@ def _start(part: Path, response: http.client.HTTPResponse) -> None:
     etag = response.headers.get("ETag", "")
     # A weak ETag may name files that differ in bytes, so it cannot stand for one of them.
     version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-    with _writing(part):
+    with writing(part, GO_ON):
         part.write_bytes(b"")
         _version_file(part).write_text(version)
 
 
 def _append(response: http.client.HTTPResponse, part: Path, total: int | None, progress: Progress) -> None:
-    with _writing(part):
+    with writing(part, GO_ON):
         file = part.open("ab")
     with file:
         progress(file.tell(), total)
         for block in _blocks(response):
-            with _writing(part):
+            with writing(part, GO_ON):
                 file.write(block)
                 file.flush()
             progress(file.tell(), total)
@@ -177,17 +178,6 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
             yield block
     except (OSError, http.client.HTTPException) as error:
         raise _DroppedError(f"the connection broke off ({error or type(error).__name__})") from error
-
-
-@contextmanager
-def _writing(part: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {part}: {error.strerror or error}. What came is kept: free some space, or name another "
-            "folder in PALPATE_HOME, and call again"
-        ) from error
 
 
 def _length(part: Path) -> int:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..files import writing
 from .assets import Hub
 from .http import Progress, UnreachableError
 
@@ -53,7 +53,8 @@ def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str |
                     raise
     except Exception as error:  # the transport's own errors have no common root, and change with the client's version
         if isinstance(error, OSError) and error.errno in FULL:
-            raise OutputError(f"cannot write {folder}: {error.strerror}; free some space and call again") from error
+            with writing(folder, "free some space and call again"):
+                raise
         raise UnreachableError(" ".join(str(error).split())[:300] or type(error).__name__) from error
     announced = seen.etag if seen.etag and re.fullmatch("[0-9a-f]{64}", seen.etag) else None
     return Path(path), announced

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import ModelError, OutputError, PalpateError, PalpateWarning
-from ..files import replacing
+from ..errors import ModelError, PalpateError, PalpateWarning
+from ..files import replacing, writing
 from . import http, hub
 from .assets import Asset, Hub, Source, find
 from .http import Progress, UnreachableError
@@ -206,7 +206,7 @@ def _obtain(asset: Asset, origin: Source, root: Path, progress: Progress) -> Non
         except ModelError as error:
             http.discard(staged)
             raise asset.fault(str(error)) from error
-        with _writing(place):
+        with writing(place, "name another folder in PALPATE_HOME"):
             staged.replace(place)
             http.discard(staged)
             if isinstance(origin, Hub):
@@ -220,20 +220,10 @@ def _alone(place: Path) -> Iterator[None]:
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined] # re-exported, not in __all__
 
     with contextlib.ExitStack() as held:
-        with _writing(place):
+        with writing(place, "name another folder in PALPATE_HOME"):
             place.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(WeakFileLock(place.parent / ".lock"))
         yield
-
-
-@contextlib.contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {place}: {error.strerror or error}; name another folder in PALPATE_HOME"
-        ) from error
 
 
 def _verified(origin: Source, path: Path, announced: str | None = None) -> str:

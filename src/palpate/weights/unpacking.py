@@ -5,8 +5,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from ..errors import CohortError, OutputError
-from ..files import hidden_folder
+from ..errors import CohortError
+from ..files import hidden_folder, writing
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -23,7 +23,10 @@ def unpack(archive: Path, folder: Path) -> None:
     if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
         raise CohortError(f"{archive}: this Python cannot unpack safely; use 3.11.4 or newer, or unpack it by hand")
     try:
-        with hidden_folder(folder.parent) as staged:
+        with (
+            writing(folder, f"free some space; {archive} is kept", action="unpack to"),
+            hidden_folder(folder.parent) as staged,
+        ):
             with tarfile.open(archive) as tar:
                 tar.extractall(staged, filter=_wanted)
             unpacked = Path(staged) / folder.name
@@ -38,8 +41,6 @@ def unpack(archive: Path, folder: Path) -> None:
         raise CohortError(
             f"{archive}: not a readable tar file ({error}); it may be cut short: delete it and fetch again"
         ) from error
-    except OSError as error:
-        raise OutputError(f"cannot unpack {archive} to {folder}: {error.strerror or error}") from error
 
 
 def _wanted(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
