@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from palpate.automatic import Proposal, Proposer, label_map, proposals, windows
+from palpate.automatic import Proposal, Proposer, proposals, windows
 from palpate.bundle import Bundle, Provenance, without_prompt_encoder
 from palpate.errors import DeviceError, ModelError, SettingsError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Normalisation, Preprocessing
@@ -177,15 +179,32 @@ def test_the_deepest_voxel_counts_millimetres() -> None:
     assert piece.click.index == (12, 22, 31)
 
 
-def test_a_label_map() -> None:
-    probability = by_hand()
-    found = proposals(probability, 0)
-    labels = label_map(found, probability.grid)
-    assert labels.array.dtype == np.uint8
-    assert [int(np.count_nonzero(labels.array == n)) for n in (1, 2, 3)] == [1, 4, 2]
-    assert (labels.array > 0).sum() == 7
-    assert label_map(found * 100, probability.grid).array.dtype == np.uint16
-    assert not label_map([], probability.grid).array.any()
+def by_scipy(probability: Probability, least_ml: float) -> list[tuple[float, Any, Any]]:
+    """The same pieces by scipy's labelling, which numbers them by their first voxel."""
+    pieces, _ = ndimage.label(probability.array > 0.5, structure=np.ones((3, 3, 3), dtype=bool))
+    found = []
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        piece = pieces[box] == number
+        x, y, z = (part.start + first for part, first in zip(box, probability.start, strict=True))
+        mask = Mask(piece, (x, y, z), probability.grid)
+        if mask.volume_ml >= least_ml:
+            found.append((float(probability.array[box][piece].mean(dtype=np.float64)), mask))
+    found.sort(key=lambda one: (-one[0], -one[1].voxels, one[1].start))
+    return [(score, mask.start, mask.array.tolist()) for score, mask in found]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("share", [0.05, 0.12, 0.3])
+def test_another_labelling_finds_the_same_pieces_in_the_same_order(share: float, order: Literal["C", "F"]) -> None:
+    """Many pieces of equal size, score and first corner: coarse probabilities on noise."""
+    rng = np.random.default_rng(3)
+    array = np.where(rng.random((24, 21, 18)) < share, rng.integers(3, 5, (24, 21, 18)) / 4, 0)
+    probability = Probability(
+        np.asarray(array, np.float32, order=order), (1, 2, 3), Grid((30, 30, 30), np.diag([2.0, 3, 4, 1]))
+    )
+    found = [(one.score, one.mask.start, one.mask.array.tolist()) for one in proposals(probability, 0.03)]
+    assert len(found) > 10 or share == 0.3
+    assert found == by_scipy(probability, 0.03)
 
 
 def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

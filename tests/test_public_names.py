@@ -10,7 +10,7 @@ NAMES = {
     "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor", "Probability", "PromptError", "Proposal",
     "Proposer",
     "ScanError", "Scribble", "SeriesError", "Session", "SessionError", "SettingsError", "Volume", "__version__",
-    "import_foreign", "load", "measure", "read", "write",
+    "import_foreign", "load", "measure_lesion", "read", "write",
 }  # fmt: skip
 
 

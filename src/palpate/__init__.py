@@ -36,9 +36,10 @@ if TYPE_CHECKING:
         SettingsError,
     )
     from .formats import read, write
+    from .lesions import Measurements, measure_lesion
     from .predictor import Prediction, Predictor
     from .prompts import Box, Click, InitialMask, Lasso, Scribble
-    from .session import Lesion, Measurements, Session, measure
+    from .session import Lesion, Session
     from .volume import Grid, Mask, Patch, Probability, Volume
 
 __version__ = "0.1.0"
@@ -64,9 +65,10 @@ _ROOMS = {
         "SettingsError",
     ),
     "formats": ("read", "write"),
+    "lesions": ("Measurements", "measure_lesion"),
     "predictor": ("Prediction", "Predictor"),
     "prompts": ("Box", "Click", "Lasso", "InitialMask", "Scribble"),
-    "session": ("Lesion", "Measurements", "Session", "measure"),
+    "session": ("Lesion", "Session"),
     "volume": ("Grid", "Mask", "Patch", "Probability", "Volume"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -108,7 +110,7 @@ __all__ = [
     "__version__",
     "import_foreign",
     "load",
-    "measure",
+    "measure_lesion",
     "read",
     "write",
 ]

@@ -8,7 +8,7 @@ falls into connected pieces, and each piece is a proposal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,9 @@ from .devices import Precision, arithmetic, check_precision, device_named
 from .errors import ModelError, SettingsError
 from .extras import needed
 from .frame import Frame
+from .lesions import connected_components
 from .prompts import Click
-from .volume import Grid, Index3, Mask, Patch, Probability, Source, Volume
+from .volume import Index3, Mask, Probability, Volume
 
 LEAST_ML = 0.1  # a ball 5.8 mm wide: smaller pieces are dropped, unless asked for
 OVERLAP = 0.5  # of neighbouring windows, as a share of their edge
@@ -137,7 +138,9 @@ class Proposer:
 
 
 def proposals(probability: Probability, least_ml: float = LEAST_ML) -> list[Proposal]:
-    """The pieces of what exceeds 0.5, the highest score first, of equal ones the largest; voxels touch by a corner.
+    """The connected pieces of what exceeds 0.5, the highest score first, of equal scores the largest.
+
+    Voxels that touch by a face, an edge or a corner are connected. Pieces of equal score and size are ordered by place.
 
     Args:
         probability: on a scan's grid.
@@ -146,18 +149,15 @@ def proposals(probability: Probability, least_ml: float = LEAST_ML) -> list[Prop
     Raises:
         SettingsError: see `check_least`.
     """
-    from scipy import ndimage
-
     check_least(least_ml)
     grid, source = probability.grid, probability.source
-    pieces, _ = ndimage.label(probability.array > 0.5, structure=np.ones((3, 3, 3), dtype=bool))
     found = []
-    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
-        piece = pieces[box] == number
-        x, y, z = (part.start + first for part, first in zip(box, probability.start, strict=True))
-        mask = Mask(piece, (x, y, z), grid, source)
+    for piece in connected_components(probability.array > 0.5):
+        x, y, z = (part.start + first for part, first in zip(piece.box, probability.start, strict=True))
+        mask = Mask(piece.inside, (x, y, z), grid, source)
         if mask.volume_ml >= least_ml:
-            found.append(Proposal(mask, float(probability.array[box][piece].mean(dtype=np.float64))))
+            score = probability.array[piece.box][piece.inside].mean(dtype=np.float64)
+            found.append(Proposal(mask, float(score)))
     return sorted(found, key=lambda one: (-one.score, -one.mask.voxels, one.mask.start))
 
 
@@ -169,14 +169,6 @@ def check_least(least_ml: float) -> None:
     """
     if not (math.isfinite(least_ml) and least_ml >= 0):
         raise SettingsError(f"a least volume of {least_ml} mL: give 0 or more")
-
-
-def label_map(found: Sequence[Proposal], grid: Grid, source: Source | None = None) -> Patch:
-    """All proposals on the scan's grid: 1 where the first lies, 2 where the second does, ...; 0 elsewhere."""
-    labels = np.zeros(grid.shape, dtype=np.min_scalar_type(len(found)))
-    for number, proposal in enumerate(found, start=1):
-        labels[proposal.mask.box][proposal.mask.array] = number
-    return Patch(labels, (0, 0, 0), grid, source)
 
 
 def windows(size: Index3, crop: Index3) -> int:

@@ -73,7 +73,7 @@ def propose(
     """Propose lesions, and save them as a label map and as JSON."""
     model, base, device, precision = load_options
     with console.step("load", f"loading {model}"):
-        from ..automatic import LEAST_ML, Proposer, label_map, proposals
+        from ..automatic import LEAST_ML, Proposer, proposals
         from ..bundle import load
 
         proposer = Proposer(load(model, base=base), device, precision)  # type: ignore[arg-type]
@@ -98,10 +98,12 @@ def propose(
     with console.step("save", f"saving {output}"):
         from ..files import all_or_none, replacing
         from ..formats import written_files
+        from ..lesions import label_map
 
         beside = told_beside(output)
         with all_or_none(*written_files(output, probability), beside, picture):
-            label_map(found, volume.grid, volume.source).save(output)
+            masks = [(number, one.mask) for number, one in enumerate(found, start=1)]
+            label_map(masks, volume.grid, volume.source).save(output)
             with replacing(beside) as (staged,):
                 staged.write_text(json.dumps(record, indent=1) + "\n")
             if probability is not None:

@@ -23,6 +23,7 @@ from .prompting import (
 from .visit import Visit, numbers_called, session_verb, wholly
 
 if TYPE_CHECKING:
+    from ..export import ExportedLesions
     from ..prompts import Prompt
     from ..session import Session
     from ..volume import Mask
@@ -217,7 +218,7 @@ def replay(
         with visit.segmenting(session):
             for lesion in session.lesions:
                 session.mask(lesion.number)
-        more: dict[str, Any] = {"files": [], "cohort": None}
+        more: dict[str, Any] = {"files": [], "overlap": [], "cohort": None}
         with visit.console.step("export", "exporting"):
             if output is not None:
                 made = session.export(
@@ -226,10 +227,16 @@ def replay(
                     overlap=overlap or "later",  # type: ignore[arg-type]
                     accepted_only=accepted,
                 )
-                more["files"] = [str(path) for path in made]
+                more["files"] = [str(path) for path in made.files]
+                more["overlap"] = _losses(made)
             if cohort is not None:
                 more["cohort"] = session.export_cohort(cohort, patient=patient)
         visit.tell(session, session.lesions, more)
+
+
+def _losses(exported: ExportedLesions) -> list[dict[str, int]]:
+    """What the overlap rule took from lesions, as plain data."""
+    return [{"lesion": loss.value, "lost": loss.lost, "voxels": loss.voxels} for loss in exported.losses]
 
 
 def _check_export(
@@ -247,7 +254,7 @@ def _check_export(
     if output is None and alone:
         raise SettingsError(f"{', '.join(alone)}: for what -o writes; give -o FILE or FOLDER, or leave it out")
     if patient is not None:
-        from ..session.growing import check_patient
+        from ..export import check_patient
 
         check_patient(patient)
         if cohort is None:

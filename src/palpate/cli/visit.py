@@ -138,13 +138,14 @@ class Visit:
         none: str = "no lesion",
     ) -> None:
         """Print lesions as they are now, or that there is none, and what was exported of them."""
-        from ..session import lesion_record
+        from ..export import lesion_facts
 
         with self.segmenting(session):  # what is not kept is made anew
-            records = [lesion_record(session, lesion) for lesion in lesions]
+            records = [lesion_facts(session.record(lesion.number)) for lesion in lesions]
         more = exported or {}
         lines = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
         lines += [f"wrote {path}" for path in more.get("files", [])]
+        lines += [_loss_sentence(loss) for loss in more.get("overlap", [])]
         if more.get("cohort"):
             lines.append(f"in the cohort as {more['cohort']}")
         whole = {
@@ -245,6 +246,13 @@ def numbers_called(session: Session, said: str) -> list[int]:
             "palpate session rename --lesion NUMBER --to NAME"
         )
     return numbers or [lesion.number for lesion in session.lesions if str(lesion.number) == said]
+
+
+def _loss_sentence(loss: dict[str, int]) -> str:
+    lesion, lost, voxels = loss["lesion"], loss["lost"], loss["voxels"]
+    if lost == voxels:
+        return f"warning: lesion {lesion} is not in the label map: other lesions cover all of its {voxels} voxels"
+    return f"warning: the label map gives {lost} of the {voxels} voxels of lesion {lesion} to lesions that overlap it"
 
 
 def _sentence(record: dict[str, Any]) -> str:

@@ -23,20 +23,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ..devices import Precision
 from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionError
+from ..export import ScanIdentity
 from ..files import error_text, file_sha256, hidden_folder, lock, replacing, tidy, writing
 from ..formats import write
 from ..predictor import BUDGET
 from ..prompts import Places
-from ..volume import Grid, Index3, Mask, Source
+from ..volume import Grid, Mask, Source
 from .lesions import Operation
 
 if TYPE_CHECKING:
@@ -55,20 +55,6 @@ class _Part(BaseModel):
 
 
 T = TypeVar("T", bound=_Part)
-
-
-class ScanIdentity(_Part):
-    """Which scan.
-
-    Attributes:
-        path: where it was read from; told, not compared.
-        shape: voxels along X, Y, Z.
-        sha256: of its voxels (x fastest) with their type, its shape and its affine.
-    """
-
-    path: str | None
-    shape: Index3
-    sha256: Sha256
 
 
 class ModelIdentity(_Part):
@@ -402,18 +388,6 @@ def check_there(folder: Path) -> None:
     """
     if not is_there(folder):
         raise SessionError(f"{folder}: holds no session ({JOURNAL} is missing); check the folder, or start one there")
-
-
-def identify(array: npt.NDArray[Any], grid: Grid, path: str | None) -> ScanIdentity:
-    """Which scan this is, by content."""
-    digest = hashlib.sha256(f"{array.dtype.newbyteorder('<').str}{grid.shape}".encode())
-    digest.update(grid.affine.astype("<f8").tobytes())
-    for z in range(grid.shape[2]):  # a slice at a time, which is contiguous as files store it
-        part = np.ascontiguousarray(array[:, :, z].T, dtype=array.dtype.newbyteorder("<"))
-        digest.update(part.tobytes())
-    if path is not None:  # told, not compared; of a name that is not UTF-8, what can be told of it
-        path = path.encode("utf-8", "backslashreplace").decode()
-    return ScanIdentity(path=path, shape=grid.shape, sha256=digest.hexdigest())
 
 
 def fingerprint(folder: Path) -> str:

@@ -25,21 +25,13 @@ from pydantic import (
 )
 
 from ..errors import SessionError
+from ..lesions import NumberedPrompt, Status
 from ..prompt_file import Entry, Files, record
 from ..prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from ..volume import Grid
 
-Status = Literal["proposed", "open", "accepted"]
 EVERY = 64  # operations from one kept state of the lesions to the next
 MOST_LESIONS = 65535  # a lesion's number is its value in a label map of 16 bits
-
-
-@dataclass(frozen=True)
-class NumberedPrompt:
-    """A prompt and its number, which no other prompt of the session ever has."""
-
-    number: int
-    prompt: Prompt
 
 
 @dataclass(frozen=True)

@@ -12,27 +12,25 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ..errors import GeometryError, PromptError, SessionError
+from ..export import ExportedLesions, ExportProvenance, LesionExport, ScanIdentity, append_to_cohort, identify_scan
 from ..files import writing
+from ..lesions import LabelMap, LesionRecord, Measurements, Overlap, check_overlap, label_map, measure_lesion
 from ..predictor import Prediction, Predictor
 from ..prompts import InitialMask, Prompt, check_listed
-from ..volume import Mask, Patch, Probability, Volume
-from . import export as exporting
+from ..volume import Mask, Probability, Volume
 from .journal import (
     Header,
     Journal,
     ModelIdentity,
     OtherModel,
     Redo,
-    ScanIdentity,
     SessionFiles,
     Step,
     Undo,
     fingerprint,
-    identify,
     read_header,
     read_lines,
 )
-from .labels import Overlap, label_map
 from .lesions import (
     Add,
     AddPrompts,
@@ -49,7 +47,6 @@ from .lesions import (
     ReplacePrompt,
     find,
 )
-from .measurements import Measurements, measure
 
 KEPT = 8  # predictions, with their probabilities, that are kept: as many lesions can be switched between at no cost
 KEPT_BYTES = 2**30  # of predictions, and of masks
@@ -87,7 +84,7 @@ class Session:
     def __init__(self, predictor: Predictor, volume: Volume, folder: str | Path | None = None):
         self.predictor, self.volume = predictor, volume
         self.folder = None if folder is None else Path(folder)
-        self.scan = identify(np.asarray(volume.array), volume.grid, volume.source.path if volume.source else None)
+        self.scan = identify_scan(volume)
         self.model = _model(predictor)
         self._files: SessionFiles | None = None
         self._journal: Journal | None = None
@@ -234,9 +231,9 @@ class Session:
         Raises:
             SessionError, PromptError: as `prediction`.
         """
-        return measure(self.mask(number))
+        return measure_lesion(self.mask(number))
 
-    def label_map(self, overlap: Overlap = "later", *, accepted_only: bool = False) -> Patch:
+    def label_map(self, overlap: Overlap = "later", *, accepted_only: bool = False) -> LabelMap:
         """All lesions in one array, each with its number as its value: uint8, or uint16 where a number needs it.
 
         Args:
@@ -248,9 +245,10 @@ class Session:
             SessionError: no such overlap rule.
             PromptError: as `prediction`.
         """
+        check_overlap(overlap)
         numbers = [each.number for each in self.lesions if each.status == "accepted" or not accepted_only]
         shown = [(number, self.mask(number)) for number in numbers]
-        return label_map(shown, self.volume.grid, self.volume.source, overlap, self._sureness)
+        return label_map(shown, self.volume.grid, self.volume.source, overlap, self._confidence)
 
     # What is done
 
@@ -438,6 +436,15 @@ class Session:
 
     # What is given away
 
+    def record(self, number: int) -> LesionRecord:
+        """A lesion with its mask and all that is known of it.
+
+        Raises:
+            SessionError, PromptError: as `prediction`.
+        """
+        lesion, mask = self.lesion(number), self.mask(number)
+        return LesionRecord(number, lesion.name, lesion.status, mask, lesion.numbered, lesion.start, lesion.score)
+
     def export(
         self,
         path: str | Path,
@@ -446,13 +453,13 @@ class Session:
         overlap: Overlap = "later",
         accepted_only: bool = False,
         ending: str = ".nii.gz",
-    ) -> tuple[Path, ...]:
-        """Write the lesions and what is known about them; returns the masks' files, and the listing's.
+    ) -> ExportedLesions:
+        """Write the lesions and what is known about them; returns the files, and what the overlap rule took.
 
         Args:
             path: a label map's file (.nii, .nii.gz, .nrrd, .mha or .mhd), beside which `NAME.lesions.json` is written;
                 or a folder, made if need be, for `labels.nii.gz` and `lesions.json`.
-            separate: in a folder, a mask a lesion instead, each as it is, whether or not they overlap.
+            separate: in a folder, one mask file for each lesion instead, each whole, whether or not they overlap.
             overlap: see `label_map`.
             accepted_only: leave out what is not accepted.
             ending: of the files in a folder.
@@ -463,11 +470,12 @@ class Session:
                 intact.
             PromptError: as `prediction`.
         """
-        path = Path(path)
-        with writing(path):  # it may not be readable, or its name is too long
-            return exporting.export(
-                self, path, separate=separate, overlap=overlap, accepted_only=accepted_only, ending=ending
-            )
+        planned = LesionExport(path, self.volume, separate=separate, overlap=overlap, ending=ending)
+        numbers = [lesion.number for lesion in self.lesions if lesion.status == "accepted" or not accepted_only]
+        if accepted_only and not numbers:
+            raise SessionError("there is no accepted lesion to export; accept one first")
+        provenance = ExportProvenance(self.fingerprint, self.scan, self.model.model_dump(mode="json"))
+        return planned.write([self.record(number) for number in numbers], provenance, self._confidence)
 
     def export_cohort(self, folder: str | Path, *, patient: str | None = None) -> str:
         """Append the scan and its accepted lesions to a cohort for `palpate look` and `train`; returns its name there.
@@ -485,8 +493,6 @@ class Session:
             OutputError: the folder is another layout's, or cannot be written; the cohort is left as it was.
             PromptError: as `prediction`.
         """
-        from .growing import append_to_cohort
-
         masks = [self.mask(lesion.number) for lesion in self.lesions if lesion.status == "accepted"]
         with writing(folder):
             return append_to_cohort(Path(folder), self.volume, self.scan, masks, patient)
@@ -596,7 +602,7 @@ class Session:
         """The mask on the scan's very grid, from which another program's header may differ by rounding."""
         return Mask(mask.array, mask.start, self.volume.grid, self.volume.source)
 
-    def _sureness(self, number: int) -> Probability | float:
+    def _confidence(self, number: int) -> Probability | float:
         lesion = self.lesion(number)
         prediction = self._predicted(lesion)
         if prediction is not None:

@@ -1,4 +1,4 @@
-"""A cohort that grows by a scan at a time: a CSV beside folders of images and labels, as `palpate look` reads it.
+"""Cohort export: scans and their lesions appended to a CSV beside folders of images and labels, for `palpate audit`.
 
 ::
 
@@ -17,16 +17,16 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError, SessionError
 from ..files import all_or_none, locked, replacing, writing
 from ..formats import READABLE, write
+from ..lesions import label_map
 from ..volume import Mask, Volume
-from .journal import ScanIdentity, in_use
-from .labels import label_map
+from .provenance import ScanIdentity
 
 LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"
 COLUMNS = ("image", "label", "patient", "name")
@@ -37,7 +37,7 @@ Row = dict[str, str]
 def append_to_cohort(
     folder: Path, volume: Volume, scan: ScanIdentity, masks: Sequence[Mask], patient: str | None
 ) -> str:
-    """Put a scan and what is lesion in it into a cohort; returns its name there.
+    """Append a scan and the union of its lesions to a cohort; returns the scan's name there.
 
     Raises:
         SessionError: no mask, or only empty ones; a patient that no list can hold; or another process exports to that
@@ -48,10 +48,10 @@ def append_to_cohort(
         check_patient(patient)
     if not masks:
         raise SessionError("nothing to export: no lesion is accepted; accept those that are right first")
-    lesion = label_map([(1, mask) for mask in masks], volume.grid, volume.source)
-    if not lesion.array.any():
+    union = label_map([(1, mask) for mask in masks], volume.grid, volume.source)
+    if not union.array.any():
         raise SessionError("nothing to export: the accepted masks are empty")
-    with _cohort(folder), locked(folder / LOCK, in_use(folder)):
+    with _cohort(folder), locked(folder / LOCK, _in_use(folder)):
         columns, rows = _rows(folder / LISTING)
         row = next((old for old in rows if old["name"].endswith(_ending(scan))), {})
         name = row.get("name") or _name(scan)
@@ -61,12 +61,12 @@ def append_to_cohort(
         rows = [old for old in rows if old["name"] != name] + [row]
         image, label, listing = folder / row["image"], folder / row["label"], folder / LISTING
         with all_or_none(image, label, listing):
-            if not listing.exists():  # first, so that the folder is known for a cohort of ours whatever happens then
+            if not listing.exists():  # first: whatever happens then, the folder is known to be a cohort
                 _list(listing, columns, [])
-            if not image.exists():  # its voxels are what its name says
+            if not image.exists():  # the name holds the hash of its voxels
                 write(volume, image)
             with replacing(label, listing) as (staged, staged_listing):
-                write(lesion, staged)
+                write(union, staged)
                 staged_listing.write_text(_text(columns, rows), encoding="utf-8")
     return name
 
@@ -101,13 +101,17 @@ def _ending(scan: ScanIdentity) -> str:
     return f"-{scan.sha256[:12]}"
 
 
+def _in_use(folder: Path) -> Callable[[str], SessionError]:
+    return lambda holder: SessionError(f"{folder}: is in use by {holder}; export again when that has ended")
+
+
 @contextmanager
 def _cohort(folder: Path) -> Iterator[None]:
     """A folder that is such a cohort or can become one; what was made of it goes away after an error."""
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if LISTING not in there and set(there) - {LOCK}:
         raise OutputError(
-            f"{folder}: holds {there[0]!r} but no {LISTING}; a cohort grows in a new folder, or in one of its own"
+            f"{folder}: holds {there[0]!r} but no {LISTING}; name a new folder, or a cohort that was exported before"
         )
     made: list[Path] = []
     try:

@@ -1,4 +1,4 @@
-"""A cohort that grows by sessions: what `look` and `train` read back is what was accepted, voxel by voxel."""
+"""Cohort export: what `look` and `train` read back is what was accepted, voxel by voxel."""
 
 import csv
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_nothing_accepted_is_refused(tmp_path: Path) -> None:
 def test_another_layouts_folder_is_left_alone(tmp_path: Path) -> None:
     session = accepted(noise_scan(), (2, 2, 2))
     (tmp_path / "dataset.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"holds 'dataset\.json' but no cohort\.csv; a cohort grows in a new folder"):
+    with pytest.raises(OutputError, match=r"holds 'dataset\.json' but no cohort\.csv; name a new folder"):
         session.export_cohort(tmp_path)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "cohort.csv").write_text("image,label\na,b\n")
@@ -140,7 +140,7 @@ def test_a_failure_leaves_the_cohort_as_it_was(tmp_path: Path, monkeypatch: pyte
     def failing(_: Any, path: Path) -> None:
         raise OutputError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr("palpate.session.growing.write", failing)
+    monkeypatch.setattr("palpate.export.cohort.write", failing)
     for place in (folder, tmp_path / "new"):
         with pytest.raises(OutputError, match="No space left"):
             accepted(noise_scan(1), (2, 2, 2)).export_cohort(place)
@@ -152,19 +152,19 @@ def test_a_failure_leaves_the_cohort_as_it_was(tmp_path: Path, monkeypatch: pyte
 def test_a_failure_at_the_label_leaves_the_cohort_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The image is written by then; once there is space, the same call works. A kill leaves no folder to be refused."""
     with monkeypatch.context() as full:
-        full.setattr("palpate.session.growing.write", failing_after(1))
+        full.setattr("palpate.export.cohort.write", failing_after(1))
         with pytest.raises(OutputError, match="No space left"):
             accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
     assert not (tmp_path / "c").exists()
     (tmp_path / "c").mkdir()
     with monkeypatch.context() as killed:
-        killed.setattr("palpate.session.growing.write", failing_after(1, KeyboardInterrupt()))
+        killed.setattr("palpate.export.cohort.write", failing_after(1, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
     accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
     assert len(find_cohort(tmp_path / "c").scans) == 1
     label = next((tmp_path / "c" / "labels").iterdir()).read_bytes()
-    monkeypatch.setattr("palpate.session.growing.write", failing_after(0))
+    monkeypatch.setattr("palpate.export.cohort.write", failing_after(0))
     with pytest.raises(OutputError, match="No space left"):
         accepted(noise_scan(), (3, 3, 3)).export_cohort(tmp_path / "c")
     assert next((tmp_path / "c" / "labels").iterdir()).read_bytes() == label
@@ -188,7 +188,7 @@ def test_two_exports_at_once_wait_for_nobody(tmp_path: Path) -> None:
     accepted(noise_scan(), (2, 2, 2)).export_cohort(tmp_path / "c")
     with (
         locked(tmp_path / "c" / ".cohort.lock", SessionError),
-        pytest.raises(SessionError, match=r"c: is in use by process \d+ on .*; close it there first"),
+        pytest.raises(SessionError, match=r"c: is in use by process \d+ on .*; export again when that has ended"),
     ):
         accepted(noise_scan(1), (2, 2, 2)).export_cohort(tmp_path / "c")
 

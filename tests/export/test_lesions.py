@@ -44,12 +44,16 @@ def listing(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["labels.nii.gz", "labels.nii", "labels.nrrd", "labels.mha", "labels.mhd"])
 def test_a_label_map_on_the_scans_grid(session: Session, tmp_path: Path, name: str) -> None:
     made = session.export(tmp_path / name, overlap="earlier")
-    assert made == (tmp_path / name, tmp_path / "labels.lesions.json")
+    assert made.files == (tmp_path / name, tmp_path / "labels.lesions.json")
     labels = read(tmp_path / name)
     assert labels.array.dtype == np.uint8
     assert labels.grid.same_as(SCAN.grid)
     assert np.array_equal(labels.array, session.label_map("earlier").full())
     assert set(np.unique(labels.array)) == {0, 1, 2, 3}
+    left = {n: int(np.count_nonzero(session.mask(n).full() & (labels.array == n))) for n in (2, 3)}
+    expected = [(n, session.mask(n).voxels - left[n], session.mask(n).voxels) for n in (2, 3)]
+    assert [(loss.value, loss.lost, loss.voxels) for loss in made.losses] == expected
+    assert expected[0] == (2, 1, 27)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         {name, "labels.lesions.json"} | ({"labels.zraw"} if name.endswith("mhd") else set())
     )
@@ -90,7 +94,8 @@ def test_what_is_known_of_each_lesion(session: Session, tmp_path: Path) -> None:
 def test_a_mask_a_lesion_as_it_is(session: Session, tmp_path: Path) -> None:
     made = session.export(tmp_path / "out", separate=True, ending=".nrrd")
     names = ["01-segment-8.nrrd", "02-segment-7.nrrd", "03-Læsion-3.nrrd"]
-    assert [path.name for path in made] == [*names, "lesions.json"]
+    assert made.losses == ()
+    assert [path.name for path in made.files] == [*names, "lesions.json"]
     for number, name in enumerate(names, start=1):
         assert np.array_equal(read(tmp_path / "out" / name).array, session.mask(number).full())
     said = listing(tmp_path / "out" / "lesions.json")
@@ -176,7 +181,7 @@ def test_a_label_map_that_was_named_stays_beside_another(session: Session, tmp_p
     session.export(tmp_path / "a.nii.gz")
     (pointed,) = tmp_path.glob("a.prompt-*")
     session.clear(3)
-    assert session.export(tmp_path / "a.mhd")[0] == tmp_path / "a.mhd"
+    assert session.export(tmp_path / "a.mhd").files[0] == tmp_path / "a.mhd"
     assert not pointed.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"a.nii.gz", "a.mhd", "a.zraw", "a.lesions.json"}
 
@@ -278,7 +283,7 @@ def test_all_or_nothing(session: Session, tmp_path: Path, monkeypatch: pytest.Mo
             raise OSError(28, "No space left on device")
         write(patch, path)
 
-    monkeypatch.setattr("palpate.session.export.write", failing)
+    monkeypatch.setattr("palpate.export.lesions.write", failing)
     for folder in ("old", "new"):
         with pytest.raises(OutputError, match=r"No space left on device; nothing was changed"):
             session.export(tmp_path / folder, separate=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palpate.errors import SessionError
-from palpate.session import Overlap, label_map
+from palpate.lesions import Overlap, OverlapLoss, label_map
 from palpate.volume import Grid, Mask, Probability
 
 GRID = Grid((6, 1, 1), np.eye(4))
@@ -61,6 +61,9 @@ def test_values_and_types() -> None:
     wide = label_map([(256, row(1, 1)), (65535, row(2, 2))], GRID)
     assert wide.array.dtype == np.uint16
     assert wide.full().ravel().tolist() == [0, 256, 65535, 0, 0, 0]
+    assert label_map([(65536, row(1, 1))], GRID).array.dtype == np.uint32
+    assert label_map([(255, row(1, 1))], GRID).array.dtype == np.uint8
+    assert label_map([], GRID).array.dtype == np.uint8
     empty = Mask(np.zeros((2, 1, 1), bool), (0, 0, 0), GRID)
     assert label_map([], GRID).full().ravel().tolist() == [0] * 6
     assert label_map([(3, empty)], GRID).full().ravel().tolist() == [0] * 6
@@ -72,3 +75,28 @@ def test_no_other_rule() -> None:
         label_map([], GRID, None, "first")  # type: ignore[arg-type]
     with pytest.raises(SessionError, match="compares probabilities: give them"):
         label_map([], GRID, None, "highest")
+
+
+def test_what_the_rule_takes_is_reported() -> None:
+    later = label_map(LESIONS, GRID).losses
+    assert later == (OverlapLoss(1, 2, 4), OverlapLoss(5, 2, 3))
+    assert label_map(LESIONS, GRID, None, "earlier").losses == (OverlapLoss(5, 2, 3), OverlapLoss(2, 2, 3))
+    assert label_map(LESIONS[::2], GRID).losses == (OverlapLoss(1, 1, 4),)
+    covered = label_map([(1, row(1, 2)), (2, row(0, 3))], GRID).losses
+    assert covered == (OverlapLoss(1, 2, 2),)
+    assert covered[0].whole
+    assert label_map([(1, row(0, 1)), (2, row(2, 3))], GRID).losses == ()
+    assert label_map([(1, row(0, 3)), (1, row(2, 4))], GRID).losses == (), "one value: nothing is lost"
+
+
+def test_probabilities_are_asked_of_lesions_that_overlap_only_and_once() -> None:
+    asked: list[int] = []
+
+    def probability(value: int) -> float:
+        asked.append(value)
+        return 0.5
+
+    apart = [(9, row(5, 5)), (1, row(0, 1)), (2, row(1, 2)), (3, row(4, 4))]
+    labels = label_map(apart, GRID, None, "highest", probability)
+    assert sorted(asked) == [1, 2]
+    assert labels.full().ravel().tolist() == [1, 1, 2, 0, 3, 9]

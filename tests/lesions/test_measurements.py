@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from palpate.lesions import Diameter, Measurements, measure_lesion
 from palpate.phantom import oblique_affine
-from palpate.session import Diameter, Measurements, measure
 from palpate.volume import Grid, Mask
 
 STRAIGHT = Grid((40, 40, 12), np.diag([2.0, 3.0, 5.0, 1.0]))
@@ -18,7 +18,7 @@ def measured(grid: Grid, *boxes: tuple[slice, slice, slice]) -> Measurements:
     array = np.zeros(grid.shape, bool)
     for box in boxes:
         array[box] = True
-    return measure(Mask(array, (0, 0, 0), grid))
+    return measure_lesion(Mask(array, (0, 0, 0), grid))
 
 
 def both(size: Measurements) -> tuple[Diameter, Diameter]:
@@ -73,7 +73,7 @@ def test_an_ellipse_by_formula(degrees: int, axes: tuple[float, float]) -> None:
     along, across = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
     inside = (along / a) ** 2 + (across / b) ** 2 <= 1
     grid = Grid((170, 170, 1), np.diag([spacing, spacing, 3.0, 1.0]))
-    longest, perpendicular = both(measure(Mask(inside[:, :, None], (0, 0, 0), grid)))
+    longest, perpendicular = both(measure_lesion(Mask(inside[:, :, None], (0, 0, 0), grid)))
     assert longest.mm == pytest.approx(2 * a, abs=2 * spacing)
     # Nearly a circle, the longest axis of the voxels may lie askew, and so the other.
     assert perpendicular.mm == pytest.approx(2 * b, abs=2 * spacing)
@@ -106,7 +106,7 @@ def test_equal_diameters_are_told_apart_however_a_scan_is_stored() -> None:
     rows = ["01010", "00001", "00110", "10010", "01110"]
     plane = np.array([[letter == "1" for letter in row] for row in rows])
     for turned in (plane, plane[::-1], plane[:, ::-1], plane.T):
-        size = measure(Mask(turned[:, :, None], (0, 0, 0), Grid((5, 5, 1), np.eye(4))))
+        size = measure_lesion(Mask(turned[:, :, None], (0, 0, 0), Grid((5, 5, 1), np.eye(4))))
         assert [one.mm for one in both(size)] == pytest.approx([np.sqrt(34), np.sqrt(34)])
     lower, upper = np.s_[0:4, 0:1, 2:3], np.s_[0:4, 10:11, 8:9]
     for sign in (1.0, -1.0):
@@ -120,7 +120,7 @@ def test_equal_diameters_are_told_apart_however_a_scan_is_stored() -> None:
 def test_a_mask_in_a_box_measures_as_on_the_whole_grid() -> None:
     array = np.random.default_rng(0).random((6, 7, 3)) < 0.3
     small = Mask(array, (5, 11, 4), STRAIGHT)
-    assert measure(small) == measure(Mask(small.full(), (0, 0, 0), STRAIGHT))
+    assert measure_lesion(small) == measure_lesion(Mask(small.full(), (0, 0, 0), STRAIGHT))
 
 
 @settings(deadline=None, max_examples=60)
@@ -128,7 +128,7 @@ def test_a_mask_in_a_box_measures_as_on_the_whole_grid() -> None:
 def test_a_plain_search_finds_the_same(plane: npt.NDArray[np.bool_], spacing: tuple[float, float], turn: float) -> None:
     affine = oblique_affine((5, 6, 1), (*spacing, 3.0), angles_deg=(4, 6, turn))
     grid = Grid((5, 6, 1), affine)
-    size = measure(Mask(plane[:, :, None], (0, 0, 0), grid))
+    size = measure_lesion(Mask(plane[:, :, None], (0, 0, 0), grid))
     if not plane.any():
         assert size.longest is None
         return

@@ -2,9 +2,9 @@
 
 RECIST 1.1 (Eisenhauer et al., European Journal of Cancer 45, 2009, 228-247) measures a tumour's longest diameter in the
 plane of acquisition; the WHO (Miller et al., Cancer 47, 1981, 207-214) adds the longest one perpendicular to it. The
-plane is taken to be axial: slices across the array axis that runs nearest to S. On each slice the ruler is laid across
-the convex hull of the lesion's voxels with their full edges, so one voxel measures its own diagonal and what is
-concave, or in several parts, is measured across its gaps.
+plane is taken to be axial: slices across the array axis that runs nearest to S. On each slice the diameters are
+measured along the convex hull of the lesion's voxels with their full edges. So one voxel measures its own diagonal, and
+a lesion that is concave or in several parts is measured across its gaps.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import cdist
 
 from ..volume import FloatArray, Grid, Mask
 
@@ -55,16 +53,20 @@ class Measurements:
     slice_index: int | None
 
 
-def measure(mask: Mask) -> Measurements:
-    """A lesion's volume, its longest axial diameter, and the longest line perpendicular to it."""
-    axis, upwards = mask.grid.anatomical_axes[2]
+def measure_lesion(mask: Mask) -> Measurements:
+    """A lesion's volume, its longest axial diameter, and the longest line perpendicular to it.
+
+    Args:
+        mask: on the scan's grid; may be empty.
+    """
+    axis, upwards = mask.grid.anatomical_axes[2]  # slices are taken from the feet up, however the scan is stored
     best: tuple[int, FloatArray, FloatArray] | None = None
     cropped = mask.cropped()
     planes = list(enumerate(np.moveaxis(cropped.array, axis, 0)))
-    for number, plane in planes[::upwards]:  # from the feet up, however the scan is stored
+    for number, plane in planes[::upwards]:
         if plane.any():
             corners = _hull(plane, cropped, axis)
-            shorter = 0.0 if best is None else _length(best[1]) - float(cdist(corners, corners).max())
+            shorter = 0.0 if best is None else _length(best[1]) - float(_distances(corners).max())
             if shorter <= _TIE:
                 axes = _axes(corners)
                 if best is None or shorter < -_TIE or _length(axes[1]) > _length(best[2]) + _TIE:
@@ -100,8 +102,17 @@ class _Plane:
         return Diameter(float(np.linalg.norm(ends[1] - ends[0])), (tuple(first), tuple(second)))
 
 
+def _distances(points: FloatArray) -> FloatArray:
+    """From each of the points `[N, 2]` to each other, `[N, N]`."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(points, points), dtype=np.float64)
+
+
 def _hull(plane: npt.NDArray[np.bool_], mask: Mask, axis: int) -> FloatArray:
     """Corners `[N, 2]` of the convex hull of a slice's voxels, in millimetres of its plane, counter-clockwise."""
+    from scipy.spatial import ConvexHull
+
     rows = np.flatnonzero(plane.any(axis=1))
     first = plane[rows].argmax(axis=1)
     last = plane.shape[1] - 1 - plane[rows, ::-1].argmax(axis=1)
@@ -122,7 +133,7 @@ def _axes(corners: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     Of several pairs as far apart, as there often are between voxels, that with the longest chord.
     """
-    apart = np.triu(cdist(corners, corners))
+    apart = np.triu(_distances(corners))
     pairs = np.argwhere(apart >= apart.max() - _TIE)
     chords = [_chord(corners, one, other) for one, other in pairs]
     best = 0
