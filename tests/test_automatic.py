@@ -211,7 +211,7 @@ def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     automatic, volume = without_prompt_encoder(small_bundle()), Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
     with pytest.raises(ModelError, match=r"small: answers prompts and proposes nothing.*--automatic --out RUN"):
         Proposer(small_bundle(), "cpu")
-    with pytest.raises(ModelError, match=r"small: an automatic model takes no prompts: use `palpate segment --auto`"):
+    with pytest.raises(ModelError, match=r"small: an automatic model takes no prompts: use `palpate propose`"):
         Predictor(automatic, "cpu")
     with pytest.raises(DeviceError, match="precision 'float8' is not one of float32, bfloat16, float16"):
         Proposer(automatic, "cpu", "float8")  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ class Predictor:
         self.bundle = model if isinstance(model, Bundle) else load(model)
         if self.bundle.network.prompt is None:
             raise ModelError(
-                f"{self.bundle.provenance.name}: an automatic model takes no prompts: use `palpate segment --auto`, or "
+                f"{self.bundle.provenance.name}: an automatic model takes no prompts: use `palpate propose`, or "
                 "palpate.Proposer in Python"
             )
         self.network = self.bundle.network.to(self.device)

@@ -26,7 +26,7 @@ from palpate.cli.console import Console, Verbs
         (["segment", "--cli", "1,2,3"], "No such option: --cli.* See `palpate segment --help`"),
         (["session", "undo"], "Missing argument '(folder|FOLDER)'. See `palpate session undo --help`"),
         (["session", "und"], "No such command 'und'. Did you mean 'undo'\\? See `palpate session --help`"),
-        (["segment", "a", "b"], "Got unexpected extra argument.* See `palpate segment --help`"),
+        (["segment", "a", "b", "-o", "m"], "Got unexpected extra argument.* See `palpate segment --help`"),
         (["segment", "--click"], "Option '--click' requires an argument. See `palpate segment --help`"),
     ],
 )

@@ -45,7 +45,19 @@ def segment(folder: Path, out: Path, *more: object, model: str = "small", click:
 
 def test_help_names_every_verb_with_examples() -> None:
     shown = run("--help").output
-    for verb in ("segment", "info", "import", "export", "fetch", "look", "phantom", "prepare", "train"):
+    for verb in (
+        "segment",
+        "batch",
+        "propose",
+        "info",
+        "import",
+        "export",
+        "fetch",
+        "look",
+        "phantom",
+        "prepare",
+        "train",
+    ):
         assert verb in shown
         assert f"palpate {verb}" in run(verb, "--help").output.replace("\n", " ")
     assert "not a medical device" in shown
@@ -235,7 +247,7 @@ def test_what_prompts_are_read_from_is_not_written_over(folder: Path, tmp_path: 
     before = (folder / "synthetic_lesion.nii.gz").read_bytes()
     mask.write_bytes(before)
     listed.write_text('{"version": 1, "prompts": [{"kind": "prior", "mask": "mask.nii.gz"}]}')
-    for more in (("--prior", mask), ("--scribble", mask), ("--prompts", listed)):
+    for more in (("--initial-mask", mask), ("--scribble", mask), ("--prompts", listed)):
         done = segment(folder, mask, *more)
         assert done.exit_code == 2
         assert "prompts are read from it, and it would be lost; name another" in " ".join(done.stderr.split())
@@ -345,8 +357,9 @@ def test_everything_a_user_can_point_with(folder: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(before, scan.affine), lesion)
     one, two = tmp_path / "one.nii.gz", tmp_path / "two.nii.gz"
     options = (
-        "--prior", lesion, "--box", "18,23,16,22,27,20", "--scribble", "19,25,18:21,25,18",
-        "--scribble", "not:18,22,18:18,23,18", "--lasso", "z=18:18.5,23.5:21.5,23.5:20,27.5", "--not", "19,21,18",
+        "--initial-mask", lesion, "--box", "18,23,16,22,27,20", "--scribble", "19,25,18:21,25,18",
+        "--scribble", "not:18,22,18:18,23,18", "--lasso", "z=18:18.5,23.5:21.5,23.5:20,27.5",
+        "--background", "19,21,18",
     )  # fmt: skip
     first = segment(folder, one, *options, "--json", model="prompted")
     assert first.exit_code == 0, first.output
@@ -378,7 +391,7 @@ def test_several_masks_and_files_are_all_taken(folder: Path, tmp_path: Path) -> 
         array[19:22, 24:27, 17 : 18 + number] = 1
         nib.save(nib.Nifti1Image(array, scan.affine), mask)
         listed.write_text(f'{{"version": 1, "prompts": [{{"kind": "click", "index": [20, 25, {17 + number}]}}]}}')
-        priors += ["--prior", mask]
+        priors += ["--initial-mask", mask]
         files += ["--prompts", listed]
     done = segment(folder, tmp_path / "m.nii.gz", *priors, *files, "--json", model="prompted", click=None)
     told = json.loads(done.stdout)["prompts"]
@@ -399,17 +412,17 @@ def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--not", "15,20,18"), "small knows positive clicks only"),
+        (("--background", "15,20,18"), "small knows positive clicks only"),
         (("--box", "1,2,3"), "--box '1,2,3': six whole numbers"),
         (("--box", "0,0,0,99,9,9"), "box (99, 9, 9) lies outside the scan"),
         (("--scribble", "1,2"), "--scribble '1,2': three whole numbers"),
         (("--lasso", "q=1:1,1:2,2:3,1"), "a slice and at least three corners"),
         (("--lasso", "z=18:1,1:2,x:3,1"), "--lasso '2,x': two numbers"),
-        (("--prior", "gone.nii.gz"), "gone.nii.gz: no such file"),
-        (("--prior", ""), "--prior names no mask; give its path"),
+        (("--initial-mask", "gone.nii.gz"), "gone.nii.gz: no such file"),
+        (("--initial-mask", ""), "--initial-mask names no mask; give its path"),
         (("--scribble", "painted.npy"), "a stroke's .npy is named in a file of prompts"),
         (("--prompts", "gone.json"), "gone.json: cannot be read"),
-        (("--not", "20,25,18"), "voxel (20, 25, 18) is called lesion and not lesion"),
+        (("--background", "20,25,18"), "voxel (20, 25, 18) is called lesion and not lesion"),
     ],
 )
 def test_prompts_that_cannot_be_followed(folder: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:
@@ -441,10 +454,3 @@ def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
     same = segment(folder, tmp_path / "a.nii.gz", "--uncertainty", tmp_path / "a.nii.gz", model="judging")
     assert same.exit_code == 2
     assert "two results would go to one file" in same.output
-
-
-@pytest.mark.parametrize("option", [("--uncertainty", "u.nii.gz"), ("--no-zoom",), ("--budget", "3")])
-def test_auto_takes_no_option_that_it_would_ignore(folder: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
-    result = segment(folder, tmp_path / "m.nii.gz", "--auto", *option, click=None)
-    assert result.exit_code == 2
-    assert "--auto has no --uncertainty, --no-zoom or --budget; leave them out" in result.output

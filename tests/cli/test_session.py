@@ -62,7 +62,7 @@ def test_from_the_first_click_to_an_export(folder: Path, tmp_path: Path) -> None
     session, out = tmp_path / "visit", tmp_path / "lesions.nii.gz"
     (first,) = told(run("add", session, folder, "--lesion", "liver1", "--click", "8,7,5", "--json"))["lesions"]
     assert (first["name"], first["status"], len(first["prompts"])) == ("liver1", "open", 1)
-    result = run("add", session, folder, "--lesion", "liver1", "--not", "9,5,4", "--accept")
+    result = run("add", session, folder, "--lesion", "liver1", "--background", "9,5,4", "--accept")
     assert result.exit_code == 0, result.output
     predictor, volume = quick_predictor(), read(folder / "scan.nii.gz")
     predictor.set_volume(volume)
@@ -102,8 +102,8 @@ def test_what_is_refused_is_not_kept(folder: Path, tmp_path: Path) -> None:
     session = tmp_path / "visit"
     for more, message in (
         (("--lesion", "a", "--click", "99,0,0"), "lies outside the scan"),
-        (("--lesion", "a", "--not", "1,1,1"), "nothing says where the lesion is"),
-        (("--lesion", "a"), "nothing to do for lesion 'a'. Give --click or --not X,Y,Z"),
+        (("--lesion", "a", "--background", "1,1,1"), "nothing says where the lesion is"),
+        (("--lesion", "a"), "nothing to do for lesion 'a'. Give --click or --background X,Y,Z"),
         (("--lesion", "a", "--accept"), "no lesion 'a' to accept; there are: none yet"),
         (("--lesion", " ", "--click", "1,1,1"), "a lesion's name is a line of 1 to 100 characters, not"),
         (("--lesion", "a", "--click", "1,1"), "three whole numbers"),
@@ -213,7 +213,7 @@ def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) ->
         (lesion,) = told(run(verb, session, folder, *more, "--json"))["lesions"]
         return dict(lesion)
 
-    did("add", "--lesion", "a", "--click", "8,7,5", "--not", "9,5,4", "--accept")
+    did("add", "--lesion", "a", "--click", "8,7,5", "--background", "9,5,4", "--accept")
     assert did("rename", "--lesion", "a", "--to", "b")["name"] == "b"
     assert did("reopen", "--lesion", "1")["status"] == "open"
     assert did("replace-prompt", "--lesion", "b", "--number", 1, "--click", "6,8,6")["prompts"][0]["index"] == [6, 8, 6]
@@ -222,10 +222,19 @@ def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) ->
     predictor, volume = quick_predictor(), read(folder / "scan.nii.gz")
     predictor.set_volume(volume)
     assert left["voxels"] == predictor.predict([Click((6, 8, 6))]).mask.voxels
+    first = ("--lesion", "b", "--number", 1)
     for verb, more, message in (
         ("replace-prompt", ("--lesion", "b", "--number", 1), "one prompt takes the place of one, not 0. Give --click"),
-        ("replace-prompt", ("--lesion", "b", "--number", 1, "--click", "1,1,1", "--not", "2,2,2"), "of one, not 2"),
-        ("replace-prompt", ("--lesion", "b", "--number", 1, "--not", "1,1,1"), "nothing says where the lesion is"),
+        (
+            "replace-prompt",
+            (*first, "--click", "1,1,1", "--background", "2,2,2"),
+            "of one, not 2",
+        ),
+        (
+            "replace-prompt",
+            (*first, "--background", "1,1,1"),
+            "nothing says where the lesion is",
+        ),
         ("remove-prompt", ("--lesion", "b", "--number", 2), "lesion 1 has no prompt 2; its prompts: 1"),
         ("drop", ("--lesion", "b"), "lesion 1 is open, not a proposal to drop; remove it instead"),
         ("clear", ("--lesion", "c"), "no lesion 'c' in this session; there are: 1 b"),
@@ -255,7 +264,7 @@ def test_another_model_that_refuses_a_lesions_prompts_is_not_gone_on_with(
     folder: Path, tmp_path: Path, verb: str
 ) -> None:
     session, clicks_only = tmp_path / "visit", folder / "clicks.safetensors"
-    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--not", "9,5,4", "--json"))
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--background", "9,5,4", "--json"))
     told(run("add", session, folder, "--lesion", "b", "--click", "3,3,3", "--json"))
     told(run("add", session, folder, "--lesion", "c", "--click", "3,3,3", "--json"))
     told(run("undo", session, folder, "--json"))
@@ -325,7 +334,7 @@ def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
     every = Proposer(finds, "cpu").propose(volume, 0.0)
     least = max(one.mask.volume_ml for one in every)  # a noisy scan has many pieces; the largest will do
     found = [one for one in every if one.mask.volume_ml >= least]
-    said = told(run("propose", session, folder, "--proposer", finds, "--least-ml", least, "--json"))["lesions"]
+    said = told(run("propose", session, folder, "--proposer", finds, "--min-ml", least, "--json"))["lesions"]
     assert [each["score"] for each in said] == [one.score for one in found]
     assert [each["voxels"] for each in said] == [one.mask.voxels for one in found]
     assert {each["status"] for each in said} == {"proposed"}
@@ -336,7 +345,7 @@ def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(read(out).array == 1, found[0].mask.full())
     (one,) = told(run("add", session, folder, "--lesion", "lesion 1", "--accept", "--json"))["lesions"]
     assert one["status"] == "accepted"
-    again = run("propose", session, folder, "--proposer", finds, "--least-ml", least)
+    again = run("propose", session, folder, "--proposer", finds, "--min-ml", least)
     assert f"no new proposal: all {len(found)} are lesions of this session already" in again.output
     assert len(told(run("undo", session, folder, "--times", len(found) + 1, "--json"))["lesions"]) == 0
     told(run("redo", session, folder, "--json"))
@@ -349,7 +358,7 @@ def test_proposals_that_are_none_or_cannot_be_made(folder: Path, tmp_path: Path)
     for more, message in (
         (("--proposer", folder / "model0.safetensors"), "answers prompts and proposes nothing by itself"),
         (("--proposer", folder / "none.safetensors"), "none.safetensors"),
-        (("--proposer", folder / "finds.safetensors", "--least-ml", "-1"), "a least volume of -1.0 mL: give 0 or more"),
+        (("--proposer", folder / "finds.safetensors", "--min-ml", "-1"), "a least volume of -1.0 mL: give 0 or more"),
     ):
         refused = run("propose", session, folder, *more)
         assert refused.exit_code == 2
@@ -357,4 +366,4 @@ def test_proposals_that_are_none_or_cannot_be_made(folder: Path, tmp_path: Path)
         assert not session.exists()
     none = run("propose", session, folder, "--proposer", folder / "blind.safetensors")
     assert none.exit_code == 0
-    assert none.output.strip() == f"{session}: no proposal of 0.1 mL or more (--least-ml)"
+    assert none.output.strip() == f"{session}: no proposal of 0.1 mL or more (--min-ml)"

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from . import fetch, look, models, phantom, segment, session, training  # noqa: F401 - each registers its verbs
+from ..openmp import wait_passively
+from . import batch, fetch, look, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
 from .console import app
 
 __all__ = ["app", "main"]
@@ -24,6 +25,7 @@ def _common(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 def main() -> None:
     """The `palpate` command."""
+    wait_passively()  # before a verb imports torch
     try:
         app()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`palpate segment --batch`."""
+"""`palpate batch`."""
 
 from __future__ import annotations
 
@@ -7,66 +7,74 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SettingsError
-from .console import FAULTY, Console, given_options
+from .console import (
+    FAULTY,
+    BaseOption,
+    BudgetOption,
+    Console,
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+    ZoomOption,
+    app,
+)
+from .verbs import verb
 
 if TYPE_CHECKING:
     from ..batch import Summary
-    from ..devices import Precision
 
-OF_A_LIST = {"batch", "workers", "results"}  # options that only a list has
-OF_BOTH = {"model", "base", "device", "precision", "zoom", "budget", "machine"}
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 
 
-def check_alone(context: typer.Context, batch: Path | None) -> None:
-    """Refuse options of one scan beside a list, and a list's without one.
-
-    Raises:
-        SettingsError: the message names them.
-    """
-    given = given_options(context)
-    of_a_list = [given[name] for name in given if name in OF_A_LIST]
-    of_a_scan = [given[name] for name in given if name not in OF_A_LIST | OF_BOTH]
-    if batch is None and of_a_list:
-        raise SettingsError(f"{', '.join(of_a_list)}: for a list of jobs only; give --batch jobs.csv, or leave it out")
-    if batch is not None and of_a_scan:
-        raise SettingsError(
-            f"{', '.join(of_a_scan)}: for one scan; with --batch, scans, prompts and outputs are in the list, so leave "
-            "it out"
-        )
-
-
-def segment_all(
+@verb(
+    app,
+    examples=(
+        "palpate batch jobs.csv",
+        "palpate batch jobs.csv --workers 4 --results masks/results.csv --json",
+    ),
+)
+def batch(
     console: Console,
-    listing: Path,
-    results: Path | None,
-    model: str,
-    base: Path | None,
-    device: str,
-    precision: Precision,
-    zoom: bool,
-    budget: int | None,
-    workers: int | None,
+    jobs: Annotated[Path, typer.Argument(help="A CSV of scan,prompts,output (docs/batch.md).")],
+    results: Annotated[Path | None, typer.Option(help="The results' CSV; by default beside the list.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes, each with the model.")] = 1,
+    model: ModelOption = "palpate-tiny",
+    base: BaseOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    zoom: ZoomOption = True,
+    budget: BudgetOption = None,
 ) -> None:
-    """Do what is missing of a list, and tell what became of it; exit code 1 if something failed."""
+    """Segment a list of scans; the same command again does what is missing.
+
+    Exit code 1: some jobs failed, and are listed.
+    """
     from ..batch import Batch, read_jobs, results_path
     from ..predictor import BUDGET
 
-    jobs = read_jobs(listing)
+    listed = read_jobs(jobs)
     most = BUDGET if budget is None else budget
-    target = results_path(listing) if results is None else results
+    target = results_path(jobs) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {model}"):
-            batch = Batch(jobs, target, model, base=base, device=device, precision=precision, zoom=zoom, budget=most)
-        with console.bar("segmenting", len(jobs), done=len(jobs) - len(batch.missing)) as advance:
-            summary = batch.run(1 if workers is None else workers, lambda done, job: advance(done, job.output.name))
-    record = _record(listing, target, summary)
-    console.result(record, _sentences(record))
+            todo = Batch(
+                listed,
+                target,
+                model,
+                base=base,
+                device=device,
+                precision=precision,  # type: ignore[arg-type] # Batch checks it
+                zoom=zoom,
+                budget=most,
+            )
+        with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
+            summary = todo.run(workers, lambda done, job: advance(done, job.output.name))
+    record = _record(jobs, target, summary)
+    console.result(record, _lines(record))
     if summary.failed:
         raise typer.Exit(FAULTY)
 
@@ -82,7 +90,7 @@ def _stoppable(console: Console) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        console.say("stopped; what was finished is kept. Run the same command again to do the rest")
+        console.info("stopped; what was finished is kept. Run the same command again to do the rest")
         raise typer.Exit(STOPPED) from None
     finally:
         for number, handler in before.items():
@@ -108,7 +116,7 @@ def _record(listing: Path, results: Path, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _sentences(record: dict[str, Any]) -> list[str]:
+def _lines(record: dict[str, Any]) -> list[str]:
     before = f" ({record['done_before']} of them before)" if record["done_before"] else ""
     return [
         *(f"failed: row {one['row']}, {one['error']}: {one['message']}" for one in record["failed"]),

@@ -1,4 +1,4 @@
-"""What every verb shares: the application, its common options, and how it speaks."""
+"""What every verb shares: the application, its common options, and its output."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from ..errors import PalpateError, PalpateWarning, out_of_memory
 from ..files import error_text
+from .old_spellings import modern
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
@@ -26,12 +27,15 @@ OUT_OF_MEMORY = "not enough memory: close what else runs, use another device (--
 
 
 class Verbs(TyperGroup):
-    """All verbs; what is wrong with a command's words is told on one line, as any other error is."""
+    """All verbs; a word that no verb knows is an error of one line, as any other error is."""
 
-    def make_context(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
-        """Read the words before the verb."""
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
+        """Read the words before the verb; old spellings are translated, and one line names the new ones."""
+        words, clauses = modern(args)
+        if clauses:
+            typer.secho(f"renamed: {'; '.join(clauses)}", fg="yellow", err=True)
         with _usage():
-            return super().make_context(*given, **named)
+            return super().make_context(info_name, words, *rest, **named)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the same
         """Read the verb and the words after it, and do it."""
@@ -94,11 +98,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object,
 
 @dataclass
 class Console:
-    """What a verb says: progress and warnings on the error stream, results on the output stream (JSON for machines).
+    """A verb's output: progress and warnings on the error stream, results on the output stream (JSON for machines).
 
     Attributes:
         machine: print one JSON object instead of sentences.
-        quiet: say nothing but errors; for all processes of a training but the first.
+        quiet: print nothing but errors; for all processes of a training but the first.
         seconds: how long each named step took.
         warned: warnings so far.
     """
@@ -125,11 +129,15 @@ class Console:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
         for warning in caught:
             if issubclass(warning.category, PalpateWarning):
-                self.warned.append(str(warning.message))
-                if not self.machine:
-                    typer.secho(f"warning: {warning.message}", fg="yellow", err=True)
+                self.warn(str(warning.message))
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    def warn(self, sentence: str) -> None:
+        """Print a warning on the error stream, for people; machines find it in the result."""
+        self.warned.append(sentence)
+        if not self.machine and not self.quiet:
+            typer.secho(f"warning: {sentence}", fg="yellow", err=True)
 
     @property
     def live(self) -> bool:
@@ -138,8 +146,8 @@ class Console:
 
         return not self.machine and not self.quiet and Terminal(stderr=True).is_terminal
 
-    def say(self, sentence: str) -> None:
-        """A sentence on the error stream, for people alone."""
+    def info(self, sentence: str) -> None:
+        """Print a sentence on the error stream, for people alone."""
         if not self.machine and not self.quiet:
             typer.echo(sentence, err=True)
 

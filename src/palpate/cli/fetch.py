@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,10 +54,10 @@ def fetch(
         for asset in [weights.find(name) for name in names]:  # every name is looked at before anything is downloaded
             began = time.perf_counter()
             with _bar(console, asset.name) as progress:
-                found = weights.fetch(asset, source=source, folder=folder, progress=progress, tell=_teller(console))
+                found = weights.fetch(asset, source=source, folder=folder, progress=progress, tell=console.warn)
             console.seconds[asset.name] = time.perf_counter() - began
             records.append(_record(asset, found))
-        console.result({"fetched": records}, [line for record in records for line in _sentences(record)])
+        console.result({"fetched": records}, [line for record in records for line in _lines(record)])
 
 
 def _record(asset: Asset, found: Fetched) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _record(asset: Asset, found: Fetched) -> dict[str, Any]:
     }
 
 
-def _sentences(record: dict[str, Any]) -> list[str]:
+def _lines(record: dict[str, Any]) -> list[str]:
     size = f" ({record['bytes']:,} bytes)" if record["bytes"] else ""
     state = "verified against the published hash" if record["verified"] else "unverified: no published hash"
     source = {"hub": "from the Hugging Face Hub", "official": "from its official address"}.get(record["source"])
@@ -111,17 +111,6 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(f"  {state}")
         lines += [f"  {source['kind']}: {source['url']}" for source in row["sources"]]
     return lines
-
-
-def _teller(console: Console) -> Callable[[str], None]:
-    """Says at once, above the progress bar, that the next source is tried."""
-
-    def tell(text: str) -> None:
-        console.warned.append(text)
-        if not console.machine:
-            typer.secho(f"warning: {text}", fg="yellow", err=True)
-
-    return tell
 
 
 @contextmanager

@@ -1,95 +1,136 @@
-"""What is pointed at on the command line: the options of every verb that takes prompts, and how they are read."""
+"""The prompts on a command line: the options of every verb that takes them, and how they are read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .verbs import OptionGroup
+
 if TYPE_CHECKING:
     from ..prompts import Prompt
     from ..volume import Volume
 
-ClickOption = Annotated[
-    list[str] | None, typer.Option(help="Voxel index X,Y,Z in the file's array, from 0; may be repeated.")
-]
-ClickMmOption = Annotated[list[str] | None, typer.Option(help="Place X,Y,Z in RAS mm; may be repeated.")]
-NotOption = Annotated[
-    list[str] | None, typer.Option("--not", help="Voxel index X,Y,Z outside the lesion; may be repeated.")
-]
-BoxOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Two corners' voxels X,Y,Z,X,Y,Z; with one coordinate equal, a box on that slice."),
-]
-ScribbleOption = Annotated[
-    list[str] | None,
-    typer.Option(help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `not:` before it: outside the lesion."),
-]
-LassoOption = Annotated[
-    list[str] | None,
-    typer.Option(help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion."),
-]
-InitialMaskOption = Annotated[
-    list[str] | None, typer.Option(metavar="<path>", help="A mask to start from, on the scan's grid; may be repeated.")
-]
-PromptsOption = Annotated[
-    list[Path] | None,
-    typer.Option(help="A JSON file of prompts, in order (docs/prompts.md); taken before the others; may be repeated."),
-]
-_OTHERS = "--box, --scribble, --lasso, --prior or --prompts"
+_OTHERS = "--box, --scribble, --lasso, --initial-mask or --prompts"
 HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
-HOW_TO_CORRECT = f"Give --click or --not X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
+HOW_TO_CORRECT = f"Give --click or --background X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
+_KINDS = {"prior": "--initial-mask", "not": "--background", "mm": "--click-mm"}  # of texts; others are called alike
+_PANEL = "Prompts"
 
 
-def prompt_files(files: list[Path] | None, priors: list[str] | None, scribbles: list[str] | None) -> tuple[Path, ...]:
-    """The files that prompts are read from: files of prompts, what these name, priors, painted strokes.
+@dataclass(frozen=True)
+class GivenPrompts:
+    """The prompts of a command line, as they were typed.
 
-    Raises:
-        PromptError: what cannot be read as a prompt.
+    Attributes:
+        files: JSON files of prompts.
+        texts: the other options' values, as `(kind, text)`: initial masks, then large things before small ones.
     """
-    from ..prompt_file import read_entries
-    from ..prompt_text import from_text, named_files
 
-    listed: list[Path] = []
-    for file in files or []:
-        listed += (file, *named_files(read_entries(file), file.parent))
-    texts = [("prior", text) for text in priors or []] + [("scribble", text) for text in scribbles or []]
-    return (*listed, *named_files((from_text(kind, text, f"--{kind}") for kind, text in texts), Path()))
+    files: tuple[Path, ...]
+    texts: tuple[tuple[str, str], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.texts)
+
+    def read(self, volume: Volume) -> list[Prompt]:
+        """The prompts on a scan: those of the files, initial masks, foreground prompts, then background prompts.
+
+        Raises:
+            PromptError: what cannot be read as a prompt.
+            ScanError: a mask that cannot be read.
+        """
+        from ..prompt_file import read_prompts
+        from ..prompt_text import from_text
+
+        filed: list[Prompt] = [prompt for file in self.files for prompt in read_prompts(file, volume.grid)]
+        typed = [from_text(kind, text, _option(kind)).prompt(volume.grid, Path()) for kind, text in self.texts]
+        return filed + sorted(typed, key=lambda prompt: not prompt.positive)
+
+    def read_from(self) -> tuple[Path, ...]:
+        """Every file that the prompts are read from: the files, masks that they name, initial masks, painted strokes.
+
+        Raises:
+            PromptError: what cannot be read as a prompt.
+        """
+        from ..prompt_file import read_entries
+        from ..prompt_text import from_text, named_files
+
+        listed: list[Path] = []
+        for file in self.files:
+            listed += (file, *named_files(read_entries(file), file.parent))
+        masks = [(kind, text) for kind, text in self.texts if kind in ("prior", "scribble")]
+        return (*listed, *named_files((from_text(kind, text, _option(kind)) for kind, text in masks), Path()))
 
 
-def given_prompts(
-    volume: Volume,
-    files: list[Path] | None,
-    priors: list[str] | None,
-    boxes: list[str] | None,
-    scribbles: list[str] | None,
-    lassos: list[str] | None,
-    clicks: list[str] | None,
-    clicks_mm: list[str] | None,
-    nots: list[str] | None,
-) -> list[Prompt]:
-    """All that was pointed at: the files' prompts, the priors, then large things before small, what denies last.
+def _option(kind: str) -> str:
+    return _KINDS.get(kind, f"--{kind}")
 
-    Raises:
-        PromptError: what cannot be read as a prompt.
-        ScanError: a mask that cannot be read.
-    """
-    from ..prompt_file import read_prompts
-    from ..prompt_text import from_text
 
-    given: list[Prompt] = [prompt for file in files or [] for prompt in read_prompts(file, volume.grid)]
-    texts = {
-        "prior": priors,
-        "box": boxes,
-        "scribble": scribbles,
-        "lasso": lassos,
-        "click": clicks,
-        "mm": clicks_mm,
-        "not": nots,
+def _given(
+    click: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_PANEL, help="Voxel index X,Y,Z in the file's array, from 0; may be repeated."),
+    ] = None,
+    click_mm: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=_PANEL, help="Place X,Y,Z in RAS mm; may be repeated.")
+    ] = None,
+    background: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_PANEL, help="Voxel index X,Y,Z outside the lesion; may be repeated."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="Two corners' voxels X,Y,Z,X,Y,Z; with one coordinate equal, a box on that slice.",
+        ),
+    ] = None,
+    scribble: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `not:` before it: outside the lesion.",
+        ),
+    ] = None,
+    lasso: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion.",
+        ),
+    ] = None,
+    initial_mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="<path>",
+            help="A mask to start from, on the scan's grid; may be repeated.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="A JSON file of prompts, in order (docs/prompts.md); taken before the others; may be repeated.",
+        ),
+    ] = None,
+) -> GivenPrompts:
+    kinds = {
+        "prior": initial_mask,
+        "box": box,
+        "scribble": scribble,
+        "lasso": lasso,
+        "click": click,
+        "mm": click_mm,
+        "not": background,
     }
-    pointed: list[Prompt] = []
-    for kind, said in texts.items():
-        option = "--click-mm" if kind == "mm" else f"--{kind}"
-        pointed += [from_text(kind, text, option).prompt(volume.grid, Path()) for text in said or []]
-    return given + sorted(pointed, key=lambda prompt: not prompt.positive)
+    return GivenPrompts(
+        tuple(prompts or ()), tuple((kind, text) for kind, texts in kinds.items() for text in texts or ())
+    )
+
+
+PromptOptions = Annotated[GivenPrompts, OptionGroup(_given)]

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, PromptError, SettingsError
-from .automatic import check_auto, propose, told_beside
-from .batch import check_alone, segment_all
+from ..errors import PromptError
 from .console import (
     BaseOption,
     BudgetOption,
     Console,
     DeviceOption,
-    JsonOption,
     ModelOption,
     PrecisionOption,
     ZoomOption,
     app,
     predictor_of,
 )
-from .prompting import (
-    HOW_TO_POINT,
-    BoxOption,
-    ClickMmOption,
-    ClickOption,
-    InitialMaskOption,
-    LassoOption,
-    NotOption,
-    PromptsOption,
-    ScribbleOption,
-    given_prompts,
-    prompt_files,
-)
+from .outputs import check_inputs_stay, check_outputs, read_truth, text
+from .prompting import HOW_TO_POINT, PromptOptions
+from .verbs import verb
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -42,35 +30,43 @@ if TYPE_CHECKING:
     from ..prompts import Prompt
     from ..volume import Mask, Volume
 
+SeriesOption = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")]
+TruthOption = Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")]
+ScanArgument = Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")]
 
-@app.command(
-    epilog="Examples:\n\n"
-    "`palpate segment scan.nii.gz --click 120,88,45 -o lesion.nii.gz`\n\n"
-    "`palpate segment series/ --click-mm -31.5,12,80.2 -o lesion.nrrd --picture lesion.png`\n\n"
-    "`palpate segment scan.mha --click 60,70,20 --not 66,64,22 -o lesion.mha --json`\n\n"
-    "`palpate segment scan.nii.gz --box 100,70,40,140,110,52 -o lesion.nii.gz`\n\n"
-    "`palpate segment scan.nii.gz --prior before.nii.gz --scribble 118,80,45:124,92,45 "
-    "--scribble not:90,80,45:95,84,45 -o after.nii.gz`\n\n"
-    "`palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz`\n\n"
-    "`palpate segment scan.nii.gz --auto --model automatic.safetensors -o proposals.nii.gz`\n\n"
-    "`palpate segment --batch jobs.csv --workers 4`"
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a segmentation writes; those that are None are not asked for."""
+
+    mask: Path
+    probability: Path | None
+    uncertainty: Path | None
+    picture: Path | None
+
+    @property
+    def images(self) -> tuple[Path | None, ...]:
+        """Those on the scan's grid."""
+        return self.mask, self.probability, self.uncertainty
+
+
+@verb(
+    app,
+    examples=(
+        "palpate segment scan.nii.gz --click 120,88,45 -o lesion.nii.gz",
+        "palpate segment series/ --click-mm -31.5,12,80.2 -o lesion.nrrd --picture lesion.png",
+        "palpate segment scan.mha --click 60,70,20 --background 66,64,22 -o lesion.mha --json",
+        "palpate segment scan.nii.gz --box 100,70,40,140,110,52 -o lesion.nii.gz",
+        "palpate segment scan.nii.gz --initial-mask before.nii.gz --scribble 118,80,45:124,92,45 "
+        "--scribble not:90,80,45:95,84,45 -o after.nii.gz",
+        "palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz",
+    ),
 )
 def segment(
-    context: typer.Context,
-    scan: Annotated[
-        Path | None, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")
-    ] = None,
-    click: ClickOption = None,
-    click_mm: ClickMmOption = None,
-    no: NotOption = None,
-    box: BoxOption = None,
-    scribble: ScribbleOption = None,
-    lasso: LassoOption = None,
-    prior: InitialMaskOption = None,
-    prompts: PromptsOption = None,
+    console: Console,
+    scan: ScanArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
+    prompts: PromptOptions,
     model: ModelOption = "palpate-tiny",
     base: BaseOption = None,
     picture: Annotated[
@@ -80,146 +76,71 @@ def segment(
     uncertainty: Annotated[
         Path | None, typer.Option(help="Also save how unsure each voxel is: 0 sure, 1 not at all.")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")] = None,
-    series: Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")] = None,
+    truth: TruthOption = None,
+    series: SeriesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
     zoom: ZoomOption = True,
     budget: BudgetOption = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(help="A CSV of scan,prompts,output to do instead (docs/batch.md); again: what is missing."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="With --batch: processes, each with the model; one by default.")
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="With --batch: the results' CSV; by default beside the list.")
-    ] = None,
-    auto: Annotated[
-        bool,
-        typer.Option("--auto", help="Propose lesions without prompts: labels 1, 2, ..., and a JSON beside the mask."),
-    ] = False,
-    least_ml: Annotated[
-        float | None, typer.Option(help="With --auto: leave out proposals smaller than this, mL; 0.1 by default.")
-    ] = None,
-    machine: JsonOption = False,
 ) -> None:
-    """Segment the lesion under one or several clicks, and save its mask on the scan's own grid."""
-    console = Console(machine)
-    with console.reporting():
-        check_alone(context, batch)
-        if batch is not None:
-            segment_all(console, batch, results, model, base, device, precision, zoom, budget, workers)  # type: ignore[arg-type]
-            return
-        if scan is None or output is None:
-            raise SettingsError(
-                "what and where to? `palpate segment SCAN --click X,Y,Z -o MASK`, or `palpate segment --batch jobs.csv`"
-            )
-        if auto and (uncertainty is not None or not zoom or budget is not None):
-            raise SettingsError("--auto has no --uncertainty, --no-zoom or --budget; leave them out")
-        check_auto(auto, least_ml, output, any((prompts, prior, box, scribble, lasso, click, click_mm, no)))
-        _check_outputs((output, probability, uncertainty), picture, truth)
-        with console.step("read", f"reading {scan}"):
-            from ..formats import check_spared, read
-            from ..prompts import check_inside
+    """Segment the lesion under one or several prompts, and save its mask on the scan's own grid.
 
-            volume = read(scan, series=series)
-            known = _truth(truth, volume)
-        _check_outputs((output, probability, uncertainty), picture, truth, volume)
-        if auto:
-            check_spared(told_beside(output), volume)
-            load_options = (model, base, device, precision)
-            propose(console, load_options, scan, volume, known, least_ml, output, probability, picture)
-            return
-        _check_kept((output, probability, uncertainty, picture), prompt_files(prompts, prior, scribble))
-        given = given_prompts(volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
-        if not given:
-            raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or --auto, with an automatic model")
-        check_inside(given, volume.grid)
-        with console.step("load", f"loading {model}"):
-            predictor = predictor_of(model, base, device, precision, zoom, budget)
-        with console.step("segment", "segmenting") as progress:
-            predictor.progress = progress
-            predictor.set_volume(volume)
-            prediction = predictor.predict(given)
-        with console.step("save", f"saving {output}"):
-            from ..files import all_or_none
-            from ..formats import written_files
-            from ..pictures import lesion_picture, save_picture
+    Many scans: `palpate batch`. Lesions without a prompt: `palpate propose`.
+    """
+    outputs = Outputs(output, probability, uncertainty, picture)
+    check_outputs(outputs.images, picture, truth)
+    with console.step("read", f"reading {scan}"):
+        from ..formats import read
+        from ..prompts import check_inside
 
-            with all_or_none(*written_files(output, probability, uncertainty), picture):
-                prediction.mask.save(output)
-                if probability is not None:
-                    prediction.probability.save(probability)
-                if uncertainty is not None:
-                    prediction.uncertainty.save(uncertainty)
-                if picture is not None:
-                    from ..prompts import Click
-
-                    clicks = [prompt for prompt in given if isinstance(prompt, Click) and prompt.positive]
-                    save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), picture)
-        record = _record(scan, output, predictor.bundle, given, prediction, known)
-        record |= {"probability": _text(probability), "uncertainty": _text(uncertainty), "picture": _text(picture)}
-        console.result(record, _sentences(record, console.seconds))
+        volume = read(scan, series=series)
+        known = read_truth(truth, volume)
+    check_outputs(outputs.images, picture, truth, volume)
+    check_inputs_stay((*outputs.images, picture), prompts.read_from())
+    given = prompts.read(volume)
+    if not given:
+        raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or run `palpate propose`, with an automatic model")
+    check_inside(given, volume.grid)
+    with console.step("load", f"loading {model}"):
+        predictor = predictor_of(model, base, device, precision, zoom, budget)
+    with console.step("segment", "segmenting") as progress:
+        predictor.progress = progress
+        predictor.set_volume(volume)
+        prediction = predictor.predict(given)
+    with console.step("save", f"saving {output}"):
+        _save(prediction, outputs, volume, given, known)
+    record = _record(scan, outputs, predictor.bundle, given, prediction, known)
+    console.result(record, _lines(record, console.seconds))
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: list[Prompt], known: Mask | None) -> None:
+    """Write all results, or none."""
+    from ..files import all_or_none
+    from ..formats import written_files
+    from ..pictures import lesion_picture, save_picture
 
+    with all_or_none(*written_files(*outputs.images), outputs.picture):
+        prediction.mask.save(outputs.mask)
+        if outputs.probability is not None:
+            prediction.probability.save(outputs.probability)
+        if outputs.uncertainty is not None:
+            prediction.uncertainty.save(outputs.uncertainty)
+        if outputs.picture is not None:
+            from ..prompts import Click
 
-def _check_outputs(
-    images: tuple[Path | None, ...], picture: Path | None, truth: Path | None, scan: Volume | None = None
-) -> None:
-    """Refuse, before any work, results that could not be written; once the scan is known, those in its place too."""
-    from ..formats import check_output, check_spared
-    from ..pictures import check_picture
-
-    for path in images:
-        if path is not None:
-            check_output(path, scan)
-    if picture is not None:
-        check_picture(picture)
-        if scan is not None:
-            check_spared(picture, scan)
-    named = [path.resolve() for path in (*images, picture) if path is not None]
-    if len(set(named)) < len(named):
-        raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
-    if truth is not None and truth.resolve() in named:
-        raise OutputError(f"cannot write {truth}: it is the --truth to compare with, and would be lost; name another")
-
-
-def _check_kept(results: tuple[Path | None, ...], read: tuple[Path, ...]) -> None:
-    """Refuse results in place of what prompts are read from."""
-    places = {path.resolve() for path in results if path is not None}
-    for path in read:
-        if path.resolve() in places:
-            raise OutputError(f"cannot write {path}: prompts are read from it, and it would be lost; name another")
-
-
-def _truth(path: Path | None, volume: Volume) -> Mask | None:
-    """A known mask on the scan's grid, or None."""
-    if path is None:
-        return None
-    from ..errors import GeometryError
-    from ..formats import read
-    from ..volume import Mask
-
-    known = read(path)
-    if not known.grid.same_as(volume.grid, tolerance=1e-2):
-        raise GeometryError(f"{path}: not on the scan's grid, so it cannot be compared; resample it first")
-    return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding
+            clicks = [prompt for prompt in prompts if isinstance(prompt, Click) and prompt.positive]
+            save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), outputs.picture)
 
 
 def _record(
-    scan: Path, output: Path, bundle: Bundle, given: list[Prompt], prediction: Prediction, known: Mask | None
+    scan: Path, outputs: Outputs, bundle: Bundle, given: list[Prompt], prediction: Prediction, known: Mask | None
 ) -> dict[str, Any]:
     from ..prompt_file import summary
 
     mask = prediction.mask
     record: dict[str, Any] = {
         "scan": str(scan),
-        "mask": str(output),
+        "mask": str(outputs.mask),
         "model": bundle.provenance.name,
         "prompts": [summary(prompt) for prompt in given],
         "empty": mask.empty,
@@ -230,6 +151,9 @@ def _record(
         "quality": None if prediction.quality is None else round(prediction.quality, 4),
         "scale": prediction.view.scale,
         "crops": prediction.crops,
+        "probability": text(outputs.probability),
+        "uncertainty": text(outputs.uncertainty),
+        "picture": text(outputs.picture),
     }
     if known is not None:
         from ..evaluation.metrics import dice
@@ -238,7 +162,7 @@ def _record(
     return record
 
 
-def _sentences(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
+def _lines(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     times = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items())
     if record["empty"]:
         found = "the mask is empty: the model sees no lesion here. Click nearer the lesion's middle, or add a click"

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SessionError, SettingsError
-from .prompting import (
-    HOW_TO_CORRECT,
-    BoxOption,
-    ClickMmOption,
-    ClickOption,
-    InitialMaskOption,
-    LassoOption,
-    NotOption,
-    PromptsOption,
-    ScribbleOption,
-    given_prompts,
-)
-from .visit import Visit, numbers_called, session_verb, wholly
+from .prompting import HOW_TO_CORRECT, PromptOptions
+from .visit import SessionOptions, numbers_called, session_verb, wholly
 
 if TYPE_CHECKING:
     from ..export import ExportedLesions
@@ -36,25 +25,18 @@ TimesOption = Annotated[int, typer.Option(min=1, help="How many operations.")]
 @session_verb(
     "add",
     "--lesion liver1 --click 120,88,45",
-    "--lesion liver1 --not 131,90,45 --accept",
+    "--lesion liver1 --background 131,90,45 --accept",
     "--lesion node --box 60,70,20,72,84,26 --json",
 )
 def add(
-    visit: Visit,
+    visit: SessionOptions,
     lesion: Annotated[str, typer.Option(help="The lesion's name, or its number; a lesion of a new name is added.")],
-    click: ClickOption = None,
-    click_mm: ClickMmOption = None,
-    no: NotOption = None,
-    box: BoxOption = None,
-    scribble: ScribbleOption = None,
-    lasso: LassoOption = None,
-    prior: InitialMaskOption = None,
-    prompts: PromptsOption = None,
+    prompts: PromptOptions,
     accept: Annotated[bool, typer.Option("--accept", help="Then accept the lesion's mask.")] = False,
 ) -> None:
     """Add prompts to a lesion; the session and the lesion are begun where there are none."""
     with visit.opened(begin=True) as session:
-        given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
+        given = prompts.read(session.volume)
         if not given and not accept:
             raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_CORRECT}, or --accept")
         with visit.segmenting(session), wholly(session):
@@ -66,21 +48,14 @@ def add(
 
 @session_verb("replace-prompt", "--lesion liver1 --number 2 --click 121,88,45")
 def replace_prompt(
-    visit: Visit,
+    visit: SessionOptions,
     lesion: LesionOption,
     prompt_number: NumberOption,
-    click: ClickOption = None,
-    click_mm: ClickMmOption = None,
-    no: NotOption = None,
-    box: BoxOption = None,
-    scribble: ScribbleOption = None,
-    lasso: LassoOption = None,
-    prior: InitialMaskOption = None,
-    prompts: PromptsOption = None,
+    prompts: PromptOptions,
 ) -> None:
     """Put another prompt in the place of one, under its number."""
     with visit.changing(lesion) as (session, number):
-        given = given_prompts(session.volume, prompts, prior, box, scribble, lasso, click, click_mm, no)
+        given = prompts.read(session.volume)
         if len(given) != 1:
             raise SessionError(
                 f"one prompt takes the place of one, not {len(given)}. {HOW_TO_CORRECT}: one of them, once"
@@ -89,55 +64,55 @@ def replace_prompt(
 
 
 @session_verb("remove-prompt", "--lesion liver1 --number 2")
-def remove_prompt(visit: Visit, lesion: LesionOption, prompt_number: NumberOption) -> None:
+def remove_prompt(visit: SessionOptions, lesion: LesionOption, prompt_number: NumberOption) -> None:
     """Take one prompt of a lesion away."""
     with visit.changing(lesion) as (session, number):
         session.remove_prompt(number, prompt_number)
 
 
 @session_verb("clear", "--lesion liver1")
-def clear(visit: Visit, lesion: LesionOption) -> None:
+def clear(visit: SessionOptions, lesion: LesionOption) -> None:
     """Take all of a lesion's prompts away; the mask that it started from stays."""
     with visit.changing(lesion) as (session, number):
         session.clear(number)
 
 
 @session_verb("rename", "--lesion liver1 --to liver2")
-def rename(visit: Visit, lesion: LesionOption, to: Annotated[str, typer.Option(help="Its new name.")]) -> None:
+def rename(visit: SessionOptions, lesion: LesionOption, to: Annotated[str, typer.Option(help="Its new name.")]) -> None:
     """Give a lesion another name."""
     with visit.changing(lesion) as (session, number):
         session.rename(number, to)
 
 
 @session_verb("reopen", "--lesion liver1")
-def reopen(visit: Visit, lesion: LesionOption) -> None:
+def reopen(visit: SessionOptions, lesion: LesionOption) -> None:
     """Take a lesion's acceptance back, or take a proposal up."""
     with visit.changing(lesion) as (session, number):
         session.reopen(number)
 
 
 @session_verb("remove", "--lesion liver1")
-def remove(visit: Visit, lesion: LesionOption) -> None:
+def remove(visit: SessionOptions, lesion: LesionOption) -> None:
     """Remove a lesion; `undo` brings it back."""
     with visit.changing(lesion) as (session, number):
         session.remove(number)
 
 
 @session_verb("drop", "--lesion 3")
-def drop(visit: Visit, lesion: LesionOption) -> None:
+def drop(visit: SessionOptions, lesion: LesionOption) -> None:
     """Remove a proposal that is no lesion; `undo` brings it back."""
     with visit.changing(lesion) as (session, number):
         session.drop(number)
 
 
-@session_verb("propose", "--proposer automatic.safetensors", "--proposer automatic.safetensors --least-ml 0.5 --json")
+@session_verb("propose", "--proposer automatic.safetensors", "--proposer automatic.safetensors --min-ml 0.5 --json")
 def propose(
-    visit: Visit,
+    visit: SessionOptions,
     proposer: Annotated[str, typer.Option(help="The automatic model's file (docs/automatic.md).")],
     proposer_base: Annotated[
         Path | None, typer.Option(help="Where that is an adapter: the model it was trained on.")
     ] = None,
-    least_ml: Annotated[
+    min_ml: Annotated[
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
     ] = None,
 ) -> None:
@@ -152,20 +127,20 @@ def propose(
 
             finder = Proposer(load(proposer, base=proposer_base), visit.device, visit.precision)  # type: ignore[arg-type]
             finder.progress = progress
-            least = LEAST_ML if least_ml is None else least_ml
+            least = LEAST_ML if min_ml is None else min_ml
             found = finder.propose(session.volume, least)
         with visit.segmenting(session), wholly(session):
             known = [each.start.mask for each in session.lesions if each.start is not None]
             new = [one for one in found if not any(_same(one.mask, mask) for mask in known)]
             numbers = [session.add(start=one.mask, score=one.score) for one in new]
-        none = f"no proposal of {least:g} mL or more (--least-ml)"
+        none = f"no proposal of {least:g} mL or more (--min-ml)"
         if found:
             none = f"no new proposal: all {len(found)} are lesions of this session already"
         visit.tell(session, [session.lesion(number) for number in numbers], none=none)
 
 
 @session_verb("undo", "", "--times 3")
-def undo(visit: Visit, times: TimesOption = 1) -> None:
+def undo(visit: SessionOptions, times: TimesOption = 1) -> None:
     """Take the last operations back: prompts, an acceptance, a new lesion."""
     with visit.opened() as session:
         _check_times(times, session.undoable, "undone")
@@ -176,7 +151,7 @@ def undo(visit: Visit, times: TimesOption = 1) -> None:
 
 
 @session_verb("redo", "", "--times 3")
-def redo(visit: Visit, times: TimesOption = 1) -> None:
+def redo(visit: SessionOptions, times: TimesOption = 1) -> None:
     """Do again what was undone last, as long as nothing else was done since."""
     with visit.opened() as session:
         _check_times(times, session.redoable, "done again")
@@ -194,7 +169,7 @@ def redo(visit: Visit, times: TimesOption = 1) -> None:
     "--cohort mine/ --patient P017",
 )
 def replay(
-    visit: Visit,
+    visit: SessionOptions,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A label map's file, or a folder; with a list of the lesions beside it."),

@@ -113,7 +113,7 @@ def train(
     ] = False,
     automatic: Annotated[
         bool,
-        typer.Option("--automatic", help="A model without prompts, for `segment --auto`; crops of 128 become 256."),
+        typer.Option("--automatic", help="A model without prompts, for `palpate propose`; crops of 128 become 256."),
     ] = False,
     fold: Annotated[int | None, typer.Option(help="Fold 0 to 4 of one of the paper's presets.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of the preset's.")] = None,
@@ -150,7 +150,7 @@ def train(
         accelerator = _accelerator(device)
         console.quiet = not accelerator.is_main_process
         if resume is not None:
-            run = continued(resume, accelerator, workers, console.say)
+            run = continued(resume, accelerator, workers, console.info)
         else:
             changes = Changes(
                 init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
@@ -162,11 +162,11 @@ def train(
                 raise SettingsError(
                     "what shall be trained? `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
                 )
-            run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.say)
+            run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
         if dry_run:
             _rehearse(console, run)
             return
-        console.say(_plan(run))
+        console.info(_plan(run))
         with _stopping(console) as stop, _display(console, run) as report:
             outcome = run.train(report, stop, hours, test)
         accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
@@ -237,7 +237,7 @@ def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
         if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
-        console.say("stopping after this step; the state will be saved (Ctrl-C again: stop now, from the last state)")
+        console.info("stopping after this step; the state will be saved (Ctrl-C again: stop now, from the last state)")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -259,7 +259,7 @@ def _display(console: Console, run: Run) -> Iterator[Callable[[Report], None]]:
             advance(now.step, text)
             measured = now.step in run.measured_at
             if not console.live and (measured or now.step % (10 * run.reported_at) == 0):
-                console.say(f"step {now.step} of {total}: {text}, {now.seconds:.0f} s")
+                console.info(f"step {now.step} of {total}: {text}, {now.seconds:.0f} s")
 
         yield report
 

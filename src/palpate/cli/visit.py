@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from .console import (
     BudgetOption,
     Console,
     DeviceOption,
-    JsonOption,
     ModelOption,
     PrecisionOption,
     ZoomOption,
     app,
     predictor_of,
 )
+from .verbs import OptionGroup, Verb, verb
 
 if TYPE_CHECKING:
     from ..session import Lesion, Session
@@ -157,38 +156,19 @@ class Visit:
         self.console.result(whole | more, lines)
 
 
-def session_verb(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a verb, called with a `Visit` and with the options of its own.
-
-    Typer reads a command's options off its signature: this one's are its own, and those that every verb has.
+def session_verb(name: str, *examples: str) -> Callable[[Verb], Verb]:
+    """Register a verb of `palpate session`, which takes `SessionOptions` first.
 
     Args:
         name: the verb's.
         examples: what follows `palpate session VERB visit1/ --scan scan.nii.gz`, for its help.
     """
-
-    def register(verb: Callable[..., None]) -> Callable[..., None]:
-        _, *own = inspect.signature(verb, eval_str=True).parameters.values()  # the first is the Visit
-        common = list(inspect.signature(_of_every_verb, eval_str=True).parameters.values())
-        first, last = common[:2], common[2:]
-
-        def command(**given: Any) -> None:
-            console = Console(given.pop("machine"))
-            visit = Visit(console, **{option.name: given.pop(option.name) for option in common if option.name in given})
-            with console.reporting():
-                verb(visit, **given)
-
-        parameters = [option.replace(kind=option.KEYWORD_ONLY) for option in (*first, *own, *last)]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # functions may have one
-        called = [f"`palpate session {name} visit1/ --scan scan.nii.gz {more}`".replace(" `", "`") for more in examples]
-        epilog = f"Example{'s' * (len(called) > 1)}:\n\n" + "\n\n".join(called)
-        session_app.command(name, help=inspect.getdoc(verb), epilog=epilog)(command)
-        return verb
-
-    return register
+    words = f"palpate session {name} visit1/ --scan scan.nii.gz"
+    return verb(session_app, name, examples=tuple(f"{words} {more}".rstrip() for more in examples))
 
 
-def _of_every_verb(
+def _visit(
+    console: Console,
     folder: Annotated[Path, typer.Argument(help="The session's folder.")],
     scan: Annotated[Path, typer.Option(help="The scan: a file, or a folder of DICOM slices.")],
     model: ModelOption = "palpate-tiny",
@@ -201,9 +181,11 @@ def _of_every_verb(
     precision: PrecisionOption = "float32",
     zoom: ZoomOption = True,
     budget: BudgetOption = None,
-    machine: JsonOption = False,
-) -> None:
-    """The options that every verb on a session has."""
+) -> Visit:
+    return Visit(console, folder, scan, model, base, other_model, series, device, precision, zoom, budget)
+
+
+SessionOptions = Annotated[Visit, OptionGroup(_visit)]
 
 
 @contextmanager

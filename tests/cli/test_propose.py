@@ -1,4 +1,4 @@
-"""`palpate segment --auto`: a label map and its JSON, and every mistake a user can make with it."""
+"""`palpate propose`: a label map and its JSON, and every mistake a user can make with it."""
 
 import json
 from pathlib import Path
@@ -27,16 +27,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def auto(folder: Path, out: Path, *more: object, model: str = "automatic") -> Any:
+def propose(folder: Path, out: Path, *more: object, model: str = "automatic") -> Any:
     scan, file = folder / "synthetic_scan.nii.gz", folder / f"{model}.safetensors"
-    arguments = [str(a) for a in ("segment", scan, "--auto", "-o", out, "-m", file, *more)]
+    arguments = [str(a) for a in ("propose", scan, "-o", out, "-m", file, *more)]
     return CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_proposals_as_labels_and_as_json(folder: Path, tmp_path: Path) -> None:
     out, picture, probability = tmp_path / "found.nii.gz", tmp_path / "found.png", tmp_path / "p.nii.gz"
-    done = auto(
-        folder, out, "--least-ml", "0.3", "--picture", picture, "--probability", probability,
+    done = propose(
+        folder, out, "--min-ml", "0.3", "--picture", picture, "--probability", probability,
         "--truth", folder / "synthetic_lesion.nii.gz", "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -70,7 +70,7 @@ def test_proposals_as_labels_and_as_json(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_told_on_a_terminal(folder: Path, tmp_path: Path) -> None:
-    done = auto(folder, tmp_path / "found.nrrd", "--least-ml", "0")
+    done = propose(folder, tmp_path / "found.nrrd", "--min-ml", "0")
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "found.json").read_text())["proposals"]
     lines = done.output.splitlines()
@@ -82,9 +82,9 @@ def test_what_is_told_on_a_terminal(folder: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_found_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
-    done = auto(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty")
+    done = propose(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty")
     assert done.exit_code == 0, done.output
-    assert "m.mha: no proposal of 0.1 mL or more (--least-ml)" in done.output
+    assert "m.mha: no proposal of 0.1 mL or more (--min-ml)" in done.output
     assert json.loads((tmp_path / "m.json").read_text())["proposals"] == []
     assert (tmp_path / "m.mha").exists()
     assert (tmp_path / "p.png").exists()
@@ -93,20 +93,19 @@ def test_nothing_found_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "model", "message"),
     [
-        (
-            ("--click", "1,1,1"),
-            "automatic",
-            "--auto looks for lesions by itself and takes no prompts: leave out",
-        ),
-        (("--prompts", "p.json"), "automatic", "takes no prompts"),
-        (("--prior", "p.nii.gz"), "automatic", "takes no prompts"),
-        (("--least-ml", "-1"), "automatic", "a least volume of -1.0 mL: give 0 or more"),
+        (("--click", "1,1,1"), "automatic", "No such option: --click"),
+        (("--prompts", "p.json"), "automatic", "No such option: --prompts"),
+        (("--initial-mask", "p.nii.gz"), "automatic", "No such option: --initial-mask"),
+        (("--uncertainty", "u.nii.gz"), "automatic", "No such option: --uncertainty"),
+        (("--no-zoom",), "automatic", "No such option: --no-zoom"),
+        (("--budget", "3"), "automatic", "No such option: --budget"),
+        (("--min-ml", "-1"), "automatic", "a least volume of -1.0 mL: give 0 or more"),
         ((), "prompts", "small: answers prompts and proposes nothing by itself; train an automatic model"),
         (("--device", "abacus"), "automatic", "try --device cpu"),
     ],
 )
 def test_bad_requests(folder: Path, tmp_path: Path, more: tuple[str, ...], model: str, message: str) -> None:
-    done = auto(folder, tmp_path / "m.nii.gz", *more, model=model)
+    done = propose(folder, tmp_path / "m.nii.gz", *more, model=model)
     assert done.exit_code == 2
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -117,16 +116,16 @@ def test_an_automatic_model_and_a_click(folder: Path, tmp_path: Path) -> None:
     base = ["segment", scan, "-o", str(tmp_path / "m.nii.gz"), "-m", model]
     done = CliRunner().invoke(app, [*base, "--click", "1,1,1"])
     assert done.exit_code == 2
-    assert "small: an automatic model takes no prompts: use `palpate segment --auto`" in done.stderr
-    stray = CliRunner().invoke(app, [*base, "--click", "1,1,1", "--least-ml", "1"])
-    assert "--least-ml is for proposals: give --auto too, or leave it out" in stray.stderr
+    assert "small: an automatic model takes no prompts: use `palpate propose`" in done.stderr
+    stray = CliRunner().invoke(app, [*base, "--click", "1,1,1", "--min-ml", "1"])
+    assert (stray.exit_code, "No such option: --min-ml" in stray.stderr) == (2, True)
     nothing = CliRunner().invoke(app, base)
-    assert "or --auto, with an automatic model" in nothing.stderr
+    assert "or run `palpate propose`, with an automatic model" in nothing.stderr
 
 
 def test_a_place_where_no_json_can_go(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "m.json").mkdir()
-    done = auto(folder, tmp_path / "m.nii.gz")
+    done = propose(folder, tmp_path / "m.nii.gz")
     assert done.exit_code == 2
     assert "m.json: it is a folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
@@ -134,12 +133,12 @@ def test_a_place_where_no_json_can_go(folder: Path, tmp_path: Path) -> None:
 
 def test_a_sidecar_of_that_name_stays(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text('{"Modality": "MR"}')
-    done = auto(folder, tmp_path / "m.nii.gz", model="empty")
+    done = propose(folder, tmp_path / "m.nii.gz", model="empty")
     assert done.exit_code == 2
-    assert "m.json: the proposals would be told there, and it tells of something else" in done.stderr
+    assert "m.json: the proposals would be listed there, and it holds something else" in done.stderr
     assert (tmp_path / "m.json").read_text() == '{"Modality": "MR"}'
     for _ in range(2):
-        assert auto(folder, tmp_path / "ours.nii.gz", model="empty").exit_code == 0, "its own it writes again"
+        assert propose(folder, tmp_path / "ours.nii.gz", model="empty").exit_code == 0, "its own it writes again"
 
 
 def test_a_late_failure_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +146,7 @@ def test_a_late_failure_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch
         raise OutputError("cannot write: no space left")
 
     monkeypatch.setattr("palpate.pictures.save_picture", full)
-    done = auto(folder, tmp_path / "m.nii.gz", "--picture", tmp_path / "p.png")
+    done = propose(folder, tmp_path / "m.nii.gz", "--picture", tmp_path / "p.png")
     assert done.exit_code == 2
     assert "no space left" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,53 @@
+"""Command lines as they were before verbs and options were renamed: still read, not in `--help`, and named as renamed.
+
+The words are translated before any verb sees them, so nothing behind this file knows an old name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+VERBS: dict[str, str] = {}  # old verb: new verb
+# Options that have become verbs: `segment --batch jobs.csv` is `batch jobs.csv`.
+OPTIONS_TO_VERBS = {"segment": {"--batch": "batch", "--auto": "propose"}}
+_PROMPTS = {"--not": "--background", "--prior": "--initial-mask", "--least-ml": "--min-ml"}
+# Options of a verb, and of the verbs below it; those of an option that became a verb are still listed here.
+OPTIONS: dict[str, dict[str, str]] = {
+    "segment": _PROMPTS,
+    "session": _PROMPTS,
+}
+
+
+def modern(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line in today's words.
+
+    Args:
+        words: what follows `palpate`.
+
+    Returns:
+        The words as they are spelled today, and for each old spelling a clause that names the new one.
+    """
+    place = next((index for index, word in enumerate(words) if not word.startswith("-")), None)
+    if place is None:
+        return list(words), []
+    verb, rest, clauses = words[place], list(words[place + 1 :]), []
+    end = rest.index("--") if "--" in rest else len(rest)
+    options, values = rest[:end], rest[end:]
+    if verb in VERBS:
+        clauses.append(f"`palpate {verb}` is now `palpate {VERBS[verb]}`")
+    renamed = OPTIONS.get(verb, {})
+    verbs = OPTIONS_TO_VERBS.get(verb, {})
+    today = VERBS.get(verb, verb)
+    translated = []
+    for word in options:
+        name, equals, value = word.partition("=")
+        if name in verbs:
+            today = verbs[name]
+            clauses.append(f"`palpate {verb} {name}` is now `palpate {today}`")
+            translated += [value] if equals else []
+        elif name in renamed:
+            clauses.append(f"{name} is now {renamed[name]}")
+            translated.append(f"{renamed[name]}{equals}{value}")
+        else:
+            translated.append(word)
+    return [*words[:place], today, *translated, *values], list(dict.fromkeys(clauses))

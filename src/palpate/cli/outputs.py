@@ -1,0 +1,72 @@
+"""Where results may be written: refused before any work, wherever something else would be lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+
+if TYPE_CHECKING:
+    from ..volume import Mask, Volume
+
+
+def check_outputs(
+    images: tuple[Path | None, ...], picture: Path | None, truth: Path | None, scan: Volume | None = None
+) -> None:
+    """Refuse, before any work, results that could not be written; once the scan is known, those in its place too.
+
+    Raises:
+        OutputError: the message names the file and what to do.
+    """
+    from ..formats import check_output, check_spared
+    from ..pictures import check_picture
+
+    for path in images:
+        if path is not None:
+            check_output(path, scan)
+    if picture is not None:
+        check_picture(picture)
+        if scan is not None:
+            check_spared(picture, scan)
+    named = [path.resolve() for path in (*images, picture) if path is not None]
+    if len(set(named)) < len(named):
+        raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
+    if truth is not None and truth.resolve() in named:
+        raise OutputError(f"cannot write {truth}: it is the --truth to compare with, and would be lost; name another")
+
+
+def check_inputs_stay(results: tuple[Path | None, ...], inputs: tuple[Path, ...]) -> None:
+    """Refuse results in place of files that prompts are read from.
+
+    Raises:
+        OutputError: the message names the file.
+    """
+    places = {path.resolve() for path in results if path is not None}
+    for path in inputs:
+        if path.resolve() in places:
+            raise OutputError(f"cannot write {path}: prompts are read from it, and it would be lost; name another")
+
+
+def read_truth(path: Path | None, volume: Volume) -> Mask | None:
+    """A known mask on the scan's grid, or None.
+
+    Raises:
+        GeometryError: it lies on another grid.
+        ScanError: it cannot be read.
+    """
+    if path is None:
+        return None
+    from ..errors import GeometryError
+    from ..formats import read
+    from ..volume import Mask
+
+    known = read(path)
+    if not known.grid.same_as(volume.grid, tolerance=1e-2):
+        raise GeometryError(f"{path}: not on the scan's grid, so it cannot be compared; resample it first")
+    return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding
+
+
+def text(path: Path | None) -> str | None:
+    """A path in a record."""
+    return None if path is None else str(path)

@@ -1,0 +1,88 @@
+"""How a verb is registered: its options are read off a signature, and those that verbs share come as one value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import typer
+
+from .console import Console, JsonOption
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Options that several verbs share.
+
+    A verb takes them as one parameter, annotated `Annotated[Value, OptionGroup(build)]`.
+
+    Attributes:
+        build: a function whose parameters are the options, and which returns the value; a parameter may be another
+            group, or the `Console`.
+    """
+
+    build: Callable[..., Any]
+
+
+def verb(within: typer.Typer, name: str | None = None, *, examples: tuple[str, ...]) -> Callable[[Verb], Verb]:
+    """Register a function as a verb; its docstring is the verb's help.
+
+    Its parameters are Typer's, with two additions: one of the type `Console` is made for it, with the option `--json`,
+    and an `OptionGroup` stands for its options. A user's error becomes one line and exit code 2.
+
+    Args:
+        within: the application that it belongs to.
+        name: its name; the function's by default.
+        examples: command lines for its help.
+    """
+
+    def register(function: Verb) -> Verb:
+        options = list(_options(function))
+        machine = inspect.Parameter("machine", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption)
+
+        def command(**given: Any) -> None:
+            console = Console(given.pop("machine"))
+            with console.reporting():
+                _call(function, given, console)
+
+        command.__signature__ = inspect.Signature([*options, machine])  # type: ignore[attr-defined] # functions may have one
+        lines = "\n\n".join(f"`{example}`" for example in examples)
+        epilog = f"Example{'s' * (len(examples) > 1)}:\n\n{lines}"
+        called = name or function.__name__.replace("_", "-")
+        within.command(called, help=inspect.getdoc(function), epilog=epilog)(command)
+        return function
+
+    return register
+
+
+def _options(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """The options of a function and of its groups, in their order."""
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        group = _group(parameter)
+        if group is not None:
+            yield from _options(group.build)
+        elif parameter.annotation is not Console:
+            yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def _call(function: Callable[..., Any], given: dict[str, Any], console: Console) -> Any:  # noqa: ANN401 - a group's value
+    """Call a function with the options that were given, its groups built first."""
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        group = _group(parameter)
+        if group is not None:
+            arguments[name] = _call(group.build, given, console)
+        elif parameter.annotation is Console:
+            arguments[name] = console
+        else:
+            arguments[name] = given[name]
+    return function(**arguments)
+
+
+def _group(parameter: inspect.Parameter) -> OptionGroup | None:
+    metadata = getattr(parameter.annotation, "__metadata__", ())
+    return next((each for each in metadata if isinstance(each, OptionGroup)), None)
