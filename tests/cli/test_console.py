@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -98,3 +100,15 @@ def test_other_errors_are_not_swallowed() -> None:
 
     assert isinstance(CliRunner().invoke(broken, ["one"]).exception, ValueError)
     assert CliRunner().invoke(broken, ["two"]).exit_code == 1
+
+
+def test_a_warning_of_ours_is_one_line() -> None:
+    code = (
+        "import sys, warnings\nfrom palpate import cli\nfrom palpate.errors import GeometryWarning\n"
+        "cli.app = lambda: (warnings.warn('odd header', GeometryWarning), warnings.warn('other', UserWarning))\n"
+        "cli.main()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    first, second = said.splitlines()[:2]
+    assert first == "warning: odd header"
+    assert "UserWarning: other" in second

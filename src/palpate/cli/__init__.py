@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
+from ..errors import PalpateWarning
 from ..openmp import wait_passively
 from . import batch, fetch, look, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
 from .console import app
@@ -23,9 +25,21 @@ def _common(version: Annotated[bool, typer.Option("--version", help="Print the v
         raise typer.Exit
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Print a warning of ours as one line, as a `Console` does; others as Python does."""
+    if issubclass(category, PalpateWarning):
+        typer.secho(f"warning: {message}", fg="yellow", err=True)
+    else:
+        _PYTHONS(message, category, *place, **more)
+
+
+_PYTHONS = warnings.showwarning
+
+
 def main() -> None:
     """The `palpate` command."""
     wait_passively()  # before a verb imports torch
+    warnings.showwarning = _show_warning
     try:
         app()
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import PalpateError, PalpateWarning, out_of_memory
+from ..errors import PalpateError, out_of_memory
 from ..files import error_text
 from .old_spellings import modern
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
+    from ..volume import Volume
 
 FAULTY = 1  # exit code of work that was done, but not on everything
 FAILED = 2  # exit code of everything a user can mend
@@ -114,24 +114,35 @@ class Console:
 
     @contextmanager
     def step(self, name: str, doing: str) -> Iterator[Callable[[float], None]]:
-        """Time a step and show that it runs; yields a function that takes the share done, 0 to 1."""
+        """Time a step and show that it runs; yields a function that takes the fraction done, 0 to 1."""
         from rich.console import Console as Terminal
 
         terminal = Terminal(stderr=True)
         began = time.perf_counter()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", PalpateWarning)
-            if self.machine or not terminal.is_terminal:
-                yield lambda share: None
-            else:
-                with terminal.status(doing) as status:
-                    yield lambda share: status.update(f"{doing} {share:.0%}")
+        if self.machine or not terminal.is_terminal:
+            yield lambda fraction: None
+        else:
+            with terminal.status(doing) as status:
+                yield lambda fraction: status.update(f"{doing} {fraction:.0%}")
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-        for warning in caught:
-            if issubclass(warning.category, PalpateWarning):
-                self.warn(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    def read(self, scan: Path, series: str | None = None) -> Volume:
+        """A scan; what its reader doubts is printed as warnings.
+
+        Args:
+            scan: its file, or a folder of DICOM slices.
+            series: which DICOM series.
+
+        Raises:
+            ScanError: see `formats.read`.
+        """
+        with self.step("read", f"reading {scan}"):
+            from ..formats import read
+
+            volume = read(scan, series=series, warn=False)
+        for note in volume.notes:
+            self.warn(note)
+        return volume
 
     def warn(self, sentence: str) -> None:
         """Print a warning on the error stream, for people; machines find it in the result."""

@@ -9,6 +9,7 @@ from ..errors import OutputError
 
 if TYPE_CHECKING:
     from ..volume import Mask, Volume
+    from .console import Console
 
 
 def check_outputs(
@@ -48,7 +49,7 @@ def check_inputs_stay(results: tuple[Path | None, ...], inputs: tuple[Path, ...]
             raise OutputError(f"cannot write {path}: prompts are read from it, and it would be lost; name another")
 
 
-def read_truth(path: Path | None, volume: Volume) -> Mask | None:
+def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | None:
     """A known mask on the scan's grid, or None.
 
     Raises:
@@ -58,10 +59,9 @@ def read_truth(path: Path | None, volume: Volume) -> Mask | None:
     if path is None:
         return None
     from ..errors import GeometryError
-    from ..formats import read
     from ..volume import Mask
 
-    known = read(path)
+    known = console.read(path)
     if not known.grid.same_as(volume.grid, tolerance=1e-2):
         raise GeometryError(f"{path}: not on the scan's grid, so it cannot be compared; resample it first")
     return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding

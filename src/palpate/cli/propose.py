@@ -55,17 +55,15 @@ def propose(
 ) -> None:
     """Propose lesions without a prompt: labels 1, 2, ... by falling score, and a JSON beside the label map."""
     from ..automatic import LEAST_ML, Proposer, check_least, proposals
+    from ..formats import check_spared
 
     least = LEAST_ML if min_ml is None else min_ml
     check_least(least)
     listing = listing_beside(output)
     _check_listing(listing)
     check_outputs((output, probability), picture, truth)
-    with console.step("read", f"reading {scan}"):
-        from ..formats import check_spared, read
-
-        volume = read(scan, series=series)
-        known = read_truth(truth, volume)
+    volume = console.read(scan, series)
+    known = read_truth(console, truth, volume)
     check_outputs((output, probability), picture, truth, volume)
     check_spared(listing, volume)
     with console.step("load", f"loading {model}"):

@@ -87,14 +87,12 @@ def segment(
 
     Many scans: `palpate batch`. Lesions without a prompt: `palpate propose`.
     """
+    from ..prompts import check_inside
+
     outputs = Outputs(output, probability, uncertainty, picture)
     check_outputs(outputs.images, picture, truth)
-    with console.step("read", f"reading {scan}"):
-        from ..formats import read
-        from ..prompts import check_inside
-
-        volume = read(scan, series=series)
-        known = read_truth(truth, volume)
+    volume = console.read(scan, series)
+    known = read_truth(console, truth, volume)
     check_outputs(outputs.images, picture, truth, volume)
     check_inputs_stay((*outputs.images, picture), prompts.read_from())
     given = prompts.read(volume)

@@ -81,12 +81,9 @@ class Visit:
         from ..session.journal import check_there, is_there
 
         new = begin and not is_there(self.folder)
-        with self.console.step("read", f"reading {self.scan}"):
-            from ..formats import read
-
-            if not new:
-                check_there(self.folder)
-            volume = read(self.scan, series=self.series)
+        if not new:
+            check_there(self.folder)
+        volume = self.console.read(self.scan, self.series)
         with self.console.step("load", f"loading {self.model}"):
             from ..session import Session
 
