@@ -11,7 +11,7 @@ from palpate import prompt_file
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
 from palpate.prompt_file import LONG, read_prompts, record, summary
-from palpate.prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_inside
+from palpate.prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_inside
 from palpate.volume import Grid, Mask
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "prompts.md"
@@ -132,7 +132,7 @@ HUGE = int("9" * 400)
         ({**LASSO, "slice": 20}, r"\(lasso\): lasso \(1, 1, 20\) lies outside the scan"),
         (
             {"kind": "prior", "mask": "moved.nii.gz"},
-            r"\(prior\): the prior mask lies on another grid than the scan: origin",
+            r"\(prior\): the initial mask lies on another grid than the scan: origin",
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path
 
 @pytest.mark.parametrize(
     "stored",
-    [np.zeros(3, np.int64), np.array([[{}] * 3], object), np.zeros((3, 3), "U5"), np.zeros((MOST + 1, 3), "u1")],
+    [np.zeros(3, np.int64), np.array([[{}] * 3], object), np.zeros((3, 3), "U5"), np.zeros((MAX_VOXELS + 1, 3), "u1")],
 )
 def test_a_strokes_file_is_plain_numbers(tmp_path: Path, stored: Any) -> None:
     np.save(tmp_path / "bad.npy", stored, allow_pickle=True)

@@ -1,15 +1,18 @@
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import PromptError
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble, check_grid, check_inside, shown
-from palpate.volume import Grid, Mask, Volume
+from palpate.volume import Grid, Mask, Probability, Volume
 
 # 2 x 3 x 4 mm voxels, x to the left: voxel (1, 2, 3) lies at (10 - 2, 20 + 6, 30 + 12) mm.
 GRID = Grid((5, 6, 7), np.array([[-2, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]]))
@@ -114,7 +117,7 @@ def test_a_lasso_by_hand() -> None:
         (lambda: Scribble.along([(0, 0, 0.5)]), "whole numbers"),
         (lambda: Scribble.along([(0, 0, np.nan)]), "whole numbers"),
         (lambda: Scribble(np.zeros((3, 2), int)), "a list of voxel indices"),
-        (lambda: Scribble(np.zeros((1_000_001, 3), int)), "give it as a prior mask"),
+        (lambda: Scribble(np.zeros((1_000_001, 3), int)), "give it as an initial mask"),
         (lambda: Click((10**19, 0, 0)), "lies outside any scan"),
         (lambda: Click((10**400, 0, 0)), "lies outside any scan"),
         (lambda: Click((10**5000, 0, 0)), "a click at tuple of thousands of digits lies outside any scan"),
@@ -131,7 +134,7 @@ def test_a_lasso_by_hand() -> None:
         (lambda: Lasso(0, 10**400, np.zeros((3, 2))), "a lasso on slice 1000.* lies outside any scan"),
         (
             lambda: InitialMask(Mask(np.zeros((2, 2, 2)), (0, 0, 0), Grid((2, 2, 2), np.eye(4)))),
-            "the prior mask is empty",
+            "the initial mask is empty",
         ),
     ],
 )
@@ -149,8 +152,11 @@ def test_prompts_that_do_not_fit_the_scan_or_each_other() -> None:
         ([Click((1, 1, 1), positive=False)], "nothing says where the lesion is"),
         ([Box((0, 0, 0), (3, 3, 10))], r"box \(3, 3, 10\) lies outside the scan; valid voxel indices: x 0 to 9"),
         ([Scribble.along([(8, 8, 8), (8, 8, 12)])], r"scribble \(8, 8, 10\) lies outside"),
-        ([Click((1, 1, 1)), Click((1, 1, 1), positive=False)], r"voxel \(1, 1, 1\) is called lesion and not lesion"),
-        ([Scribble.along([(0, 0, 0), (4, 4, 4)]), Click((2, 2, 2), positive=False)], r"voxel \(2, 2, 2\) is called"),
+        (
+            [Click((1, 1, 1)), Click((1, 1, 1), positive=False)],
+            r"voxel \(1, 1, 1\) has a foreground and a background prompt",
+        ),
+        ([Scribble.along([(0, 0, 0), (4, 4, 4)]), Click((2, 2, 2), positive=False)], r"voxel \(2, 2, 2\) has"),
         ([InitialMask(Mask(lesion, (0, 0, 0), Grid((10, 10, 9), np.eye(4))))], "lies on another grid"),
     ]
     for prompts, message in cases:
@@ -192,12 +198,6 @@ NO_PROMPTS: list[tuple[Callable[[Any], object], Any, str]] = [
     (lambda outline: Lasso(0, 0, outline), [[1, 2], [3]], "two finite numbers each"),
     (lambda outline: Lasso(0, 0, outline), [["0", "0"], ["4", "0"], ["0", "4"]], "two finite numbers each"),
     (lambda outline: Lasso(0, 0, outline), None, "two finite numbers each, not None"),
-    (InitialMask, None, "a prior is a Mask, not NoneType"),
-    (
-        InitialMask,
-        np.ones(GRID.shape),
-        r"not ndarray; of an array on the scan's grid, make one by Mask\(array, \(0, 0, 0\)",
-    ),
 ]
 
 
@@ -205,6 +205,45 @@ NO_PROMPTS: list[tuple[Callable[[Any], object], Any, str]] = [
 def test_whatever_else_is_given_is_refused_by_name(make: Callable[[Any], object], of_what: Any, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         make(of_what)
+
+
+@pytest.mark.parametrize(
+    ("make", "of_what", "message"),
+    [
+        (InitialMask, None, "an initial mask is a Mask, a Volume, a path, or .* image, not NoneType"),
+        (
+            InitialMask,
+            np.ones(GRID.shape),
+            r"not ndarray; an array alone has no spacing .* give Volume\(arr",
+        ),
+        (InitialMask, InitialMask(Mask(np.ones((1, 1, 1), bool), (0, 0, 0), GRID)), "not InitialMask"),
+        (lambda scan: Click.at_mm(scan, (8, 26, 42)), np.ones(GRID.shape), "a grid is a Grid, .* not ndarray"),
+        (lambda scan: Scribble.of(np.ones(GRID.shape), scan), GRID.affine, "a grid is a Grid, .* not ndarray"),
+    ],
+)
+def test_what_has_no_place_in_space_is_a_type_error(make: Callable[[Any], object], of_what: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make(of_what)
+
+
+def test_a_probability_is_no_painted_mask() -> None:
+    probability = Probability(np.full(GRID.shape, 0.2, np.float32), (0, 0, 0), GRID)
+    with pytest.raises(PromptError, match=r"a painted mask is no Probability; of a probability, give its threshold"):
+        Scribble.of(probability, GRID)
+
+
+def test_prompts_take_what_people_have(tmp_path: Path) -> None:
+    lesion = np.zeros(GRID.shape, np.uint8)
+    lesion[1:3, 2, 3] = 2
+    path = tmp_path / "lesion.nii.gz"
+    nib.Nifti1Image(lesion, GRID.affine).to_filename(path)
+    for lent in (Volume(lesion, GRID.affine), path, str(path), nib.load(path), SimpleITK.ReadImage(str(path))):
+        prompt = InitialMask(lent)
+        assert np.argwhere(prompt.mask).tolist() == [[1, 2, 3], [2, 2, 3]]
+        assert prompt.mask.array.shape == (2, 1, 1), "no more of the grid than its box is held"
+        assert prompt.mask.grid.same_as(GRID)
+        assert Click.at_mm(lent, (8, 26, 42)).index == (1, 2, 3)
+        assert Scribble.of(lent, lent).places.tolist() == [[1, 2, 3], [2, 2, 3]]
 
 
 @pytest.mark.parametrize("given", [Click((1, 1, 1)), None, {Click((1, 1, 1))}])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palpate.errors import GeometryError, ScanError
-from palpate.volume import FloatArray, Grid, Mask, Patch, Probability, Volume
+from palpate.volume import FloatArray, Grid, Mask, Patch, Probability, Source, Volume
 
 # 2 x 3 x 4 mm voxels, x to the left, y to the back.
 AFFINE = np.array([[-2, 0, 0, 10], [0, -3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -19,9 +19,6 @@ def test_a_grid_by_hand() -> None:
     assert GRID.orientation == "LPS"
     assert GRID.to_mm((1, 2, 3)).tolist() == [8, 14, 42]
     assert GRID.to_index([[8, 14, 42], [9, 20, 30]]).tolist() == [[1, 2, 3], [0.5, 0, 0]]
-    assert GRID.contains((4, 5, 6))
-    assert not GRID.contains((5, 0, 0))
-    assert not GRID.contains((0, 0, -1))
 
 
 def test_orientation_of_turned_axes() -> None:
@@ -181,3 +178,31 @@ def test_directions_are_those_of_each_array_axis() -> None:
     affine = np.zeros((4, 4))
     affine[1, 0], affine[2, 1], affine[0, 2], affine[3, 3] = -1, -2, 3, 1
     assert Grid((3, 4, 5), affine).directions == (-1, -1, 1)
+
+
+def test_each_shows_itself_on_one_line() -> None:
+    inside = np.ones((3, 2, 2), bool)
+    grid = "5 x 6 x 7 voxels of 2 x 3 x 4 mm, LPS"
+    assert repr(GRID) == f"Grid({grid})"
+    volume = Volume(np.zeros((5, 6, 7), np.int16), AFFINE, Source("a.nii.gz", "nifti", None))
+    assert repr(volume) == f"Volume({grid}, int16, from a.nii.gz)"
+    mask = Mask(inside, (1, 3, 4), GRID)
+    assert mask.description == f"0.288 mL, 12 voxels in 3 x 2 x 2 at (1, 3, 4) of {grid}, made in memory"
+    assert repr(mask) == f"Mask({mask.description})"
+    for kind in (Patch, Probability):
+        shown = f"{kind.__name__}(3 x 2 x 2 at (1, 3, 4) of {grid}, from a.nii.gz)"
+        assert repr(kind(inside, (1, 3, 4), GRID, volume.source)) == shown
+
+
+def test_numpy_takes_a_mask_as_its_whole_grid() -> None:
+    mask = Mask(np.ones((3, 2, 2), bool), (1, 3, 4), GRID)
+    array = np.asarray(mask)
+    assert array.dtype == bool
+    assert np.array_equal(array, mask.full())
+    assert np.asarray(mask, dtype=np.uint8).dtype == np.uint8
+    assert np.array(mask, copy=True).sum() == 12
+    with pytest.raises(ValueError, match="copy=False"):
+        np.array(mask, copy=False)
+    probability = Probability(np.full((1, 1, 1), 0.5, np.float32), (0, 0, 0), GRID)
+    assert np.asarray(probability).dtype == np.float32
+    assert np.asarray(probability)[0, 0, 0] == 0.5

@@ -38,7 +38,7 @@ from pydantic_core import ErrorDetails
 
 from .errors import PromptError, ScanError
 from .files import error_text
-from .prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_fits, shown
+from .prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_fits, shown
 from .volume import Grid, Index3, Mask
 
 VERSION = 1
@@ -227,10 +227,7 @@ def read_initial_mask(path: str | Path) -> InitialMask:
         ScanError: it cannot be read.
         PromptError: it is empty.
     """
-    from .formats import read
-
-    volume = read(path)
-    return InitialMask(Mask(volume.array > 0, (0, 0, 0), volume.grid).cropped())
+    return InitialMask(Path(path))
 
 
 class Files(Protocol):
@@ -287,6 +284,6 @@ def _read_places(path: Path) -> Places:
         stored = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise PromptError(f"{path}: not a stroke's file ({error}); give a .npy of voxels [N, 3]") from error
-    if stored.ndim != 2 or len(stored) > MOST:
-        raise PromptError(f"{path}: not a stroke's file; give a .npy of at most {MOST} voxels [N, 3]")
+    if stored.ndim != 2 or len(stored) > MAX_VOXELS:
+        raise PromptError(f"{path}: not a stroke's file; give a .npy of at most {MAX_VOXELS} voxels [N, 3]")
     return np.array(stored)

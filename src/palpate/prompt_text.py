@@ -19,7 +19,7 @@ from typing import Any
 from .errors import PromptError
 from .formats import READABLE, read
 from .prompt_file import BoxEntry, ClickEntry, Entry, InitialMaskEntry, LassoEntry, ScribbleEntry
-from .prompts import LARGEST, Prompt, Scribble, shown
+from .prompts import MAX_INDEX, Prompt, Scribble, shown
 from .volume import Grid
 
 KINDS = ("prior", "box", "scribble", "lasso", "click", "mm", "not")
@@ -107,7 +107,7 @@ def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3
     """Numbers separated by commas."""
     try:
         sizes = [float(part) for part in text.split(",")]  # an int of any length has one; infinity, if need be
-        huge = any(abs(size) > LARGEST for size in sizes)
+        huge = any(abs(size) > MAX_INDEX for size in sizes)
         values = tuple(sizes if huge else (kind(part) for part in text.split(",")))
     except ValueError:
         values, huge = (), False
@@ -116,7 +116,7 @@ def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3
         words = {2: "two", 3: "three", 6: "six"}[count]
         raise PromptError(f"{name} {shown(text)}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
     if huge:
-        raise PromptError(f"{name} {shown(text)} lies outside any scan; give numbers of at most {LARGEST}")
+        raise PromptError(f"{name} {shown(text)} lies outside any scan; give numbers of at most {MAX_INDEX}")
     return values
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import PromptError, ScanError
-from .prompts import MOST, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble
+from .prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble
 from .randomness import counted_rng
 from .volume import Grid, Index3, Mask
 
@@ -211,7 +211,7 @@ def _paint(shape: Bools, rng: np.random.Generator) -> Scribble | None:
         painted: Places = np.argwhere(_shrunk(shape) if short else shape)
     else:
         painted = np.insert(np.argwhere(_shrunk(area) if short else area), axis, number, axis=1)
-    return Scribble(painted) if 4 <= len(painted) <= MOST else None
+    return Scribble(painted) if 4 <= len(painted) <= MAX_VOXELS else None
 
 
 def _shrunk(shape: Bools) -> Bools:

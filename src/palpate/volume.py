@@ -6,7 +6,6 @@ voxel centres, to RAS millimetres (NIfTI's convention: +x right, +y anterior, +z
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +109,16 @@ class Grid:
         return "".join(letters)
 
     @property
+    def description(self) -> str:
+        """Shape, spacing in mm and orientation, in a few words."""
+        spacing = " x ".join(f"{edge:.4g}" for edge in self.spacing)
+        return f"{_times(self.shape)} voxels of {spacing} mm, {self.orientation}"
+
+    def __repr__(self) -> str:
+        """On one line."""
+        return f"Grid({self.description})"
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of a voxel, mL."""
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
@@ -121,10 +130,6 @@ class Grid:
     def to_index(self, mm: npt.ArrayLike) -> FloatArray:
         """RAS millimetres `[..., 3]` to (fractional) voxel indices `[..., 3]`."""
         return np.asarray(mm, dtype=np.float64) @ self.inverse[:3, :3].T + self.inverse[:3, 3]
-
-    def contains(self, index: Sequence[int]) -> bool:
-        """Whether a voxel index lies in the grid."""
-        return all(0 <= i < n for i, n in zip(index, self.shape, strict=True))
 
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether two grids have one shape and their corners agree within `tolerance` of a voxel's edge."""
@@ -177,6 +182,10 @@ class Volume:
         object.__setattr__(self, "array", array)
         object.__setattr__(self, "affine", self.grid.affine)
 
+    def __repr__(self) -> str:
+        """On one line: grid, type and source."""
+        return f"Volume({self.grid.description}, {self.array.dtype}, {_from(self.source)})"
+
     @cached_property
     def grid(self) -> Grid:
         """The scan's grid."""
@@ -219,6 +228,15 @@ class Patch:
         object.__setattr__(self, "start", tuple(int(s) for s in self.start))
 
     @property
+    def description(self) -> str:
+        """The box, the grid and the source, in a few words."""
+        return f"{_times(self.array.shape)} at {self.start} of {self.grid.description}, {_from(self.source)}"
+
+    def __repr__(self) -> str:
+        """On one line."""
+        return f"{type(self).__name__}({self.description})"
+
+    @property
     def box(self) -> tuple[slice, slice, slice]:
         """The box as slices of the scan's array."""
         x, y, z = (slice(s, s + n) for s, n in zip(self.start, self.array.shape, strict=True))
@@ -242,6 +260,16 @@ class Patch:
         out[self.box] = self.array
         return out
 
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The values on the whole grid, `[X, Y, Z]`, for `np.asarray` and its like.
+
+        Raises:
+            ValueError: `copy=False`; the whole grid is made anew.
+        """
+        if copy is False:
+            raise ValueError("a patch holds its box alone: its whole grid is a copy, so copy=False cannot be had")
+        return self.full() if dtype is None else self.full().astype(dtype, copy=False)
+
     def save(self, path: str | Path) -> None:
         """Write to NIfTI, NRRD or MetaImage (by the path's ending), on the scan's grid, geometry kept exactly.
 
@@ -254,13 +282,18 @@ class Patch:
         write(self, path)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mask(Patch):
     """A lesion on its scan's grid: a `Patch` of booleans, with what people ask of one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", np.asarray(self.array, dtype=bool))
         super().__post_init__()
+
+    @property
+    def description(self) -> str:
+        """Volume, box, grid and source, in a few words."""
+        return f"{self.volume_ml:.4g} mL, {self.voxels} voxels in {super().description}"
 
     @property
     def voxels(self) -> int:
@@ -307,10 +340,18 @@ class Mask(Patch):
         return x, y, z
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Probability(Patch):
     """The model's lesion probability, float32 in 0 to 1, in a box of the scan's grid."""
 
     def threshold(self, at: float = 0.5) -> Mask:
         """The mask of voxels whose probability exceeds `at`."""
         return Mask(self.array > at, self.start, self.grid, self.source)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _from(source: Source | None) -> str:
+    return "made in memory" if source is None else f"from {source.path}"

@@ -422,7 +422,7 @@ def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
         (("--initial-mask", ""), "--initial-mask names no mask; give its path"),
         (("--scribble", "painted.npy"), "a stroke's .npy is named in a file of prompts"),
         (("--prompts", "gone.json"), "gone.json: cannot be read"),
-        (("--background", "20,25,18"), "voxel (20, 25, 18) is called lesion and not lesion"),
+        (("--background", "20,25,18"), "voxel (20, 25, 18) has a foreground and a background prompt"),
     ],
 )
 def test_prompts_that_cannot_be_followed(folder: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:

@@ -19,7 +19,7 @@ from palpate.prompt_file import record
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Lesion, Session
 from palpate.session.session import KEPT
-from palpate.volume import Grid, Mask, Volume
+from palpate.volume import Grid, Mask, Probability, Volume
 from small import noise_scan, quick_predictor
 
 SCAN = noise_scan()
@@ -219,8 +219,8 @@ BAD: list[tuple[Any, type[PalpateError], str]] = [
     (Box((0, 0, 0), (3, 3, 10)), PromptError, "lies outside the scan"),
     (Lasso(0, 99, np.array([[1, 1], [5, 1], [3, 5]])), PromptError, "lies outside the scan"),
     (Scribble(np.array([[1, 1, 1], [-1, 0, 0]])), PromptError, "lies outside the scan"),
-    (Click(INSIDE.index, positive=False), PromptError, r"voxel \(8, 7, 5\) is called lesion and not lesion"),
-    (Scribble(np.array([[7, 7, 5], [8, 7, 5]]), False), PromptError, "is called lesion and not lesion"),
+    (Click(INSIDE.index, positive=False), PromptError, r"voxel \(8, 7, 5\) has a foreground and a background prompt"),
+    (Scribble(np.array([[7, 7, 5], [8, 7, 5]]), False), PromptError, "has a foreground and a background prompt"),
     (InitialMask(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), OTHER_GRID)), PromptError, "lies on another grid"),
     ((1, 2, 3), PromptError, "a prompt is a Click, Box, Scribble, Lasso or InitialMask, not tuple"),
     (None, PromptError, "not NoneType"),
@@ -239,7 +239,7 @@ def test_what_is_refused_changes_nothing(bad: Any, kind: type[PalpateError], mes
             lambda: session.add_prompt(1, bad),
             lambda: session.add_prompts(1, [NEAR, bad]),
             lambda: (
-                session.replace_prompt(1, number, bad) if "not lesion" not in message else session.add_prompt(1, bad)
+                session.replace_prompt(1, number, bad) if "background" not in message else session.add_prompt(1, bad)
             ),
         ):
             with pytest.raises(kind, match=message):
@@ -262,7 +262,7 @@ def test_prompts_that_cannot_be_made() -> None:
         (lambda: Lasso(2, 4, np.array([[nan, 1], [5, 1], [3, 5]])), "finite"),
         (lambda: Lasso(2, 4.5, np.array([[1, 1], [5, 1], [3, 5]])), "slice is a whole number, not 4.5"),  # type: ignore[arg-type]
         (lambda: Lasso(2, nan, np.array([[1, 1], [5, 1], [3, 5]])), "slice is a whole number, not nan"),  # type: ignore[arg-type]
-        (lambda: InitialMask(Mask(np.zeros((2, 2, 2), bool), (0, 0, 0), SCAN.grid)), "prior mask is empty"),
+        (lambda: InitialMask(Mask(np.zeros((2, 2, 2), bool), (0, 0, 0), SCAN.grid)), "initial mask is empty"),
     ]
     for maker, message in makers:
         with pytest.raises(PromptError, match=message):
@@ -361,7 +361,7 @@ def test_a_start_mask_must_fit() -> None:
     session = begun()
     with pytest.raises(GeometryError, match=r"the start mask lies on another grid \(\(16, 14, 10\)\) than the scan"):
         session.add(start=Mask(np.ones((2, 2, 2), bool), (1, 1, 1), OTHER_GRID))
-    with pytest.raises(PromptError, match="prior mask is empty"):
+    with pytest.raises(PromptError, match="initial mask is empty"):
         session.add(start=Mask(np.zeros((2, 2, 2), bool), (1, 1, 1), SCAN.grid))
     assert session.lesions == ()
 
@@ -371,10 +371,10 @@ def test_what_is_no_mask_and_no_list_is_told() -> None:
     wrong: list[Any] = [
         np.ones(SCAN.shape, bool),
         InitialMask(Mask(np.ones((2, 2, 2), bool), (1, 1, 1), SCAN.grid)),
-        SCAN,
+        Probability(np.ones((2, 2, 2), np.float32), (1, 1, 1), SCAN.grid),
     ]
     for start in wrong:
-        with pytest.raises(PromptError, match=f"a prior is a Mask, not {type(start).__name__}"):
+        with pytest.raises(TypeError, match=f"an initial mask is a Mask, .* not {type(start).__name__}"):
             session.add(start=start)
     number = session.add()
     with pytest.raises(PromptError, match="prompts come as a list, not Click; give a list, if only of one prompt"):

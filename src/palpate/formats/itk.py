@@ -18,7 +18,7 @@ from ..errors import FormatError, OutputError, ScanError
 from ..volume import FloatArray, Grid, Source, Volume
 
 if TYPE_CHECKING:
-    from SimpleITK import ImageFileReader
+    from SimpleITK import Image, ImageFileReader
 
 READABLE = (".nrrd", ".nhdr", ".mha", ".mhd")
 WRITABLE = (".nrrd", ".mha", ".mhd")
@@ -76,7 +76,7 @@ def read(path: Path) -> Volume:
     reader.SetImageIO(_library(path))
     try:
         reader.ReadImageInformation()
-        grid, placement = _judge(reader)
+        grid, placement = _placed(reader, reader.GetNumberOfComponents())
         image = reader.Execute()
     except RuntimeError as error:
         raise FormatError(_damaged(path, error)) from error
@@ -85,6 +85,26 @@ def read(path: Path) -> Volume:
     # A view would be free, but SimpleITK's dies with its image.
     array = SimpleITK.GetArrayFromImage(image).T
     return Volume(array, grid.affine, Source(str(path), _family(path), placement), (note,) if unplaced else ())
+
+
+def of_image(image: Image) -> Volume:
+    """The scan in an image of SimpleITK's; its voxels are copied.
+
+    Raises:
+        ScanError, GeometryError: several numbers a voxel, or as `Volume` raises them.
+    """
+    import SimpleITK
+
+    return Volume(SimpleITK.GetArrayFromImage(image).T, grid_of(image).affine)
+
+
+def grid_of(image: Image) -> Grid:
+    """The grid of an image of SimpleITK's.
+
+    Raises:
+        ScanError, GeometryError: several numbers a voxel, or as `Volume` raises them.
+    """
+    return _placed(image, image.GetNumberOfComponentsPerPixel())[0]
 
 
 def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None) -> None:
@@ -132,14 +152,13 @@ def _own(grid: Grid, source: Source | None) -> Placement | None:
     return header if isinstance(header, Placement) and np.array_equal(header.affine, grid.affine) else None
 
 
-def _judge(reader: ImageFileReader) -> tuple[Grid, Placement]:
+def _placed(header: Image | ImageFileReader, components: int) -> tuple[Grid, Placement]:
     """The grid that a header describes, checked before the voxels are read, which may take long."""
-    size, components, dimension = reader.GetSize(), reader.GetNumberOfComponents(), reader.GetDimension()
     if components != 1:
         raise ScanError(f"each voxel holds {components} numbers (colour or vector); convert it to one channel first")
-    shape = Volume(np.broadcast_to(np.int8(0), size), np.eye(4)).shape
-    direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
-    placement = Placement(reader.GetOrigin()[:3], reader.GetSpacing()[:3], tuple(direction.ravel().tolist()))
+    shape = Volume(np.broadcast_to(np.int8(0), header.GetSize()), np.eye(4)).shape
+    direction = np.reshape(header.GetDirection(), (header.GetDimension(),) * 2)[:3, :3]
+    placement = Placement(header.GetOrigin()[:3], header.GetSpacing()[:3], tuple(direction.ravel().tolist()))
     return Grid(shape, placement.affine), placement
 
 

@@ -17,6 +17,7 @@ from .quiet import muted
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header, Nifti1Image
+    from nibabel.spatialimages import SpatialImage
 
 ENDINGS = (".nii", ".nii.gz")
 
@@ -59,6 +60,35 @@ def read(path: Path) -> Volume:
     grid = Volume(np.broadcast_to(np.int8(0), image.shape), affine).grid
     header = Header(_stored_header(path, image.header), grid.affine)
     return Volume(_voxels(image), affine, Source(str(path), "nifti", header), _notes(path, image.header, grid))
+
+
+def of_image(image: SpatialImage) -> Volume:
+    """The scan in an image of nibabel's, of whatever format; its voxels are read if they have not been.
+
+    Raises:
+        FormatError: its file is truncated or damaged.
+        ScanError, GeometryError: as `Volume` raises them.
+    """
+    grid, path, header = grid_of(image), image.get_filename(), _nifti_header(image)
+    notes = () if header is None else _notes(path or "the image", header, grid)
+    # Only a header that describes the image's grid can be repeated in a mask's file.
+    source = None
+    if header is not None and path and path.lower().endswith(ENDINGS) and np.array_equal(_affine(header), grid.affine):
+        source = Source(path, "nifti", Header(header.copy(), grid.affine))
+    return Volume(_voxels(image), grid.affine, source, notes)
+
+
+def grid_of(image: SpatialImage) -> Grid:
+    """The grid of an image of nibabel's; no voxel is read.
+
+    Raises:
+        ScanError, GeometryError: as `Volume` raises them; an image without an affine.
+    """
+    if image.affine is None:
+        raise GeometryError("the image has no affine, so nothing says where its voxels lie; give it one")
+    header = _nifti_header(image)
+    affine = _in_mm(np.array(image.affine, dtype=np.float64), 1.0 if header is None else _unit(header))
+    return Volume(np.broadcast_to(np.int8(0), image.shape), affine).grid
 
 
 def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None) -> None:
@@ -117,16 +147,25 @@ def _stored_header(path: Path, repaired: Nifti1Header) -> Nifti1Header:
 
 
 def _affine(header: Nifti1Header) -> FloatArray:
-    affine = np.array(header.get_best_affine(), dtype=np.float64)
-    affine[:3] *= _unit(header)
+    return _in_mm(np.array(header.get_best_affine(), dtype=np.float64), _unit(header))
+
+
+def _in_mm(affine: FloatArray, unit: float) -> FloatArray:
+    affine[:3] *= unit
     return affine
+
+
+def _nifti_header(image: SpatialImage) -> Nifti1Header | None:
+    import nibabel as nib
+
+    return image.header if isinstance(image, nib.Nifti1Pair) else None
 
 
 def _unit(header: Nifti1Header) -> float:
     return _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
-def _notes(path: Path, header: Nifti1Header, grid: Grid) -> tuple[str, ...]:
+def _notes(path: Path | str, header: Nifti1Header, grid: Grid) -> tuple[str, ...]:
     """Where a header contradicts itself or says nothing, and which part was believed."""
     sform, qform = int(header["sform_code"]), int(header["qform_code"])
     if not sform and not qform:
@@ -143,15 +182,17 @@ def _qform_agrees(header: Nifti1Header, grid: Grid) -> bool:
     from nibabel.spatialimages import HeaderDataError
 
     try:
-        affine = header.get_qform()
-        affine[:3] *= _unit(header)
-        return grid.same_as(Grid(grid.shape, affine), _SAME_PLACE)
+        return grid.same_as(Grid(grid.shape, _in_mm(header.get_qform(), _unit(header))), _SAME_PLACE)
     except (ValueError, HeaderDataError, GeometryError):
         return False  # a qform that cannot be read agrees with nothing
 
 
-def _voxels(image: Nifti1Image) -> npt.NDArray[Any]:
+def _voxels(image: SpatialImage) -> npt.NDArray[Any]:
+    from nibabel.arrayproxy import ArrayProxy
+
     stored = image.dataobj
+    if type(stored) is not ArrayProxy:  # an array in memory, or another format's own way of reading
+        return np.asarray(stored)
     try:
         # Overflow while scaling gives infinity, which `Volume` reports.
         with np.errstate(all="ignore"):

@@ -1,0 +1,95 @@
+"""Masks, probabilities and scans to files, on their own grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import OutputError
+from ..files import check_writable, replacing
+from ..volume import Patch, Volume
+from . import itk, nifti
+from .dicom import Series
+from .endings import WRITABLE, ending
+from .reading import read_files
+
+
+def write(patch: Patch | Volume, path: str | Path) -> None:
+    """Write a patch's full grid: a `Mask` as uint8 0 and 1, a `Probability` as float32, whole numbers as they are.
+
+    A `Volume` keeps each of its values; types that the formats lack become the next larger one.
+
+    A file of the scan's own format repeats the scan's geometry number by number; in another format
+    every voxel keeps its place in the patient. Written whole or not at all.
+
+    Raises:
+        OutputError: unknown ending, missing folder, no permission, a full disk, the scan's own file, or a sheared
+            grid in a format that cannot hold it; an old file is left intact.
+    """
+    path = check_output(path, patch)
+    family = nifti if ending(path) in nifti.ENDINGS else itk
+    with replacing(*written_files(path)) as staged:
+        family.write(staged[-1], _voxels(patch), patch.grid, patch.source)
+
+
+def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
+    """The path, if a mask can be saved there; asked before long work.
+
+    Args:
+        path: where the mask will go.
+        scan: the scan it will be of; then it is also checked that the format can hold its grid, and that the scan's
+            own file is not replaced.
+
+    Raises:
+        OutputError: an ending that cannot be written (the message lists those that can), a missing
+            folder, no permission, the scan's own file, or a sheared grid in a format other than NIfTI.
+    """
+    path = Path(path)
+    # In small letters only: ITK refuses to write "SCAN.MHA", and says so after the work is done.
+    if not path.name.endswith(WRITABLE):
+        raise OutputError(f"cannot write {path}: unknown ending; use one of {', '.join(WRITABLE)}")
+    if scan is not None:
+        for file in written_files(path):
+            check_spared(file, scan)
+        if ending(path) in itk.WRITABLE:
+            itk.check_grid(path, scan.grid, scan.source)
+    return check_writable(path)
+
+
+def check_spared(path: str | Path, scan: Volume | Patch) -> Path:
+    """The path, if what is written there, of whatever kind, replaces no file that the scan was read from.
+
+    Args:
+        path: where a result will go.
+        scan: the scan, or a patch of it; of one made in memory everything is spared.
+
+    Raises:
+        OutputError: it is the scan's own file, by whatever name, or a slice of its series.
+    """
+    path, source = Path(path), scan.source
+    if source is not None and path.exists():
+        own = source.header.files if isinstance(source.header, Series) else read_files(source.path)
+        if any(file.exists() and path.samefile(file) for file in own):
+            raise OutputError(f"cannot write {path}: the scan itself was read from it, and would be lost; name another")
+    return path
+
+
+def written_files(*paths: str | Path | None) -> tuple[Path, ...]:
+    """What `write` makes at each path: that file, and before it the voxels' own of a MetaImage header (.mhd)."""
+    files: list[Path] = []
+    for path in [Path(path) for path in paths if path is not None]:
+        files += (path.with_suffix(".zraw"), path) if ending(path) == ".mhd" else (path,)
+    return tuple(files)
+
+
+def _voxels(patch: Patch | Volume) -> npt.NDArray[Any]:
+    full = np.asarray(patch.array) if isinstance(patch, Volume) else patch.full()
+    if full.dtype == np.bool_:
+        return full.view(np.uint8)
+    if isinstance(patch, Volume):
+        full = full.astype(full.dtype.newbyteorder("="), copy=False)
+        return full.astype(np.float32) if full.dtype == np.float16 else full
+    return full.astype(np.float32, copy=False) if full.dtype.kind == "f" else full
