@@ -178,16 +178,16 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     split = split_of_all(cohorts)
     for name, cohort in {**cohorts, "synthetic": synthetic_cohort(out / "phantoms")}.items():
         print(name, prepare(cohort, out / name).sha256, flush=True)
-    first = starting_from_nothing("palpate-tiny", (), PREPROCESSING, split).with_recipe(steps=4500, validations=9)
+    first = starting_from_nothing("palpate-tiny", (), PREPROCESSING, split).with_recipe(steps=4500, num_validations=9)
     first.write(out / "stage1.yaml")
-    second = first.with_recipe(steps=1500, validations=5, learning_rate=5e-4, seed=1)
-    augmentation = second.augmentation.model_copy(update={"hide": 0.3, "fill": 0.5})
+    second = first.with_recipe(steps=1500, num_validations=5, learning_rate=5e-4, seed=1)
+    augmentation = second.augmentation.model_copy(update={"mask_out_prob": 0.3, "background_paste_prob": 0.5})
     second = second.model_copy(update={"augmentation": augmentation})
     second.write(out / "stage2.yaml")
     # Less is hidden and filled than in the second stage: one that had as much forgot what tight crops tell.
-    augmentation = augmentation.model_copy(update={"hide": 0.1, "fill": 0.2})
+    augmentation = augmentation.model_copy(update={"mask_out_prob": 0.1, "background_paste_prob": 0.2})
     third = second.model_copy(update={"augmentation": augmentation}).as_interactive()
-    third.with_recipe(steps=5000, validations=4, seed=3, patience=None).write(out / "stage3.yaml")
+    third.with_recipe(steps=5000, num_validations=4, seed=3, patience=None).write(out / "stage3.yaml")
 
 
 def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
@@ -264,7 +264,7 @@ def run_correct(arguments: argparse.Namespace) -> None:
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
     model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "code": inference()}
     model |= {"zoom": not arguments.no_zoom, "strokes": arguments.strokes}
-    user_model = UserModel(strokes=arguments.strokes)
+    user_model = UserModel(stroke_prob=arguments.strokes)
     for kind, cohort in product(arguments.kinds, arguments.cohorts):
         found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
         for what, patient, result in corrections(

@@ -106,7 +106,7 @@ def measure_steps(size: str, precision: str, device: str, crop: int) -> dict[str
         bundle = with_tuning(import_foreign(path, preprocessing), "spatial")
     made = make_phantom(shape=(160, 160, 120), spacing=(1.2, 1.2, 1.5), site="kidney")
     sampler = CropSampler(
-        [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompts
+        [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompt_sampling
     )
     trainer = Trainer(bundle.network, sampler, preset.recipe, Accelerator(cpu=device == "cpu"))
     seconds, losses = [], []

@@ -38,7 +38,7 @@ def ball(radius: float = 6.0, edge: int = 24) -> Bools:
 
 
 GRID = Grid((24, 24, 24), np.diag([1.0, 1.0, 1.0, 1.0]))
-SURE = UserModel(jitter_mm=0.0, slips=0.0, deep=1.0)
+SURE = UserModel(jitter_mm=0.0, error_rate=0.0, deepest_voxel_prob=1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +52,7 @@ def test_first_prompts_are_on_the_lesion_and_repeat(kind: str) -> None:
             assert truth[tuple(prompt.places.T)].all()
         elif kind == "lasso":
             assert truth[tuple(prompt.places.T)].mean() > 0.8
-        elif kind != "prior":
+        elif kind != "initial mask":
             low, high = prompt.places
             assert (np.abs(np.array([low, high]) - 12) <= 8).all()
         again = SimulatedUser(truth, GRID, seed, "x").first(kind)
@@ -120,7 +120,7 @@ def test_the_largest_error_is_corrected_first() -> None:
     assert user.correction(truth, [first]) is None, "nothing is wrong"
 
 
-STROKES = UserModel(jitter_mm=0.0, slips=0.0, strokes=1.0)
+STROKES = UserModel(jitter_mm=0.0, error_rate=0.0, stroke_prob=1.0)
 
 
 def test_strokes_correct_what_they_lie_in() -> None:
@@ -176,14 +176,17 @@ def test_a_hollow_error_is_not_lassoed() -> None:
         assert (~truth)[tuple(prompt.places.T)].mean() >= 0.8
 
 
-def test_a_prior_is_as_rough_as_is_said() -> None:
+def test_an_initial_mask_is_perturbed_as_much_as_asked() -> None:
     truth = ball()
-    exact = SimulatedUser(truth, GRID, 0, "x", UserModel(rough=0.0)).first("prior")
+    exact = SimulatedUser(truth, GRID, 0, "x", UserModel(mask_perturbation=0.0)).first("initial mask")
     assert isinstance(exact, InitialMask)
     assert np.array_equal(exact.mask.full(), truth)
     overlaps = {}
     for rough in (0.3, 1.0):
-        found = [SimulatedUser(truth, GRID, seed, "x", UserModel(rough=rough)).first("prior") for seed in range(20)]
+        found = [
+            SimulatedUser(truth, GRID, seed, "x", UserModel(mask_perturbation=rough)).first("initial mask")
+            for seed in range(20)
+        ]
         overlaps[rough] = np.mean([iou(prior.mask.full(), truth) for prior in found if isinstance(prior, InitialMask)])
     assert 0.4 < overlaps[1.0] < overlaps[0.3] < 0.95
 
@@ -204,7 +207,9 @@ def test_no_voxel_is_clicked_twice() -> None:
 def test_hands_tremble_and_sometimes_slip() -> None:
     truth, nothing = ball(), np.zeros(GRID.shape, bool)
     clicks = [
-        SimulatedUser(truth, GRID, seed, "x", UserModel(jitter_mm=4.0, slips=0.5, deep=0.0)).correction(nothing, [])
+        SimulatedUser(
+            truth, GRID, seed, "x", UserModel(jitter_mm=4.0, error_rate=0.5, deepest_voxel_prob=0.0)
+        ).correction(nothing, [])
         for seed in range(60)
     ]
     on = [truth[click.index] for click in clicks if isinstance(click, Click)]
@@ -212,7 +217,7 @@ def test_hands_tremble_and_sometimes_slip() -> None:
     assert all(click is not None and click.positive for click in clicks)
     assert 0.55 < np.mean(on) < 0.95
     steady = [
-        SimulatedUser(truth, GRID, seed, "x", UserModel(jitter_mm=4.0, slips=0.0)).correction(nothing, [])
+        SimulatedUser(truth, GRID, seed, "x", UserModel(jitter_mm=4.0, error_rate=0.0)).correction(nothing, [])
         for seed in range(30)
     ]
     assert all(isinstance(click, Click) and truth[click.index] for click in steady)
@@ -224,7 +229,7 @@ def test_without_slips_no_click_contradicts_the_truth() -> None:
     truth[5:35, 5:35, 8:10] = True
     drawn[5:35, 5:35, 10:12] = True
     for seed in range(60):
-        user = SimulatedUser(truth, Grid(truth.shape, np.eye(4)), seed, "x", UserModel(jitter_mm=2, slips=0))
+        user = SimulatedUser(truth, Grid(truth.shape, np.eye(4)), seed, "x", UserModel(jitter_mm=2, error_rate=0))
         click = user.correction(drawn, [])
         assert isinstance(click, Click)
         assert click.positive == truth[click.index]

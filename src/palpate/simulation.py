@@ -14,7 +14,9 @@ from .randomness import counted_rng
 from .volume import Grid, Index3, Mask
 
 Bools = npt.NDArray[np.bool_]
-KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "prior")
+KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "initial mask")
+# The draws of a kind are named by a word; an initial mask's is the one that seeded the figures measured so far.
+SEED_WORDS = {"initial mask": "prior"}
 
 
 def random_clicks(truth: Bools, count: int, rng: np.random.Generator) -> list[Click]:
@@ -25,41 +27,41 @@ def random_clicks(truth: Bools, count: int, rng: np.random.Generator) -> list[Cl
     """
     places = np.flatnonzero(truth)
     if not places.size:
-        raise ScanError("the truth is empty: there is no lesion to click on")
+        raise ScanError("the truth is empty: there is no target to click")
     drawn = np.unravel_index(places[rng.integers(places.size, size=count)], truth.shape)
     return [Click((int(x), int(y), int(z))) for x, y, z in zip(*drawn, strict=True)]
 
 
 @dataclass(frozen=True)
 class UserModel:
-    """How a simulated user points.
+    """How a simulated user places prompts.
 
     Attributes:
-        jitter_mm: deviation of a correcting click from where it was meant, along each axis.
-        slips: how often a correcting click that its jitter carried out of the error is made all the same.
-        deep: how often a correction is meant for the error's deepest voxel; else for any of its voxels.
-        box_margin: how much larger or smaller than the lesion a box is drawn, at most, as a share of each edge.
-        strokes: how often a correction is a stroke, paint or a lasso, where the error is large enough; else a click.
-        rough: how far a prior mask is off: 0 not at all, 1 as much as another program's mask may be.
+        jitter_mm: standard deviation of a correcting click from the voxel aimed at, along each axis, mm.
+        error_rate: probability that a correcting click stays where its jitter carried it out of the error.
+        deepest_voxel_prob: probability that a correction aims at the error's deepest voxel; else at any of its voxels.
+        box_margin: how much larger or smaller than the target a box is at most, over each of its edges.
+        stroke_prob: probability that a correction is a scribble, paint or a lasso, where the error is large enough.
+        mask_perturbation: how far an initial mask is off: 0 not at all, 1 as much as another program's may be.
     """
 
     jitter_mm: float = 1.5
-    slips: float = 0.1
-    deep: float = 0.5
+    error_rate: float = 0.1
+    deepest_voxel_prob: float = 0.5
     box_margin: float = 0.1
-    strokes: float = 0.0
-    rough: float = 1.0
+    stroke_prob: float = 0.0
+    mask_perturbation: float = 1.0
 
 
 class SimulatedUser:
-    """Someone who knows the truth: points at the lesion, then at what the model got wrong.
+    """A user who knows the truth: prompts the target, then corrects the model's largest error.
 
     Args:
-        truth: the lesion, `[X, Y, Z]`, not empty.
+        truth: the target, `[X, Y, Z]`, not empty.
         grid: its grid.
         seed: of all draws.
-        what: whose lesion it is, a word that its draws are named by.
-        user_model: how they point.
+        what: a name of the target, part of the seed of all draws.
+        user_model: how prompts are placed.
 
     Raises:
         ScanError: an empty truth.
@@ -67,47 +69,47 @@ class SimulatedUser:
 
     def __init__(self, truth: Bools, grid: Grid, seed: int, what: str, user_model: UserModel | None = None):
         if not truth.any():
-            raise ScanError("the truth is empty: there is no lesion to point at")
+            raise ScanError("the truth is empty: there is no target to prompt")
         self.truth, self.grid, self.seed, self.what = truth, grid, seed, what
         self.user_model = user_model or UserModel()
 
     def first(self, kind: str = "click") -> Prompt:
-        """The first prompt, of one of `KINDS`; a kind that the lesion is too small for becomes a click."""
-        rng = counted_rng(self.seed, f"first {kind} on {self.what}")
+        """The first prompt, of one of `KINDS`; a click where the target is too small for that kind."""
+        rng = counted_rng(self.seed, f"first {SEED_WORDS.get(kind, kind)} on {self.what}")
         makers = {
             "box": self._box,
             "slice box": self._slice_box,
             "scribble": lambda r: _scribble(self.truth, r),
             "paint": lambda r: _paint(self.truth, r),
             "lasso": lambda r: _lasso(self.truth, r),
-            "prior": self._prior,
+            "initial mask": self._initial_mask,
         }
         made = makers[kind](rng) if kind in makers else None
         return made if made is not None else random_clicks(self.truth, 1, rng)[0]
 
     def correction(self, predicted: Bools, prompts: Sequence[Prompt]) -> Prompt | None:
-        """A word on the largest connected error, positive where lesion was missed; None where all of it was said."""
+        """A prompt on the largest connected error, positive where target was missed; None where no error is left."""
         rng = counted_rng(self.seed, f"correction on {self.what}", len(prompts))
         wrong = self.truth != predicted
-        for prompt in prompts:  # a voxel that was named is not named again, nor taken back: that would be undone
+        for prompt in prompts:  # a prompt's voxels are not prompted again: the opposite would undo it
             if not isinstance(prompt, (Box, InitialMask)):
                 wrong[tuple(prompt.places.T)] = False
         piece, start = _largest(wrong, self.truth)
         if piece is None:
             return None
-        stroke = self._stroke(piece, start, prompts) if self.user_model.strokes else None
+        stroke = self._stroke(piece, start, prompts) if self.user_model.stroke_prob else None
         if stroke is not None:
             return stroke
-        meant = self._meant(piece, rng)
-        place = tuple(int(a + b) for a, b in zip(meant, start, strict=True))
+        aim = self._aim(piece, rng)
+        place = tuple(int(a + b) for a, b in zip(aim, start, strict=True))
         positive = bool(self.truth[place])
         made = Click(self._jittered(place, wrong & (self.truth == positive), rng), positive)
-        return Click((place[0], place[1], place[2]), positive) if _at_odds(made, prompts) else made
+        return Click((place[0], place[1], place[2]), positive) if _contradicts(made, prompts) else made
 
     def _stroke(self, piece: Bools, start: Index3, prompts: Sequence[Prompt]) -> Prompt | None:
-        """A stroke, paint or a lasso in a piece of the error; None where it is too small, or a click was due."""
+        """A scribble, paint or a lasso in a piece of the error; None where it is too small, or a click was drawn."""
         rng = counted_rng(self.seed, f"correcting stroke on {self.what}", len(prompts))
-        if rng.random() >= self.user_model.strokes:
+        if rng.random() >= self.user_model.stroke_prob:
             return None
         made = (_scribble, _paint, _lasso)[int(rng.integers(3))](piece, rng)
         if made is None:
@@ -122,11 +124,11 @@ class SimulatedUser:
             moved: Prompt = Lasso(made.axis, made.slice_index + start[made.axis], made.outline + shift, positive)
         else:
             moved = Scribble(places, positive)
-        return None if _at_odds(moved, prompts) else moved
+        return None if _contradicts(moved, prompts) else moved
 
-    def _meant(self, piece: Bools, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _aim(self, piece: Bools, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         places = np.argwhere(piece)
-        if rng.random() >= self.user_model.deep:
+        if rng.random() >= self.user_model.deepest_voxel_prob:
             place: npt.NDArray[np.int64] = places[int(rng.integers(len(places)))]
             return place
         from scipy import ndimage
@@ -134,11 +136,11 @@ class SimulatedUser:
         depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=self.grid.spacing)[1:-1, 1:-1, 1:-1]
         return np.array(np.unravel_index(int(depth.argmax()), piece.shape), dtype=np.int64)
 
-    def _jittered(self, place: tuple[int, ...], meant: Bools, rng: np.random.Generator) -> Index3:
+    def _jittered(self, place: tuple[int, ...], wrong: Bools, rng: np.random.Generator) -> Index3:
         moved = np.rint(place + rng.normal(0, self.user_model.jitter_mm, 3) / self.grid.spacing).astype(int)
         x, y, z = np.clip(moved, 0, np.array(self.grid.shape) - 1).tolist()
-        slip = rng.random() < self.user_model.slips
-        return (x, y, z) if meant[x, y, z] or slip else (place[0], place[1], place[2])
+        error = rng.random() < self.user_model.error_rate
+        return (x, y, z) if wrong[x, y, z] or error else (place[0], place[1], place[2])
 
     def _box(self, rng: np.random.Generator) -> Box:
         return self._around(np.argwhere(self.truth), rng)
@@ -153,36 +155,38 @@ class SimulatedUser:
 
     def _slice_box(self, rng: np.random.Generator) -> Box:
         axis, number, area = _slice(self.truth, rng)
-        box = self._around(np.insert(np.argwhere(area), axis, number, axis=1), rng)  # what is seen there, no more
+        box = self._around(
+            np.insert(np.argwhere(area), axis, number, axis=1), rng
+        )  # the target's bounds in that slice alone
         corners = [list(box.first), list(box.last)]
         for corner in corners:
             corner[axis] = number
         first, last = (tuple(corner) for corner in corners)
         return Box((first[0], first[1], first[2]), (last[0], last[1], last[2]))
 
-    def _prior(self, rng: np.random.Generator) -> InitialMask | None:
-        """The truth grown or shrunk and moved: a mask as another program or an older model would give."""
+    def _initial_mask(self, rng: np.random.Generator) -> InitialMask | None:
+        """The truth dilated or eroded and moved: a mask as another program or an older model would give."""
         from scipy import ndimage
 
         depth = ndimage.distance_transform_edt(self.truth, sampling=self.grid.spacing)
         away = ndimage.distance_transform_edt(~self.truth, sampling=self.grid.spacing)
         size = float(depth.max())
-        off = self.user_model.rough * size
+        off = self.user_model.mask_perturbation * size
         changed = (away - depth) < rng.uniform(-0.4, 0.6) * off
         shift = np.rint(rng.normal(0, 0.3, 3) * off / self.grid.spacing).astype(int)
         moved = ndimage.shift(changed.astype(np.uint8), shift, order=0) > 0
         return InitialMask(Mask(moved, (0, 0, 0), self.grid)) if moved.any() else None
 
 
-def _at_odds(prompt: Prompt, earlier: Sequence[Prompt]) -> bool:
-    """Whether a prompt names a voxel that was called the opposite before."""
+def _contradicts(prompt: Prompt, earlier: Sequence[Prompt]) -> bool:
+    """Whether a prompt covers a voxel of an earlier prompt of the other sign."""
     named = {tuple(place) for place in prompt.places.tolist()}
     others = [p for p in earlier if not isinstance(p, (Box, InitialMask)) and p.positive is not prompt.positive]
     return any(tuple(place) in named for other in others for place in other.places.tolist())
 
 
 def _slice(shape: Bools, rng: np.random.Generator) -> tuple[int, int, Bools]:
-    """An axis, and the slice across it that shows most of a shape, or nearly so."""
+    """An axis, a slice across it that shows at least 0.7 of the largest area, and that area `[., .]`."""
     axis = int(rng.integers(3))
     areas = shape.sum(axis=tuple(a for a in range(3) if a != axis))
     candidates = np.flatnonzero(areas >= 0.7 * areas.max())
@@ -204,17 +208,17 @@ def _scribble(shape: Bools, rng: np.random.Generator) -> Scribble | None:
 
 
 def _paint(shape: Bools, rng: np.random.Generator) -> Scribble | None:
-    """A slice of the shape painted over, or all of it, up to the edge or not quite."""
+    """A slice of the shape painted over, or all of it, up to the edge or to one voxel within."""
     axis, number, area = _slice(shape, rng)
-    everywhere, short = rng.random(2) < 0.3
-    if everywhere:
-        painted: Places = np.argwhere(_shrunk(shape) if short else shape)
+    whole, short = rng.random(2) < 0.3
+    if whole:
+        painted: Places = np.argwhere(_eroded(shape) if short else shape)
     else:
-        painted = np.insert(np.argwhere(_shrunk(area) if short else area), axis, number, axis=1)
+        painted = np.insert(np.argwhere(_eroded(area) if short else area), axis, number, axis=1)
     return Scribble(painted) if 4 <= len(painted) <= MAX_VOXELS else None
 
 
-def _shrunk(shape: Bools) -> Bools:
+def _eroded(shape: Bools) -> Bools:
     """Without its outermost voxels, where any others are left."""
     from scipy import ndimage
 
@@ -236,7 +240,7 @@ def _lasso(shape: Bools, rng: np.random.Generator) -> Lasso | None:
         if near.any():
             reach = np.linalg.norm(places[near] - middle, axis=1).max() * rng.uniform(0.9, 1.1)
             corner = middle + reach * np.array([np.cos(ray), np.sin(ray)])
-            corners.append(np.clip(corner, -0.49, np.array(area.shape) - 0.51))  # nobody draws beyond the picture
+            corners.append(np.clip(corner, -0.49, np.array(area.shape) - 0.51))  # a user cannot draw outside the slice
     if len(corners) < 3:
         return None
     try:
@@ -246,7 +250,7 @@ def _lasso(shape: Bools, rng: np.random.Generator) -> Lasso | None:
 
 
 def _largest(wrong: Bools, truth: Bools) -> tuple[Bools | None, Index3]:
-    """The largest connected piece of missed lesion or of false lesion, cut out, and its first voxel."""
+    """The largest connected false negative or false positive, cut out, and its first voxel."""
     from scipy import ndimage
 
     best: tuple[int, Bools | None, Index3] = (0, None, (0, 0, 0))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from palpate.bundle import load
 from palpate.cli import app
-from palpate.cohort.augmentation import Prompts
+from palpate.cohort.augmentation import PromptSampling
 from palpate.cohort.cache import PreparedCohort
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.training.preset import starting_from_nothing
@@ -36,8 +36,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [f"{s.image.name},{s.label.name},{s.patient}" for s in cohort.scans]
     (folder / "cohort" / "cohort.csv").write_text("\n".join(["image,label,patient", *rows]) + "\n")
     preset = starting_from_nothing("small", (), SMALL, None)
-    preset = preset.model_copy(update={"prompts": Prompts(lesion=(1, 2), anywhere=1, as_inference=True)})
-    preset.with_recipe(steps=STEPS, batch=2, validations=4, warmup=2, precision="float32", averaging=0.9).write(
+    preset = preset.model_copy(
+        update={"prompt_sampling": PromptSampling(target_clicks=(1, 2), random_clicks=1, as_inference=True)}
+    )
+    preset.with_recipe(steps=STEPS, batch=2, num_validations=4, warmup=2, precision="float32", ema_decay=0.9).write(
         folder / "preset.yaml"
     )
     done = CliRunner().invoke(

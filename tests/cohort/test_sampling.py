@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palpate.cohort.augmentation import Augmentation, Prompts
+from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.cache import PreparedScan
 from palpate.cohort.prepare import prepare
 from palpate.cohort.sampling import CropSampler, Labelled
@@ -17,9 +17,10 @@ from palpate.volume import Volume
 from small import PREPROCESSING, small_cohort
 
 STILL = Augmentation(
-    zoom=(1, 1), stretch=1, turn_degrees=(0, 0, 0), shift=0, flips=(0, 0, 0), gain=0, offset=0, noise=0
+    zoom=(1, 1), stretch=1, rotation_degrees=(0, 0, 0), translation=0,
+    flip_prob=(0, 0, 0), contrast=0, brightness=0, noise=0
 )  # fmt: skip
-ONE = Prompts(lesion=(1, 1), anywhere=0, as_inference=True)
+ONE = PromptSampling(target_clicks=(1, 1), random_clicks=0, as_inference=True)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,12 @@ def cohort() -> list[Labelled]:
 
 
 def sampler(
-    cohort: list[Labelled], augmentation: Augmentation | None = None, prompts: Prompts = ONE, seed: int = 3
+    cohort: list[Labelled],
+    augmentation: Augmentation | None = None,
+    prompt_sampling: PromptSampling = ONE,
+    seed: int = 3,
 ) -> CropSampler:
-    return CropSampler([cohort], None, PREPROCESSING, augmentation or Augmentation(), prompts, seed)
+    return CropSampler([cohort], None, PREPROCESSING, augmentation or Augmentation(), prompt_sampling, seed)
 
 
 def test_an_example_is_a_function_of_its_number(cohort: list[Labelled]) -> None:
@@ -51,8 +55,8 @@ def test_a_prepared_scan_gives_the_example_of_the_scan_in_memory(tmp_path: Path)
     prepared = prepare(found, tmp_path / "prepared", workers=1)
     lazy: list[PreparedScan] = [prepared.scan(entry) for entry in prepared.index.scans]
     eager = [Labelled(Volume(v.array, v.affine), label.array > 0) for v, label in (s.load() for s in found.scans)]
-    settings = Augmentation(hide=0.5, fill=0.5, quarter_turns=0.5, intensity_shift=20)
-    a, b = (CropSampler([scans], None, PREPROCESSING, settings, Prompts(), 0) for scans in (lazy, eager))
+    settings = Augmentation(mask_out_prob=0.5, background_paste_prob=0.5, rotate90_prob=0.5, intensity_shift=20)
+    a, b = (CropSampler([scans], None, PREPROCESSING, settings, PromptSampling(), 0) for scans in (lazy, eager))
     for index in range(6):
         assert all(torch.equal(x, y) for x, y in zip(a.example(index, 3), b.example(index, 3), strict=True))
 
@@ -73,7 +77,7 @@ def test_unmoved_and_undisturbed_it_is_what_inference_sees(cohort: list[Labelled
 
 
 def test_clicks_stay_on_the_lesion_when_the_crop_moves(cohort: list[Labelled]) -> None:
-    drawn = sampler(cohort, prompts=Prompts(lesion=(3, 3), anywhere=0, as_inference=True))
+    drawn = sampler(cohort, prompt_sampling=PromptSampling(target_clicks=(3, 3), random_clicks=0, as_inference=True))
     first, others = [], []
     for index in range(12):
         example = drawn.example(index, 3)
@@ -88,7 +92,7 @@ def test_clicks_stay_on_the_lesion_when_the_crop_moves(cohort: list[Labelled]) -
 
 def test_the_papers_clicks(cohort: list[Labelled]) -> None:
     """Ten on the crop's lesion, then twenty anywhere; on a crop without lesion all thirty anywhere."""
-    drawn = sampler(cohort, Augmentation(lesion_share=0.5), Prompts())
+    drawn = sampler(cohort, Augmentation(target_prob=0.5), PromptSampling())
     seen = set()
     for index in range(16):
         example = drawn.example(index, 10)
@@ -103,10 +107,10 @@ def test_the_papers_clicks(cohort: list[Labelled]) -> None:
 
 
 def test_counts_of_a_step() -> None:
-    counts = [Prompts(lesion=(1, 3)).count(0, step) for step in range(400)]
+    counts = [PromptSampling(target_clicks=(1, 3)).num_clicks(0, step) for step in range(400)]
     assert set(counts) == {1, 2, 3}
     assert 0.4 < counts.count(1) / 400 < 0.6
-    assert {Prompts().count(0, step) for step in range(20)} == {10}
+    assert {PromptSampling().num_clicks(0, step) for step in range(20)} == {10}
 
 
 def test_an_epoch_takes_every_scan_once() -> None:
@@ -134,20 +138,20 @@ def test_motion_by_hand() -> None:
     assert np.array_equal(STILL.motion(crop, rng), np.eye(4))
     zoomed = STILL.model_copy(update={"zoom": (2.0, 2.0)}).motion(crop, rng)
     assert np.allclose(np.diag(zoomed), (0.5, 0.5, 0.5, 1)), "twice as large: half a voxel a step"
-    flat = STILL.model_copy(update={"zoom_in_plane": (2.0, 2.0), "zoom_in_plane_share": 1.0}).motion(crop, rng)
+    flat = STILL.model_copy(update={"zoom_in_plane": (2.0, 2.0), "zoom_in_plane_prob": 1.0}).motion(crop, rng)
     assert np.allclose(np.diag(flat), (1, 0.5, 0.5, 1))
-    flipped = STILL.model_copy(update={"flips": (0.0, 1.0, 0.0)}).motion(crop, rng)
+    flipped = STILL.model_copy(update={"flip_prob": (0.0, 1.0, 0.0)}).motion(crop, rng)
     assert np.allclose(np.diag(flipped), (1, -1, 1, 1))
     for _ in range(10):
-        turned = STILL.model_copy(update={"turn_degrees": (30.0, 0.0, 0.0)}).motion(crop, rng)
+        turned = STILL.model_copy(update={"rotation_degrees": (30.0, 0.0, 0.0)}).motion(crop, rng)
         assert np.allclose(turned[0, :3], (1, 0, 0)), "about D"
         assert np.linalg.det(turned[:3, :3]) == pytest.approx(1)
         assert np.degrees(np.arccos(turned[1, 1])) <= 30
-        quarter = STILL.model_copy(update={"quarter_turns": 1.0}).motion(crop, rng)
+        quarter = STILL.model_copy(update={"rotate90_prob": 1.0}).motion(crop, rng)
         assert set(np.abs(quarter[:3, :3]).ravel()) == {0, 1}
         assert not np.array_equal(quarter, np.eye(4))
         assert np.allclose(quarter[2, :3], (0, 0, 1)), "in the D-H plane"
-        shifted = STILL.model_copy(update={"shift": 0.1}).motion(crop, rng)
+        shifted = STILL.model_copy(update={"translation": 0.1}).motion(crop, rng)
         assert (np.abs(shifted[:3, 3]) <= (1, 2, 4)).all()
         assert np.abs(shifted[:3, 3]).max() > 0
 
@@ -160,7 +164,7 @@ def test_a_shift_of_intensities_comes_before_the_clip() -> None:
         crop=(8, 8, 8), spacing=(1.0, 1.0, 1.0), normalisation=ClipZScore(low=0, high=110, mean=0, std=1)
     )
     scan = Labelled(Volume(np.full((20, 20, 20), 100.0), np.eye(4)), np.ones((20, 20, 20), bool))
-    settings = STILL.model_copy(update={"intensity_shift": 20.0, "intensity_shift_share": 1.0})
+    settings = STILL.model_copy(update={"intensity_shift": 20.0, "intensity_shift_prob": 1.0})
     drawn = CropSampler([[scan]], None, preprocessing, settings, ONE)
     values = [float(drawn.example(i, 1).image.max()) for i in range(40)]
     assert max(values) == 110
@@ -172,8 +176,8 @@ def test_hidden_and_filled(cohort: list[Labelled]) -> None:
         drawn = sampler(cohort, STILL.model_copy(update=changes))
         return float(np.mean([float((drawn.example(i, 1).image == 0).float().mean()) for i in range(8)]))
 
-    assert zeros(hide=1.0) > 0.2 > zeros()
-    assert zeros(hide=1.0, fill=1.0) < zeros(hide=1.0)
+    assert zeros(mask_out_prob=1.0) > 0.2 > zeros()
+    assert zeros(mask_out_prob=1.0, background_paste_prob=1.0) < zeros(mask_out_prob=1.0)
 
 
 def test_counted_draws_are_its_only_source(cohort: list[Labelled]) -> None:
@@ -188,7 +192,7 @@ def test_counted_draws_are_its_only_source(cohort: list[Labelled]) -> None:
     [
         ({"zoom": (1.2, 0.8)}, r"zoom: smallest and largest magnification, above zero, in order; not 1\.2, 0\.8"),
         ({"zoom_in_plane": (0.0, 1.0)}, r"zoom_in_plane: smallest"),
-        ({"hide": 2.0}, "less than or equal to 1"),
+        ({"mask_out_prob": 2.0}, "less than or equal to 1"),
         ({"unknown": 1}, "Extra inputs"),
     ],
 )
@@ -199,20 +203,20 @@ def test_settings_that_make_no_sense(settings: dict[str, object], message: str) 
 
 def test_clicks_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match=r"fewest and most, at least 1, in order; not \(3, 1\)"):
-        Prompts(lesion=(3, 1))
+        PromptSampling(target_clicks=(3, 1))
 
 
 def test_percentiles_ignore_a_shift() -> None:
     scan = Labelled(Volume(np.random.default_rng(0).random((20, 20, 20)), np.eye(4)), np.ones((20, 20, 20), bool))
     preprocessing = Preprocessing(crop=(8, 8, 8), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
-    shifted = STILL.model_copy(update={"intensity_shift": 5.0, "intensity_shift_share": 1.0})
+    shifted = STILL.model_copy(update={"intensity_shift": 5.0, "intensity_shift_prob": 1.0})
     a, b = (CropSampler([[scan]], None, preprocessing, s, ONE).example(0, 1).image for s in (STILL, shifted))
     assert torch.allclose(a, b, atol=1e-4)
 
 
 def test_fields_suit_the_lesion() -> None:
     """A lesion of a tenth of the crop fills 15 to 130 % of a resized one, or as much as the range allows."""
-    resizing = Augmentation(resize_share=1.0, resize=(0.5, 8.0), occupied=(0.15, 1.3))
+    resizing = Augmentation(resize_prob=1.0, resize=(0.5, 8.0), occupied=(0.15, 1.3))
     for diameter, low, high in (
         (0.1, 0.5, 0.1 / 0.15),
         (1.0, 1 / 1.3, 1 / 0.15),
@@ -223,7 +227,7 @@ def test_fields_suit_the_lesion() -> None:
         assert min(fields) >= low - 1e-9
         assert max(fields) <= high + 1e-9
         assert np.ptp(np.log(fields)) >= 0.95 * np.log(high / low)
-    half = Augmentation(resize_share=0.5)
+    half = Augmentation(resize_prob=0.5)
     same = [half.field(1.0, counted_rng(0, "field", number)) == 1 for number in range(400)]
     assert 0.4 < np.mean(same) < 0.6
 
@@ -232,7 +236,7 @@ def test_a_resized_crop_shows_the_lesion_at_another_size() -> None:
     made = make_phantom(shape=(64, 64, 40), spacing=(3, 3, 4), lesion_diameter_mm=40)
     scan = Labelled(made.volume, made.lesion.full())
     plain = CropSampler([[scan]], None, PREPROCESSING, STILL, ONE, seed=1)
-    wide = STILL.model_copy(update={"resize_share": 1.0, "resize": (2.0, 2.0)})
+    wide = STILL.model_copy(update={"resize_prob": 1.0, "resize": (2.0, 2.0)})
     resized = CropSampler([[scan]], None, PREPROCESSING, wide, ONE, seed=1)
     assert plain._diameter(scan) == pytest.approx((6 * 1000 * made.lesion.volume_ml / np.pi) ** (1 / 3) / 64)
     near, far = plain.example(0, 1), resized.example(0, 1)

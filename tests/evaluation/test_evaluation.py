@@ -99,7 +99,7 @@ def test_corrections_are_told_one_by_one() -> None:
     truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     truth[4:12, 4:12, 4:12] = True
     start[8:16, 4:12, 4:12] = True
-    steady = UserModel(jitter_mm=0, slips=0)
+    steady = UserModel(jitter_mm=0, error_rate=0)
     (obeyed,) = corrected(Obeying(start, 3), [("a", volume, truth)], 5, user_model=steady)
     assert len(obeyed.prompts) == len(obeyed.dice) == len(obeyed.iou) == len(obeyed.quality) == 5
     assert obeyed.dice[0] == pytest.approx(0.5)
@@ -123,7 +123,7 @@ def test_a_stroke_is_heeded_as_far_as_its_wrong_voxels_are() -> None:
     truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     truth[4:14, 4:14, 4:14] = True
     start[4:5, 4:14, 4:14] = True
-    user_model = UserModel(jitter_mm=0, slips=0, strokes=1)
+    user_model = UserModel(jitter_mm=0, error_rate=0, stroke_prob=1)
     for seed in range(6):
         (told,) = corrected(Obeying(start, 1), [("a", volume, truth)], 2, seed=seed, user_model=user_model)
         (step,), stroke = told.heeded, told.prompts[1]

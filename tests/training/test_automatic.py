@@ -35,10 +35,10 @@ def begun(cohort: PreparedCohort, place: Path, told: list[str]) -> Run:
     """As `palpate train --automatic --init base.safetensors` begins it."""
     prompted_bundle().save(place / "base.safetensors")
     preset = starting_from_nothing("finder", (), COARSE, SPLIT).with_recipe(
-        batch=1, warmup=0, precision="float32", averaging=0.0
+        batch=1, warmup=0, precision="float32", ema_decay=0.0
     )
     preset.write(place / "preset.yaml")
-    changes = Changes(automatic=True, init=str(place / "base.safetensors"), steps=4, validations=2)
+    changes = Changes(automatic=True, init=str(place / "base.safetensors"), steps=4, num_validations=2)
     accelerator = Accelerator(cpu=True)
     return new([cohort.folder], str(place / "preset.yaml"), changes, place / "run", None, accelerator, 0, told.append)
 

@@ -25,9 +25,9 @@ def test_ten_steps_of_vit_b(tmp_path: Path) -> None:
     made = make_phantom(shape=(96, 96, 64), spacing=(2, 2, 2.5), site="kidney")
     preprocessing = preset.preprocessing.model_copy(update={"crop": (64, 64, 64)})
     sampler = CropSampler(
-        [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompts
+        [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompt_sampling
     )
-    trainer = Trainer(bundle.network, sampler, preset.recipe, tell=print)
+    trainer = Trainer(bundle.network, sampler, preset.recipe, notify=print)
     assert sum(p.numel() for p in trainer.tuned.values()) == 25_462_400 - 263_424
     losses = list(trainer.steps())
     assert all(0 < loss < 5 for loss in losses)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from palpate.cohort.augmentation import Augmentation, Prompts
+from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.errors import SettingsError
 from palpate.phantom import make_phantom
@@ -14,24 +14,26 @@ from palpate.training.recipe import Recipe
 from palpate.training.settings import starting_bundle
 from small import PREPROCESSING, prompted_bundle, small_bundle
 
-KINDS = {"click": 0.5, "box": 0.2, "scribble": 0.1, "lasso": 0.1, "prior": 0.1}
-PROMPTS = Prompts(lesion=(1, 1), anywhere=0, as_inference=True, rounds=4, kinds=KINDS, strokes=0.5)
+KINDS = {"click": 0.5, "box": 0.2, "scribble": 0.1, "lasso": 0.1, "initial mask": 0.1}
+PROMPTS = PromptSampling(
+    target_clicks=(1, 1), random_clicks=0, as_inference=True, rounds=4, first_prompt_prob=KINDS, stroke_prob=0.5
+)
 
 
-def sampler(prompts: Prompts = PROMPTS) -> CropSampler:
+def sampler(prompts: PromptSampling = PROMPTS) -> CropSampler:
     made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
     scans = [Labelled(m.volume, m.lesion.full()) for m in made]
     return CropSampler([scans], None, PREPROCESSING, Augmentation(), prompts, seed=3)
 
 
 def test_rounds_and_kinds_are_counted() -> None:
-    turns = [PROMPTS.turns(0, number) for number in range(400)]
+    turns = [PROMPTS.num_rounds(0, number) for number in range(400)]
     assert set(turns) == {1, 2, 3, 4}
     assert 0.33 < turns.count(1) / 400 < 0.47
-    kinds = [PROMPTS.kind(0, number) for number in range(400)]
+    kinds = [PROMPTS.first_kind(0, number) for number in range(400)]
     assert set(kinds) == set(KINDS)
     assert 0.4 < kinds.count("click") / 400 < 0.6
-    assert {Prompts().turns(0, n) for n in range(20)} == {1}
+    assert {PromptSampling().num_rounds(0, n) for n in range(20)} == {1}
 
 
 def test_logits_repeat_and_are_learned_from() -> None:
@@ -42,7 +44,7 @@ def test_logits_repeat_and_are_learned_from() -> None:
         features = network.encode(example.image[number : number + 1])
         first = example.clicks[number, 0]
         one, two = (interaction.answers(network, features, example.truth[number], first, number) for _ in range(2))
-        assert len(one) == len(two) == (1 if PROMPTS.turns(0, number) == 1 else 2), "the first and the last"
+        assert len(one) == len(two) == (1 if PROMPTS.num_rounds(0, number) == 1 else 2), "the first and the last"
         for a, b in zip(one, two, strict=True):
             assert torch.equal(a.logits, b.logits)
             assert torch.equal(a.named, b.named)
@@ -54,15 +56,15 @@ def test_logits_repeat_and_are_learned_from() -> None:
 def test_the_last_answer_is_learned_from_where_nothing_is_left_to_say() -> None:
     """A user who runs out of errors before the last round: what was drawn last counts, like a last round's."""
     network = prompted_bundle().network.train()
-    interaction = Interaction(PROMPTS.model_copy(update={"rounds": 50, "strokes": 0.0}), PREPROCESSING, 0)
+    interaction = Interaction(PROMPTS.model_copy(update={"rounds": 50, "stroke_prob": 0.0}), PREPROCESSING, 0)
     truth = torch.zeros(32, 32, 32, dtype=torch.int64)
     truth[16, 16, 16] = truth[16, 16, 17] = 1
-    number = next(n for n in range(200) if interaction.prompts.turns(0, n) > 4)
+    number = next(n for n in range(200) if interaction.prompts.num_rounds(0, n) > 4)
     features = network.encode(torch.randn(1, 1, 32, 32, 32))
     network.decode = lambda *_: torch.stack([torch.ones(1, 32, 32, 32), torch.zeros(1, 32, 32, 32)], 1).requires_grad_()  # type: ignore[method-assign]
     found = interaction.answers(network, features, truth, torch.tensor([16.0, 16.0, 16.0]), number)
     assert len(found) == 2
-    assert len(found[1].named) < interaction.prompts.turns(0, number), "there is no more to name than two voxels"
+    assert len(found[1].named) < interaction.prompts.num_rounds(0, number), "there is no more to name than two voxels"
     assert all(answer.logits.requires_grad for answer in found)
 
 
@@ -81,7 +83,7 @@ def test_training_moves_all_that_prompts_go_through() -> None:
     bundle = prompted_bundle()
     before = {name: value.clone() for name, value in bundle.network.state_dict().items()}
     recipe = Recipe(steps=6, batch=2, precision="float32", learning_rate=1e-3)
-    trainer = Trainer(bundle.network, sampler(), recipe, tell=print)
+    trainer = Trainer(bundle.network, sampler(), recipe, notify=print)
     list(trainer.steps())
     for name, value in bundle.network.state_dict().items():
         if name.startswith(("dense.", "prompt.labels")):
@@ -89,14 +91,17 @@ def test_training_moves_all_that_prompts_go_through() -> None:
 
 
 def test_corrections_need_a_network_that_knows_them() -> None:
-    for prompts in (PROMPTS, Prompts(rounds=2), Prompts(kinds={"box": 1.0})):
+    for prompts in (PROMPTS, PromptSampling(rounds=2), PromptSampling(first_prompt_prob={"box": 1.0})):
         with pytest.raises(SettingsError, match="need a network with dense prompts: set dense to 16"):
-            Trainer(small_bundle().network, sampler(prompts), Recipe(steps=1), tell=print)
+            Trainer(small_bundle().network, sampler(prompts), Recipe(steps=1), notify=print)
 
 
-def test_who_is_not_told_what_was_named_cannot_heed_it() -> None:
-    with pytest.raises(SettingsError, match="heed: only a network with dense prompts is told which voxels were named"):
-        Trainer(small_bundle().network, sampler(Prompts(heed=0.5)), Recipe(steps=1), tell=print)
+def test_the_prompt_consistency_loss_needs_dense_prompts() -> None:
+    with pytest.raises(
+        SettingsError,
+        match="consistency_weight: the prompt-consistency loss needs a network with dense prompts; set dense to 16",
+    ):
+        Trainer(small_bundle().network, sampler(PromptSampling(consistency_weight=0.5)), Recipe(steps=1), notify=print)
 
 
 def test_a_preset_asks_for_them() -> None:
@@ -107,10 +112,10 @@ def test_a_preset_asks_for_them() -> None:
 
 
 def test_kinds_that_are_none() -> None:
-    with pytest.raises(ValueError, match="kinds: shares of click, box, slice box"):
-        Prompts(kinds={"point": 1.0})
+    with pytest.raises(ValueError, match="first_prompt_prob: of click, box, slice box"):
+        PromptSampling(first_prompt_prob={"point": 1.0})
 
 
 def test_strokes_are_corrections() -> None:
-    with pytest.raises(ValueError, match="who corrects nothing corrects by no strokes; give rounds above 1"):
-        Prompts(strokes=0.3)
+    with pytest.raises(ValueError, match="stroke_prob: without corrections there are no strokes; set rounds above 1"):
+        PromptSampling(stroke_prob=0.3)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from palpate.bundle import with_tuning
-from palpate.cohort.augmentation import Augmentation, Prompts
+from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.sampling import CropSampler, Labelled
 from palpate.errors import DeviceError, SettingsError
 from palpate.model import TUNINGS, Features, Network
@@ -22,7 +22,7 @@ from processes import in_two_processes
 from small import CONFIG, PREPROCESSING, small_bundle
 
 RECIPE = Recipe(steps=4, batch=2, precision="float32", learning_rate=2e-3)
-PROMPTS = Prompts(lesion=(1, 3), anywhere=0, as_inference=True)
+PROMPTS = PromptSampling(target_clicks=(1, 3), random_clicks=0, as_inference=True)
 
 
 def sampler() -> CropSampler:
@@ -37,7 +37,7 @@ def crops() -> CropSampler:
 
 
 def trainer(crops: CropSampler, recipe: Recipe = RECIPE, told: list[str] | None = None) -> Trainer:
-    return Trainer(small_bundle().network, crops, recipe, tell=(told if told is not None else []).append)
+    return Trainer(small_bundle().network, crops, recipe, notify=(told if told is not None else []).append)
 
 
 def run(crops: CropSampler, recipe: Recipe = RECIPE) -> Trainer:
@@ -52,7 +52,7 @@ def run(crops: CropSampler, recipe: Recipe = RECIPE) -> Trainer:
 def test_each_tuning_choice_trains_what_it_says(crops: CropSampler, tuning: str) -> None:
     bundle = with_tuning(small_bundle(), tuning)
     before = {name: value.clone() for name, value in bundle.network.state_dict().items()}
-    made = Trainer(bundle.network, crops, RECIPE, tell=print)
+    made = Trainer(bundle.network, crops, RECIPE, notify=print)
     list(made.steps())
     after = bundle.network.state_dict()
     for name, value in before.items():
@@ -64,20 +64,20 @@ def test_it_learns(crops: CropSampler) -> None:
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
 
 
-@pytest.mark.parametrize("changes", [{}, {"averaging": 0.9}, {"checkpointing": True}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"checkpointing": True}, {"precision": "bfloat16"}])
 def test_it_repeats(crops: CropSampler, changes: dict[str, object]) -> None:
     recipe = RECIPE.model_copy(update=changes)
     one, two = run(crops, recipe), run(crops, recipe)
     assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
-    kept = dict(two.kept.named_parameters())
-    assert all(torch.equal(p, kept[n]) for n, p in one.kept.named_parameters())
+    kept = dict(two.ema.named_parameters())
+    assert all(torch.equal(p, kept[n]) for n, p in one.ema.named_parameters())
 
 
 def test_averaged_weights_by_hand(crops: CropSampler) -> None:
     """After one step: 9/10 of the new weights, since the decay rises from (1 + 0) / (10 + 0)."""
     first = dict(small_bundle().network.named_parameters())
-    made = run(crops, RECIPE.model_copy(update={"steps": 1, "averaging": 0.99}))
-    for name, kept in made.kept.named_parameters():
+    made = run(crops, RECIPE.model_copy(update={"steps": 1, "ema_decay": 0.99}))
+    for name, kept in made.ema.named_parameters():
         assert torch.allclose(kept, 0.1 * first[name] + 0.9 * dict(made.network.named_parameters())[name], atol=1e-7)
 
 
@@ -90,7 +90,7 @@ def test_recomputed_blocks_change_nothing(crops: CropSampler) -> None:
 @pytest.mark.skipif(not hasattr(os, "getsid"), reason="no sessions of processes on this system")
 def test_ctrl_c_is_not_for_loader_workers(crops: CropSampler) -> None:
     """A terminal sends it to its whole group; a training that is to end well still needs its crops."""
-    steps = Trainer(small_bundle().network, crops, RECIPE, workers=1, tell=print).steps()
+    steps = Trainer(small_bundle().network, crops, RECIPE, workers=1, notify=print).steps()
     next(steps)
     (worker,) = multiprocessing.active_children()
     assert worker.pid is not None
@@ -101,13 +101,13 @@ def test_ctrl_c_is_not_for_loader_workers(crops: CropSampler) -> None:
 
 def test_loader_workers_change_nothing(crops: CropSampler) -> None:
     one = run(crops)
-    two = Trainer(small_bundle().network, crops, RECIPE, workers=2, tell=print)
+    two = Trainer(small_bundle().network, crops, RECIPE, workers=2, notify=print)
     list(two.steps())
     assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
 
 
 def test_gone_on_with_it_is_the_same(crops: CropSampler) -> None:
-    recipe = RECIPE.model_copy(update={"averaging": 0.9})
+    recipe = RECIPE.model_copy(update={"ema_decay": 0.9})
     whole = run(crops, recipe)
     first = trainer(crops, recipe)
     steps = first.steps()
@@ -119,13 +119,13 @@ def test_gone_on_with_it_is_the_same(crops: CropSampler) -> None:
     assert second.step == 2
     assert len(list(second.steps())) == 2
     assert all(torch.equal(p, second.tuned[n]) for n, p in whole.tuned.items())
-    kept = dict(second.kept.named_parameters())
-    assert all(torch.equal(p, kept[n]) for n, p in whole.kept.named_parameters())
+    kept = dict(second.ema.named_parameters())
+    assert all(torch.equal(p, kept[n]) for n, p in whole.ema.named_parameters())
 
 
 def test_a_state_of_another_network(crops: CropSampler) -> None:
     first = run(crops)
-    other = Trainer(Network(CONFIG.model_copy(update={"depth": 8})), crops, RECIPE, tell=print)
+    other = Trainer(Network(CONFIG.model_copy(update={"depth": 8})), crops, RECIPE, notify=print)
     with pytest.raises(SettingsError, match="the saved state is of another network"):
         other.restore(first.tensors(), first.numbers())
 
@@ -220,7 +220,7 @@ from palpate.training.loop import Trainer
 
 accelerator = Accelerator(cpu=True)
 assert accelerator.num_processes == 2
-made = Trainer(small_bundle().network, sampler(), RECIPE.model_copy(update={{"batch": 1}}), accelerator, tell=print)
+made = Trainer(small_bundle().network, sampler(), RECIPE.model_copy(update={{"batch": 1}}), accelerator, notify=print)
 loss = made.gradients(next(iter(made._loader())))
 if accelerator.is_main_process:
     torch.save({{"loss": loss, **{{n: p.grad for n, p in made.tuned.items()}}}}, {out!r})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palpate.training.losses import dice_cross_entropy, heeding, quality_loss
+from palpate.training.losses import dice_cross_entropy, prompt_consistency, quality_loss
 
 
 def test_loss_by_hand() -> None:
@@ -26,8 +26,10 @@ def test_named_voxels_by_hand() -> None:
     truth = torch.zeros(4, 4, 4, dtype=torch.long)
     truth[1, 2, 3] = 1
     named = torch.tensor([[1, 2, 3], [0, 0, 0]])
-    assert heeding(logits, truth, named).item() == pytest.approx((math.log1p(math.exp(-2)) + math.log(2)) / 2)
-    assert heeding(logits, truth, named[:0]).item() == 0
+    assert prompt_consistency(logits, truth, named).item() == pytest.approx(
+        (math.log1p(math.exp(-2)) + math.log(2)) / 2
+    )
+    assert prompt_consistency(logits, truth, named[:0]).item() == 0
 
 
 def test_quality_by_hand() -> None:

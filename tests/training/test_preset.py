@@ -1,6 +1,7 @@
 """Presets: the paper's four with its constants, and one's own, as readable YAML."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,17 @@ from pydantic import ValidationError
 
 from palpate.bundle import paper_preprocessing
 from palpate.cohort import PaperSplit, Split
-from palpate.cohort.augmentation import Prompts
+from palpate.cohort.augmentation import PromptSampling
 from palpate.errors import SettingsError
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.simulation import KINDS
 from palpate.training.launch import Changes
 from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
+from palpate.training.preset_file import RENAMED, parse, to_yaml
 from palpate.training.recipe import Recipe
 from small import PREPROCESSING
+
+OF_0_1_0 = Path(__file__).parent / "preset-0.1.0.yaml"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -23,21 +27,21 @@ def test_the_papers_constants(name: str) -> None:
     """docs/network.md, sections 4 and 5."""
     preset = Preset.load(name)
     assert preset.preprocessing == paper_preprocessing(name)
-    assert preset.lesion == ((1,) if name == "msd-colon" else (2,))
+    assert preset.target_labels == ((1,) if name == "msd-colon" else (2,))
     assert (preset.init, preset.tuning, preset.network) == ("sam_vit_b", "spatial", "vit_b")
     recipe = preset.recipe
     assert (recipe.epochs, recipe.batch, recipe.learning_rate, recipe.schedule) == (500, 1, 4e-4, "linear")
-    assert (recipe.final_share, recipe.weight_decay, recipe.gradient_norm, recipe.averaging) == (0.01, 0, 1, 0)
-    assert (preset.prompts.lesion, preset.prompts.anywhere) == ((10, 10), 20)
+    assert (recipe.final_lr_fraction, recipe.weight_decay, recipe.gradient_norm, recipe.ema_decay) == (0.01, 0, 1, 0)
+    assert (preset.prompt_sampling.target_clicks, preset.prompt_sampling.random_clicks) == ((10, 10), 20)
     moved = preset.augmentation
-    assert moved.lesion_share == pytest.approx(2 / 3)
-    assert (moved.intensity_shift, moved.intensity_shift_share) == (20, 0.5)
-    assert (moved.flips, moved.quarter_turns, moved.shift) == ((0.5, 0.5, 0.5), 0.5, 0.1)
+    assert moved.target_prob == pytest.approx(2 / 3)
+    assert (moved.intensity_shift, moved.intensity_shift_prob) == (20, 0.5)
+    assert (moved.flip_prob, moved.rotate90_prob, moved.translation) == ((0.5, 0.5, 0.5), 0.5, 0.1)
     if name in ("kits21", "lits17"):
-        assert (moved.zoom, moved.zoom_share, moved.turn_share) == ((0.85, 1.25), 0.8, 0)
+        assert (moved.zoom, moved.zoom_prob, moved.rotation_prob) == ((0.85, 1.25), 0.8, 0)
     else:
-        assert (moved.zoom_in_plane, moved.zoom_in_plane_share) == ((0.9, 1.1), 0.3)
-        assert (moved.turn_degrees, moved.turn_share, moved.zoom_share) == ((30, 0, 0), 0.3, 0)
+        assert (moved.zoom_in_plane, moved.zoom_in_plane_prob) == ((0.9, 1.1), 0.3)
+        assert (moved.rotation_degrees, moved.rotation_prob, moved.zoom_prob) == ((30, 0, 0), 0.3, 0)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +76,13 @@ def test_a_preset_of_ones_own_comes_back(tmp_path: Path) -> None:
     [
         (("batch: 1", "batch: 0"), r"recipe\.batch: Input should be greater than 0 \(given: 0\)"),
         (("batch: 1", "batsch: 1"), r"recipe\.batsch: Extra inputs are not permitted"),
-        (('tuning: "spatial"', "tuning: everything"), r"tuning: Input should be 'spatial', 'frozen'"),
+        (("tuning: spatial", "tuning: everything"), r"tuning: Input should be 'spatial', 'frozen'"),
         (("low: ", "low: 1000  # "), r"low 1000\.0 must lie below high"),
         (("crop: [", "crop: ["), None),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], message: str | None) -> None:
-    text = Preset.load("kits21").to_yaml()
+    text = to_yaml(Preset.load("kits21"))
     path = tmp_path / "wrong.yaml"
     path.write_text(text.replace(*change))
     if message is None:
@@ -100,6 +104,35 @@ def test_what_is_no_preset(tmp_path: Path) -> None:
         Preset.load(path)
     path.write_text(json.dumps({"name": "x"}))
     with pytest.raises(SettingsError, match=r"preprocessing: Field required"):
+        Preset.load(path)
+
+
+def test_a_preset_of_version_0_1_0_is_read() -> None:
+    """Written by that version's own `Preset.write`: every key that was renamed since stands in it."""
+    text = OF_0_1_0.read_text()
+    for section in RENAMED.values():
+        assert all(re.search(rf"^ *{old}:", text, re.MULTILINE) for old in section)
+    preset = Preset.load(OF_0_1_0)
+    moved, prompts = preset.augmentation, preset.prompt_sampling
+    assert preset.target_labels == (2, 3)
+    assert (moved.target_prob, moved.zoom_prob, moved.zoom_in_plane_prob) == (0.8, 0.6, 0.5)
+    assert (moved.rotation_degrees, moved.rotation_prob, moved.rotate90_prob) == ((20, 20, 20), 0.7, 0.4)
+    assert (moved.flip_prob, moved.translation, moved.intensity_shift_prob) == ((0, 0, 0.5), 0.12, 0.45)
+    assert (moved.contrast, moved.brightness, moved.resize_prob) == (0.21, 0.22, 0.3)
+    assert (moved.mask_out_prob, moved.background_paste_prob) == (0.55, 0.65)
+    assert (prompts.target_clicks, prompts.random_clicks, prompts.stroke_prob) == ((1, 1), 0, 0.5)
+    assert (prompts.first_prompt_prob["initial mask"], prompts.consistency_weight) == (0.15, 0.3)
+    recipe = preset.recipe
+    assert (recipe.final_lr_fraction, recipe.ema_decay, recipe.weights_dtype) == (0.02, 0.9, "bfloat16")
+    assert recipe.num_validations == 4
+    assert preset.split == Split(train=("007", "b", "c", "d", "e", "f", "g"), validation=("h",), test=("i",))
+    assert Preset.model_validate(parse(to_yaml(preset), "again")) == preset
+
+
+def test_a_setting_under_both_its_names(tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text(to_yaml(Preset.load("kits21")).replace("  ema_decay: 0.0", "  ema_decay: 0.0\n  averaging: 0.5"))
+    with pytest.raises(SettingsError, match=r"both\.yaml: averaging is the earlier name of ema_decay; leave one"):
         Preset.load(path)
 
 
@@ -147,20 +180,22 @@ def test_the_automatic_form_of_the_papers() -> None:
 
 def test_the_automatic_form_of_ones_own(tmp_path: Path) -> None:
     wide = PREPROCESSING.model_copy(update={"zoom": (0.5, 4.0)})
-    prompts = Prompts(lesion=(1, 3), rounds=4, kinds={"click": 1.0, "box": 1.0}, heed=0.5)
+    prompts = PromptSampling(
+        target_clicks=(1, 3), rounds=4, first_prompt_prob={"click": 1.0, "box": 1.0}, consistency_weight=0.5
+    )
     preset = starting_from_nothing("mine", (2,), wide, None).model_copy(
         update={"dense": 16, "quality": 32, "prompts": prompts}
     )
     made = Changes(automatic=True, steps=7, seed=3).applied(preset)
     assert made.preprocessing == PREPROCESSING, "its own crop stays, and is looked at with its own spacing"
     assert (made.token_voxels, made.dense, made.quality, made.recipe.steps, made.recipe.seed) == (None, 0, 0, 7, 3)
-    assert made.augmentation.lesion_share == pytest.approx(2 / 3)
-    assert (made.prompts.rounds, made.prompts.kinds) == (1, {"click": 1.0})
+    assert made.augmentation.target_prob == pytest.approx(2 / 3)
+    assert (made.prompt_sampling.rounds, made.prompt_sampling.first_prompt_prob) == (1, {"click": 1.0})
     tiny = Changes(automatic=True, init="none", tuning="full", network="tiny").applied(Preset.load("kits21"))
     assert (tiny.preprocessing.crop, tiny.token_voxels) == ((128, 128, 128), None)
     made.write(tmp_path / "mine.yaml")
     assert Preset.load(tmp_path / "mine.yaml") == made
-    assert "automatic: true  # a model without prompts" in (tmp_path / "mine.yaml").read_text()
+    assert "automatic: true # a model without prompts" in (tmp_path / "mine.yaml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -168,8 +203,11 @@ def test_the_automatic_form_of_ones_own(tmp_path: Path) -> None:
     [
         ({"dense": 16}, "an automatic model takes no prompts: leave out dense 16"),
         ({"quality": 8}, "leave out quality 8"),
-        ({"prompts": Prompts(rounds=3)}, "leave out prompts with corrections or of other kinds than clicks"),
-        ({"prompts": Prompts(kinds={"box": 1.0})}, "or of other kinds than clicks"),
+        (
+            {"prompt_sampling": PromptSampling(rounds=3)},
+            "leave out prompts with corrections or of other kinds than clicks",
+        ),
+        ({"prompt_sampling": PromptSampling(first_prompt_prob={"box": 1.0})}, "or of other kinds than clicks"),
         ({"token_voxels": 5}, r"token_voxels: Input should be 4, 8 or 16"),
     ],
 )
@@ -194,9 +232,9 @@ def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> N
     paper = Preset.load("kits21")
     made = paper.as_interactive()
     assert (made.dense, made.quality, made.preprocessing.zoom) == (16, 64, (0.5, 8.0))
-    assert made.prompts.rounds == 6
-    assert set(made.prompts.kinds) == set(KINDS)
-    assert made.augmentation.resize_share == 0.3
+    assert made.prompt_sampling.rounds == 6
+    assert set(made.prompt_sampling.first_prompt_prob) == set(KINDS)
+    assert made.augmentation.resize_prob == 0.3
     assert made.recipe == paper.recipe
     assert made.as_interactive() == made, "what is set stays"
     made.write(tmp_path / "made.yaml")
@@ -217,13 +255,13 @@ def test_a_zoom_takes_in_the_crops_own_size() -> None:
 
 def test_only_a_model_trained_on_mirrored_crops_looks_at_them() -> None:
     preset = starting_from_nothing("x", (), PREPROCESSING, None)
-    assert preset.augmentation.flips[2] > 0
+    assert preset.augmentation.flip_prob[2] > 0
     assert not preset.preprocessing.mirror
     assert preset.as_interactive().preprocessing.mirror
-    never = preset.model_copy(update={"augmentation": preset.augmentation.model_copy(update={"flips": (0, 0, 0)})})
+    never = preset.model_copy(update={"augmentation": preset.augmentation.model_copy(update={"flip_prob": (0, 0, 0)})})
     assert not never.as_interactive().preprocessing.mirror
     mirrored = {"preprocessing": PREPROCESSING.model_copy(update={"mirror": True}).model_dump()}
-    with pytest.raises(ValidationError, match="must be trained on some; give flips of W"):
+    with pytest.raises(ValidationError, match="must be trained on some; set flip_prob of W above 0"):
         Preset.model_validate(never.model_dump() | mirrored)
     with pytest.raises(ValidationError, match="takes no prompts: leave out mirror"):
         Preset.model_validate(preset.as_automatic().model_dump() | mirrored)

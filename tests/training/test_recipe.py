@@ -15,7 +15,7 @@ def test_the_papers_schedule() -> None:
 
 
 def test_warm_up_and_cosine() -> None:
-    recipe = Recipe(warmup=10, learning_rate=1.0, final_share=0.01, schedule="cosine")
+    recipe = Recipe(warmup=10, learning_rate=1.0, final_lr_fraction=0.01, schedule="cosine")
     assert recipe.rate(0, 110) == pytest.approx(0.1)
     assert recipe.rate(9, 110) == pytest.approx(1.0)
     assert recipe.rate(60, 110) == pytest.approx(0.505), "half way down the cosine"

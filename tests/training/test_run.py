@@ -25,7 +25,7 @@ from small import PREPROCESSING, prompted_bundle, small_bundle, small_cohort
 
 SPLIT = Split(train=("scan_0", "scan_1"), validation=("scan_2",), test=("scan_3",))
 PRESET = starting_from_nothing("mine", (), PREPROCESSING, SPLIT).with_recipe(
-    steps=4, batch=1, validations=2, warmup=0, precision="float32", averaging=0.0
+    steps=4, batch=1, num_validations=2, warmup=0, precision="float32", ema_decay=0.0
 )
 
 
@@ -115,7 +115,7 @@ def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Pa
     split = Split(**{part: (*some, *(f"other_{name}" for name in some)) for part, some in names.items()})
     settings = Settings(
         prepared=(str(cohort.folder), str(second.folder)),
-        preset=PRESET.with_recipe(steps=1, validations=1),
+        preset=PRESET.with_recipe(steps=1, num_validations=1),
         split=split,
         cohorts_sha256=(cohort.sha256, second.sha256),
         base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
@@ -184,7 +184,7 @@ def test_looks_at_other_test_patients_are_not_counted(cohort: PreparedCohort, tm
     before = looks.read_text() if looks.exists() else ""
     try:
         looks.write_text('{"dice": 0.5}\n{"dice": 0.5, "of": ["patient_0"]}\n{"dice": 0.5, "of": ["patient_3", "b"]}\n')
-        outcome = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)).train()
+        outcome = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)).train()
         assert outcome.looks == 3
         assert json.loads(looks.read_text().splitlines()[-1])["of"] == ["patient_3"]
     finally:
@@ -196,7 +196,7 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
 ) -> None:
     """A model with dense prompts and without zoom is calibrated with a box; no crop of 16 mm holds one around these."""
     narrow = PREPROCESSING.model_copy(update={"spacing": (0.5, 0.5, 0.5)})
-    preset = PRESET.with_recipe(steps=1, validations=1).model_copy(update={"preprocessing": narrow})
+    preset = PRESET.with_recipe(steps=1, num_validations=1).model_copy(update={"preprocessing": narrow})
     start = with_tuning(prompted_bundle(), "full")
     told: list[str] = []
     made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance))
@@ -237,7 +237,7 @@ def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path:
 
 
 def test_a_plateau_ends_it(cohort: PreparedCohort, tmp_path: Path) -> None:
-    preset = PRESET.with_recipe(steps=20, validations=10, patience=2, learning_rate=1e-12)
+    preset = PRESET.with_recipe(steps=20, num_validations=10, patience=2, learning_rate=1e-12)
     outcome = run(cohort, tmp_path / "run", preset).train(test=False)
     assert (outcome.why, outcome.step) == ("plateau", 6), "one best, then twice no better, every second step"
     again = run(cohort, tmp_path / "again", preset)
@@ -265,7 +265,9 @@ def test_an_adapter_holds_what_was_tuned(cohort: PreparedCohort, tmp_path: Path)
 def test_stored_in_half_the_bytes(cohort: PreparedCohort, tmp_path: Path) -> None:
     sizes, figures = [], []
     for stored in ("float32", "bfloat16"):
-        outcome = run(cohort, tmp_path / stored, PRESET.with_recipe(stored=stored, steps=2, validations=1)).train()
+        outcome = run(
+            cohort, tmp_path / stored, PRESET.with_recipe(weights_dtype=stored, steps=2, num_validations=1)
+        ).train()
         assert outcome.model is not None
         sizes.append(outcome.model.stat().st_size)
         figures.append(outcome.test)
@@ -290,7 +292,7 @@ def test_another_number_of_processes(cohort: PreparedCohort, tmp_path: Path) -> 
 
 def test_a_part_without_any_lesion(cohort: PreparedCohort, tmp_path: Path) -> None:
     settings = run(cohort, tmp_path / "run").settings
-    nothing = settings.model_copy(update={"preset": PRESET.model_copy(update={"lesion": (7,)})})
+    nothing = settings.model_copy(update={"preset": PRESET.model_copy(update={"target_labels": (7,)})})
     with pytest.raises(CohortError, match=r"no scan under train of the split has any lesion \(labels \[7\]\)"):
         Run(nothing, small_bundle(), tmp_path / "run")
     unseen = settings.model_copy(update={"split": Split(train=("scan_0",), validation=("scan_9",))})
@@ -299,7 +301,7 @@ def test_a_part_without_any_lesion(cohort: PreparedCohort, tmp_path: Path) -> No
 
 
 def test_a_look_that_cannot_be_logged_loses_no_model(cohort: PreparedCohort, tmp_path: Path) -> None:
-    made, told = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)), list[str]()
+    made, told = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)), list[str]()
     made.measuring.tell = told.append
     looks = cohort.folder / "test_looks.jsonl"
     before = looks.read_bytes() if looks.exists() else None
@@ -326,7 +328,7 @@ def test_a_model_of_another_network_is_not_taken(cohort: PreparedCohort, tmp_pat
 
 def test_reports_are_plain(cohort: PreparedCohort, tmp_path: Path) -> None:
     reports: list[Report] = []
-    run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, validations=1)).train(reports.append, test=False)
+    run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)).train(reports.append, test=False)
     (only,) = reports
     assert dataclasses.asdict(only).keys() == {"step", "total", "loss", "rate", "seconds", "memory_gb", "dice"}
     assert only.rate == pytest.approx(1e-3)

@@ -1,5 +1,6 @@
 """Splits, starts, and what a run writes down about itself."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,12 @@ def test_settings_come_back(tmp_path: Path) -> None:
     assert Settings.read(tmp_path / "run") == settings
     assert settings.cohorts_sha256 == (cohort.sha256,)
     assert settings.shares == (2.0,)
+    earlier = settings.model_dump(mode="json")
+    preset = earlier["preset"]
+    preset["lesion"], preset["prompts"] = preset.pop("target_labels"), preset.pop("prompt_sampling")
+    preset["recipe"]["averaging"] = preset["recipe"].pop("ema_decay")
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(earlier))
+    assert Settings.read(tmp_path / "run") == settings, "a run of version 0.1.0"
     with pytest.raises(SettingsError, match=r"a training was begun here; go on with `palpate train --resume"):
         begin([cohort.folder], PRESET, tmp_path / "run")
     for shares in ([1.0, 1.0], [0.0]):
@@ -135,7 +142,7 @@ def test_dense_prompts_of_another_width(tmp_path: Path) -> None:
 
 def test_scans_without_the_lesion_are_left_out(tmp_path: Path) -> None:
     cohort = prepare(small_cohort(tmp_path, 2, labels=(1, 2)), tmp_path / "prepared", workers=1)
-    counts = [len(cohort_scans([cohort], PRESET.model_copy(update={"lesion": v}))[0]) for v in ((), (1,), (7,))]
+    counts = [len(cohort_scans([cohort], PRESET.model_copy(update={"target_labels": v}))[0]) for v in ((), (1,), (7,))]
     assert counts[0] == 2
     assert counts[2] == 0
 

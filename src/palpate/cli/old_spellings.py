@@ -15,6 +15,7 @@ _PROMPTS = {"--not": "--background", "--prior": "--initial-mask", "--least-ml": 
 OPTIONS: dict[str, dict[str, str]] = {
     "segment": _PROMPTS,
     "session": _PROMPTS,
+    "train": {"--stored": "--weights-dtype", "--validations": "--num-validations"},
 }
 
 

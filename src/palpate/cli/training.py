@@ -124,8 +124,10 @@ def train(
     checkpointing: Annotated[
         bool | None, typer.Option("--checkpointing/--no-checkpointing", help="Recompute blocks to save memory.")
     ] = None,
-    stored: Annotated[str | None, typer.Option(help="Precision of the model's file: float32 or bfloat16.")] = None,
-    validations: Annotated[int | None, typer.Option(help="How often it is measured on validation.")] = None,
+    weights_dtype: Annotated[
+        str | None, typer.Option(help="Data type of the weights in the model's file: float32 or bfloat16.")
+    ] = None,
+    num_validations: Annotated[int | None, typer.Option(help="Validations in the whole training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of fresh weights, crops and clicks.")] = None,
     share: Annotated[
         list[float] | None, typer.Option(help="How often each cohort is drawn; one for each, in their order.")
@@ -156,7 +158,9 @@ def train(
                 init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
                 fold=fold, steps=steps, epochs=epochs,
                 batch=batch, learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
-                stored=stored, validations=validations, seed=seed,
+                weights_dtype=weights_dtype,
+                num_validations=num_validations,
+                seed=seed,
             )  # fmt: skip
             if not prepared or preset is None or (out is None and not dry_run):
                 raise SettingsError(

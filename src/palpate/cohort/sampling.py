@@ -1,4 +1,4 @@
-"""Training crops: a place in a scan, the crop that inference would plan there, moved and disturbed; clicks in it."""
+"""Training crops: the crop that inference would plan around a voxel, augmented, and clicks in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..frame import Frame, Preprocessing
 from ..randomness import counted_rng
 from ..resampling import Sliceable
 from ..volume import FloatArray, Grid, Index3, Volume
-from .augmentation import Augmentation, Prompts
+from .augmentation import Augmentation, PromptSampling
 
 
 class ContouredScan(Protocol):
@@ -97,7 +97,7 @@ class CropSampler:
         shares: how often each cohort is drawn; None: in proportion to its scans.
         preprocessing: the model's.
         augmentation: how crops differ from inference's.
-        prompts: which clicks a crop gets.
+        prompt_sampling: how the clicks of a crop are drawn.
         seed: of all draws.
         device: where crops are cut.
     """
@@ -108,14 +108,14 @@ class CropSampler:
         shares: Sequence[float] | None,
         preprocessing: Preprocessing,
         augmentation: Augmentation,
-        prompts: Prompts,
+        prompt_sampling: PromptSampling,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
         self.cohorts = cohorts
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-        self.prompts = prompts
+        self.prompt_sampling = prompt_sampling
         self.seed = seed
         self.device = device
         wanted = np.array([len(c) for c in cohorts] if shares is None else shares, dtype=np.float64)
@@ -147,7 +147,7 @@ class CropSampler:
         return counted_rng(self.seed, "order of a cohort", cohort, turn).permutation(size)
 
     def example(self, index: int, clicks: int) -> Example:
-        """Example `index` with `clicks` clicks on its lesion (and `prompts.anywhere` more)."""
+        """Example `index` with `clicks` clicks on its target (and `prompt_sampling.random_clicks` more)."""
         rng = counted_rng(self.seed, "training crop", index)
         scan, settings = self.scan(index), self.augmentation
         planned = self._frame(scan, rng)
@@ -155,15 +155,15 @@ class CropSampler:
         motion[:3] *= settings.field(self._diameter(scan), rng)  # the shift too: it is a share of the crop's edge
         frame = planned.moved(motion)
         (values, share), inside = frame.extract_all((scan.image, scan.lesion), self.device)
-        if rng.random() < settings.hide:
+        if rng.random() < settings.mask_out_prob:
             inside = inside & self._box(rng).to(inside.device)
         truth = (share > 0.5) & inside
-        if rng.random() < settings.fill:
-            values, inside = self._fill(values, inside, rng)
-        if rng.random() < settings.intensity_shift_share:
+        if rng.random() < settings.background_paste_prob:
+            values, inside = self._pasted(values, inside, rng)
+        if rng.random() < settings.intensity_shift_prob:
             values = values + float(rng.uniform(-1, 1)) * settings.intensity_shift
         image = self.preprocessing.normalisation.apply(values, inside)
-        image = settings.disturb(image, rng) * inside
+        image = settings.perturb(image, rng) * inside
         middle = frame.crop_index(planned.scan_index([n // 2 for n in planned.size]))
         points = self._clicks(truth, middle, clicks, rng)
         return Example(image[None], truth.long(), points, torch.tensor(index))
@@ -175,7 +175,7 @@ class CropSampler:
 
     def _frame(self, scan: ContouredScan, rng: np.random.Generator) -> Frame:
         """The crop that inference would plan around a lesion voxel, or, at times, around any voxel."""
-        if rng.random() < self.augmentation.lesion_share:
+        if rng.random() < self.augmentation.target_prob:
             centre = scan.lesion_voxel(int(rng.integers(scan.lesion_voxels)))
         else:
             x, y, z = (int(rng.integers(n)) for n in scan.grid.shape)
@@ -190,14 +190,14 @@ class CropSampler:
     def _clicks(self, truth: Tensor, middle: FloatArray, count: int, rng: np.random.Generator) -> Tensor:
         """`[count + anywhere, 3]` float32; on a crop without lesion all are drawn anywhere."""
         size = np.array(self.preprocessing.crop)
-        margin = self.preprocessing.margin if self.prompts.as_inference else 0.0
+        margin = self.preprocessing.margin if self.prompt_sampling.as_inference else 0.0
         low = np.ceil(size * margin - 0.5).astype(int)
         d, h, w = (slice(a, n - a) for a, n in zip(low.tolist(), size.tolist(), strict=True))
         lesion = torch.nonzero(truth[d, h, w]).cpu().numpy() + low
-        first = [middle] if self.prompts.as_inference else []
+        first = [middle] if self.prompt_sampling.as_inference else []
         wanted = count - len(first)
         drawn = lesion[rng.integers(len(lesion), size=wanted)] if len(lesion) else rng.integers(size, size=(wanted, 3))
-        anywhere = rng.integers(size, size=(self.prompts.anywhere, 3))
+        anywhere = rng.integers(size, size=(self.prompt_sampling.random_clicks, 3))
         return torch.from_numpy(np.concatenate([*(p[None] for p in first), drawn, anywhere])).float().to(truth.device)
 
     def _box(self, rng: np.random.Generator) -> Tensor:
@@ -214,7 +214,7 @@ class CropSampler:
         box[d, h, w] = True
         return box
 
-    def _fill(self, values: Tensor, inside: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _pasted(self, values: Tensor, inside: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """What lies outside the scan, from anywhere in another, brought to the same mean and deviation."""
         cohort = self.cohorts[int(rng.integers(len(self.cohorts)))]
         other = cohort[int(rng.integers(len(cohort)))]

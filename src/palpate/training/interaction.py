@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cohort.augmentation import Prompts
+from ..cohort.augmentation import PromptSampling
 from ..frame import Frame, Preprocessing
 from ..model import Network
 from ..model.network import Features
@@ -44,7 +44,7 @@ class Interaction:
         seed: of all draws.
     """
 
-    def __init__(self, prompts: Prompts, preprocessing: Preprocessing, seed: int):
+    def __init__(self, prompts: PromptSampling, preprocessing: Preprocessing, seed: int):
         self.prompts, self.seed = prompts, seed
         grid = Grid(preprocessing.crop, np.diag([*preprocessing.spacing, 1.0]))
         self.frame = Frame(grid, preprocessing.crop, np.eye(4))
@@ -63,7 +63,7 @@ class Interaction:
         prompts = [self._first(lesion, first, number)]
         answers = [self._answer(network, features, prompts, None)]
         user = self._user(lesion, number) if lesion.any() else None
-        turns = self.prompts.turns(self.seed, number) if user else 1
+        turns = self.prompts.num_rounds(self.seed, number) if user else 1
         before, seen = None, answers[0].probability
         for turn in range(2, turns + 1):
             assert user is not None
@@ -80,7 +80,7 @@ class Interaction:
         return answers if before is None else [*answers, self._answer(network, features, prompts, before)]
 
     def _first(self, lesion: Bools, first: Tensor, number: int) -> Prompt:
-        kind = self.prompts.kind(self.seed, number)
+        kind = self.prompts.first_kind(self.seed, number)
         if not lesion.any():  # nothing to point at: the user says so
             rng = counted_rng(self.seed, "no lesion here", number)
             d, h, w = (int(rng.integers(n)) for n in lesion.shape)
@@ -94,7 +94,7 @@ class Interaction:
     def _user(self, lesion: Bools, number: int) -> SimulatedUser:
         """Who points at an example; the mask that they may start from is anything from right to far off."""
         rough = float(counted_rng(self.seed, "how rough a prior is", number).random())
-        user_model = UserModel(strokes=self.prompts.strokes, rough=rough)
+        user_model = UserModel(stroke_prob=self.prompts.stroke_prob, mask_perturbation=rough)
         return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}", user_model)
 
     def _answer(self, network: Network, features: Features, prompts: list[Prompt], prior: Tensor | None) -> Answer:

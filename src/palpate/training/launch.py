@@ -39,8 +39,8 @@ class Changes:
     learning_rate: float | None = None
     precision: str | None = None
     checkpointing: bool | None = None
-    stored: str | None = None
-    validations: int | None = None
+    weights_dtype: str | None = None
+    num_validations: int | None = None
     seed: int | None = None
 
     def applied(self, preset: Preset) -> Preset:
@@ -87,12 +87,12 @@ def new(
     workers: int,
     tell: Callable[[str], None],
 ) -> Run:
-    """A new run; `out` None: one that leaves nothing, for a rehearsal.
+    """A new run; `out` None: one that leaves nothing, for a dry run.
 
     Raises:
         SettingsError, CohortError, ModelError, OutputError: see `settings.begin`.
     """
-    folder = Path("rehearsal") if out is None else out
+    folder = Path("dry-run") if out is None else out
     processes = accelerator.num_processes
     settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), out, shares, processes)
     for changed in ("Made automatic", "Retuned as"):  # what a model had to lose for it

@@ -21,7 +21,7 @@ from ..cohort.sampling import CropSampler, Example
 from ..errors import DeviceError, SettingsError, out_of_memory
 from ..model import Features, Network
 from .interaction import Interaction
-from .losses import dice_cross_entropy, heeding, quality_loss
+from .losses import dice_cross_entropy, prompt_consistency, quality_loss
 from .recipe import Recipe
 
 State = dict[str, Tensor]
@@ -35,11 +35,13 @@ class Crops(Dataset[Example]):
         self.sampler, self.global_batch, self.seed = sampler, global_batch, seed
 
     def __getitem__(self, index: int) -> Example:
-        return self.sampler.example(index, self.sampler.prompts.count(self.seed, index // self.global_batch))
+        return self.sampler.example(
+            index, self.sampler.prompt_sampling.num_clicks(self.seed, index // self.global_batch)
+        )
 
 
 class Trainer:
-    """A network, its optimiser and its averaged copy, a step at a time.
+    """A network, its optimiser and the moving average of its weights, trained step by step.
 
     Args:
         network: trained in place; which parameters is `Network.freeze`'s choice.
@@ -47,7 +49,7 @@ class Trainer:
         recipe: how to train.
         accelerator: processes and devices; None: one process, on the CPU.
         workers: loader processes; 0: crops are cut in this process, on its device.
-        tell: called with a sentence when something had to be changed on the way.
+        notify: called with a sentence when a setting had to be changed on the way.
 
     Attributes:
         step: optimiser steps done.
@@ -64,7 +66,7 @@ class Trainer:
         recipe: Recipe,
         accelerator: Any = None,  # noqa: ANN401 - accelerate has no types
         workers: int = 0,
-        tell: Callable[[str], None] = print,
+        notify: Callable[[str], None] = print,
     ):
         if accelerator is None:
             from accelerate import Accelerator
@@ -74,17 +76,19 @@ class Trainer:
         self.device: torch.device = accelerator.device
         if recipe.precision == "float16" and self.device.type == "cpu":
             raise SettingsError("float16 cannot train on a CPU; use precision bfloat16 or float32")
-        if network.dense is None and (sampler.prompts.rounds > 1 or set(sampler.prompts.kinds) != {"click"}):
+        if network.dense is None and (
+            sampler.prompt_sampling.rounds > 1 or set(sampler.prompt_sampling.first_prompt_prob) != {"click"}
+        ):
             raise SettingsError(
                 "a simulated user's corrections and boxes need a network with dense prompts: set dense to 16, say, in "
-                "the preset, or leave rounds at 1 and kinds at click"
+                "the preset, or leave rounds at 1 and first_prompt_prob at click"
             )
-        if network.dense is None and sampler.prompts.heed:
+        if network.dense is None and sampler.prompt_sampling.consistency_weight:
             raise SettingsError(
-                "heed: only a network with dense prompts is told which voxels were named; set dense to 16, say, in the "
-                "preset, or leave heed at 0"
+                "consistency_weight: the prompt-consistency loss needs a network with dense prompts; set dense to 16, "
+                "say, in the preset, or leave consistency_weight at 0"
             )
-        self.sampler, self.recipe, self.workers, self.tell = sampler, recipe, workers, tell
+        self.sampler, self.recipe, self.workers, self.notify = sampler, recipe, workers, notify
         self.network = network.to(self.device).train()
         self.network.freeze()
         self.network.encoder.checkpointing = recipe.checkpointing
@@ -94,17 +98,17 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.tuned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self.averaged = copy.deepcopy(network).eval() if recipe.averaging else None
+        self.average = copy.deepcopy(network).eval() if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self.total = recipe.total(sampler.epoch, accelerator.num_processes)
-        self.interaction = Interaction(sampler.prompts, sampler.preprocessing, recipe.seed)
+        self.interaction = Interaction(sampler.prompt_sampling, sampler.preprocessing, recipe.seed)
         self.step = 0
         self.micro_batch = recipe.batch
 
     @property
-    def kept(self) -> Network:
-        """The network that is measured and saved: the averaged one where there is one."""
-        return self.averaged if self.averaged is not None else self.network
+    def ema(self) -> Network:
+        """The network that is validated and saved: the moving average, or the network itself without one."""
+        return self.average if self.average is not None else self.network
 
     def steps(self) -> Iterator[float]:
         """Train from where it stands to the end; yields each step's loss, averaged over all processes."""
@@ -160,7 +164,7 @@ class Trainer:
             answers = self.interaction.answers(self.network, alone, truth, first, number)
             for logits, named in answers:
                 one = dice_cross_entropy(logits, truth[None]) + self._judged(alone, logits, truth[None])
-                one = one + self.sampler.prompts.heed * heeding(logits, truth, named)
+                one = one + self.sampler.prompt_sampling.consistency_weight * prompt_consistency(logits, truth, named)
                 loss = loss + one / (len(answers) * len(piece.image))
         return loss
 
@@ -189,11 +193,11 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.tuned.values(), self.recipe.gradient_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        if self.averaged is not None:
-            decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+        if self.average is not None:
+            decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
-                for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-                    kept.lerp_(new, 1 - decay)
+                for mean, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                    mean.lerp_(new, 1 - decay)
         self.step += 1
 
     def _loader(self) -> DataLoader[Example]:
@@ -222,13 +226,13 @@ class Trainer:
             torch.cuda.empty_cache()
         if self.micro_batch > 1:
             self.micro_batch = -(-self.micro_batch // 2)
-            self.tell(
+            self.notify(
                 f"memory ran out: going on with {self.micro_batch} crops at a time, their gradients summed; "
                 "the result is the same, but for rounding"
             )
         elif not self.network.encoder.checkpointing:
             self.network.encoder.checkpointing = True
-            self.tell("memory ran out: blocks are now recomputed in the backward pass; the result is the same")
+            self.notify("memory ran out: blocks are now recomputed in the backward pass; the result is the same")
         else:
             raise DeviceError(
                 "not enough memory for a single crop, even with blocks recomputed; use precision bfloat16, "
@@ -242,8 +246,8 @@ class Trainer:
             for what, value in self.optimiser.state[parameter].items():
                 moments[f"{name}:{what}"] = value
         files = {"network": {n: p.detach() for n, p in self.tuned.items()}, "optimiser": moments}
-        if self.averaged is not None:
-            averaged = dict(self.averaged.named_parameters())
+        if self.average is not None:
+            averaged = dict(self.average.named_parameters())
             files["averaged"] = {name: averaged[name].detach() for name in self.tuned}
         return files
 
@@ -257,12 +261,12 @@ class Trainer:
         }
 
     def take(self, tensors: State) -> None:
-        """Put a model's stored tensors into the network that is kept: all that was tuned, and nothing unknown.
+        """Load a model's stored tensors into `ema`: all that was tuned, and nothing unknown.
 
         Raises:
             SettingsError: tensors of another network.
         """
-        found = self.kept.load_state_dict(tensors, strict=False)  # an adapter leaves out what is frozen
+        found = self.ema.load_state_dict(tensors, strict=False)  # an adapter leaves out what is frozen
         if found.unexpected_keys or set(found.missing_keys) & self.tuned.keys():
             raise SettingsError("the stored model is of another network; is it this training's?")
 
@@ -272,7 +276,7 @@ class Trainer:
         Raises:
             SettingsError: tensors of another network.
         """
-        averaged = dict(self.averaged.named_parameters()) if self.averaged is not None else {}
+        averaged = dict(self.average.named_parameters()) if self.average is not None else {}
         try:
             with torch.no_grad():
                 for name, parameter in self.tuned.items():

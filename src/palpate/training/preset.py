@@ -1,8 +1,7 @@
-"""A preset: all that a training on one kind of cohort needs to be told, as a readable YAML file."""
+"""A preset: a cohort's settings and the recipe of a training on it."""
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,11 +9,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..cohort import PaperSplit, Split
-from ..cohort.augmentation import Augmentation, Prompts
+from ..cohort.augmentation import Augmentation, PromptSampling
 from ..errors import SettingsError
-from ..extras import needed
 from ..files import replacing
 from ..frame import Preprocessing
+from .preset_file import parse, to_yaml
 from .recipe import Recipe, from_nothing
 
 PRESETS = ("kits21", "msd-pancreas", "lits17", "msd-colon")
@@ -25,11 +24,11 @@ class Preset(BaseModel):
     """A cohort's settings and the recipe to train on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(description="what the trained model calls itself")
-    about: str = Field("", description="which scans and lesions, for people")
-    lesion: tuple[int, ...] = Field((), description="label values that are lesion; []: all above 0")
+    name: str = Field(description="name of the trained model")
+    about: str = Field("", description="which scans and targets, for people")
+    target_labels: tuple[int, ...] = Field((), description="label values of the target; []: all above 0")
     network: Literal["vit_b", "vit_l", "vit_h", "tiny"] = Field(
-        "vit_b", description="size, where nothing is started from"
+        "vit_b", description="size of a network that starts from nothing"
     )
     init: str = Field(
         "sam_vit_b", description="what to start from: sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, a model"
@@ -43,7 +42,7 @@ class Preset(BaseModel):
         description="channels of the encoder of prompts as maps, for corrections and boxes; 0: none, as the paper",
     )
     quality: int = Field(
-        0, ge=0, description="hidden width of the head that predicts a mask's quality; 0: none, as the paper"
+        0, ge=0, description="hidden width of the head that predicts a mask's IoU; 0: none, as the paper"
     )
     automatic: bool = Field(
         False, description="a model without prompts, which proposes lesions on whole scans (docs/automatic.md)"
@@ -53,7 +52,7 @@ class Preset(BaseModel):
     )
     preprocessing: Preprocessing
     augmentation: Augmentation
-    prompts: Prompts
+    prompt_sampling: PromptSampling
     recipe: Recipe
     split: PaperSplit | Split | None = Field(
         None, description="lists of scans or patients, one of the paper's folds, or null: by a hash of the patient"
@@ -62,7 +61,7 @@ class Preset(BaseModel):
     @model_validator(mode="after")
     def _without_prompts(self) -> Self:
         asked = [f"{name} {value}" for name, value in (("dense", self.dense), ("quality", self.quality)) if value]
-        if self.prompts.rounds > 1 or set(self.prompts.kinds) != {"click"}:
+        if self.prompt_sampling.rounds > 1 or set(self.prompt_sampling.first_prompt_prob) != {"click"}:
             asked.append("prompts with corrections or of other kinds than clicks")
         if self.preprocessing.mirror:
             asked.append("mirror")
@@ -72,33 +71,38 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _mirrored(self) -> Self:
-        if self.preprocessing.mirror and not self.augmentation.flips[2]:
-            raise ValueError("mirror: a model that looks at mirrored crops must be trained on some; give flips of W")
+        if self.preprocessing.mirror and not self.augmentation.flip_prob[2]:
+            raise ValueError(
+                "mirror: a model that predicts mirrored crops must be trained on some; set flip_prob of W above 0"
+            )
         return self
 
     def as_interactive(self) -> Preset:
         """The preset of the same cohort for a model that takes every prompt, is corrected, and zooms.
 
-        Dense prompts, a head for quality, a simulated user who begins with any kind of prompt and corrects up to five
-        times, and three crops in ten resized to suit the lesion; and looks at the mirror image too, where training
-        mirrors crops left to right. What the preset sets of these already, stays.
+        Dense prompts, a head for the predicted IoU, a simulated user who begins with any kind of prompt and corrects up
+        to five times, and three crops in ten resized to fit the target; and prediction of the mirrored crop too, where
+        training mirrors crops left to right. What the preset sets of these already, stays.
 
         Raises:
             SettingsError: an automatic preset.
         """
         if self.automatic:
             raise SettingsError(f"preset {self.name} is automatic, it takes no prompts; choose one of the two")
-        moved = {"resize_share": self.augmentation.resize_share or 0.3, "shift": max(self.augmentation.shift, 0.12)}
+        moved = {
+            "resize_prob": self.augmentation.resize_prob or 0.3,
+            "translation": max(self.augmentation.translation, 0.12),
+        }
         low, high = self.augmentation.resize
         zoom = self.preprocessing.zoom if self.preprocessing.zoom != (1.0, 1.0) else (min(low, 1.0), max(high, 1.0))
         changes = {
             "dense": self.dense or 16,
             "quality": self.quality or 64,
             "preprocessing": self.preprocessing.model_copy(
-                update={"zoom": zoom, "mirror": self.augmentation.flips[2] > 0}
+                update={"zoom": zoom, "mirror": self.augmentation.flip_prob[2] > 0}
             ),
             "augmentation": self.augmentation.model_copy(update=moved),
-            "prompts": self.prompts if self.prompts.rounds > 1 else INTERACTIVE,
+            "prompt_sampling": self.prompt_sampling if self.prompt_sampling.rounds > 1 else INTERACTIVE,
         }
         return self._changed(changes)
 
@@ -115,15 +119,15 @@ class Preset(BaseModel):
         preprocessing: dict[str, Any] = {"zoom": (1.0, 1.0), "mirror": False} | (
             {"crop": (256, 256, 256)} if large else {}
         )
-        somewhere = {"lesion_share": min(self.augmentation.lesion_share, 2 / 3), "resize_share": 0.0}
+        anywhere = {"target_prob": min(self.augmentation.target_prob, 2 / 3), "resize_prob": 0.0}
         changes = {
             "automatic": True,
             "token_voxels": 8 if large else self.token_voxels,
             "dense": 0,
             "quality": 0,
             "preprocessing": self.preprocessing.model_copy(update=preprocessing),
-            "augmentation": self.augmentation.model_copy(update=somewhere),
-            "prompts": Prompts(lesion=(1, 1), anywhere=0),
+            "augmentation": self.augmentation.model_copy(update=anywhere),
+            "prompt_sampling": PromptSampling(target_clicks=(1, 1), random_clicks=0),
         }
         return self._changed(changes)
 
@@ -139,7 +143,7 @@ class Preset(BaseModel):
             SettingsError: no such preset, not YAML, or a field that is wrong; the message names it.
         """
         if str(preset) in PRESETS:
-            text = (resources.files(__package__) / "presets" / f"{preset}.yaml").read_text()
+            text = (resources.files(__package__) / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
         else:
             path = Path(preset)
             if not path.is_file():
@@ -147,22 +151,12 @@ class Preset(BaseModel):
                     f"no preset {str(preset)!r}: neither a file nor one of {', '.join(PRESETS)}. "
                     "`palpate look COHORT --preset FILE` writes one for a cohort of yours"
                 )
-            text = path.read_text(errors="replace")
-        return cls._parse(text, str(preset))
-
-    @classmethod
-    def _parse(cls, text: str, origin: str) -> Preset:
-        yaml = _yaml()
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{origin}: not YAML ({' '.join(str(error).split())[:300]})") from error
-        if not isinstance(content, dict):
-            raise SettingsError(f"{origin}: a preset is a mapping of settings, not {type(content).__name__}")
+            text = path.read_text(encoding="utf-8", errors="replace")
+        content = parse(text, str(preset))
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise SettingsError(f"{origin}: {explained(error)}") from error
+            raise SettingsError(f"{preset}: {explained(error)}") from error
 
     def write(self, path: str | Path) -> None:
         """Write the preset as YAML, each setting with its meaning.
@@ -171,12 +165,7 @@ class Preset(BaseModel):
             OutputError: it cannot be written.
         """
         with replacing(path) as (staged,):
-            staged.write_text(self.to_yaml())
-
-    def to_yaml(self) -> str:
-        """The preset as YAML with a comment a setting."""
-        head = "# A preset of Palpate: train with `palpate train PREPARED --preset THIS_FILE`.\n"
-        return head + "\n".join(_lines(self, 0)) + "\n"
+            staged.write_text(to_yaml(self), encoding="utf-8")
 
     def with_recipe(self, **changes: Any) -> Preset:
         """The same preset with some of the recipe's fields changed.
@@ -191,72 +180,72 @@ class Preset(BaseModel):
         return self.model_copy(update={"recipe": recipe})
 
 
-def adapting(name: str, lesion: tuple[int, ...], preprocessing: Preprocessing, split: Split | None) -> Preset:
+def adapting(name: str, target_labels: tuple[int, ...], preprocessing: Preprocessing, split: Split | None) -> Preset:
     """The paper's recipe for a cohort of one's own: SAM's ViT-B, spatial adapters."""
     return Preset(
         name=name,
-        lesion=lesion,
+        target_labels=target_labels,
         preprocessing=preprocessing,
         augmentation=PAPER_AUGMENTATION,
-        prompts=Prompts(),
+        prompt_sampling=PromptSampling(),
         recipe=Recipe(),
         split=split,
     )
 
 
 def starting_from_nothing(
-    name: str, lesion: tuple[int, ...], preprocessing: Preprocessing, split: Split | None
+    name: str, target_labels: tuple[int, ...], preprocessing: Preprocessing, split: Split | None
 ) -> Preset:
     """A small network for a cohort of one's own, without a base: hours on a CPU."""
     return Preset(
         name=name,
-        lesion=lesion,
+        target_labels=target_labels,
         network="tiny",
         init="none",
         tuning="full",
         preprocessing=preprocessing,
         augmentation=Augmentation(),
-        prompts=Prompts(lesion=(1, 3), anywhere=0, as_inference=True),
+        prompt_sampling=PromptSampling(target_clicks=(1, 3), random_clicks=0, as_inference=True),
         recipe=from_nothing(),
         split=split,
     )
 
 
-# A simulated user: clicks first, mostly, and up to five corrections; a mask of another program in one of twelve.
-INTERACTIVE = Prompts(
-    lesion=(1, 1),
-    anywhere=0,
+# A simulated user: clicks first, mostly, and up to five corrections; an initial mask first in one of ten.
+INTERACTIVE = PromptSampling(
+    target_clicks=(1, 1),
+    random_clicks=0,
     as_inference=True,
     rounds=6,
-    # Mostly clicks: a single one says least, and was soonest forgotten (docs/architecture.md).
-    kinds={
+    # Mostly clicks: a single one is the hardest prompt, and training on others lost it first (docs/architecture.md).
+    first_prompt_prob={
         "click": 0.56,
         "box": 0.13,
         "slice box": 0.06,
         "scribble": 0.05,
         "paint": 0.06,
         "lasso": 0.04,
-        "prior": 0.1,
+        "initial mask": 0.1,
     },
-    strokes=0.3,
-    heed=0.3,
+    stroke_prob=0.3,
+    consistency_weight=0.3,
 )
 # The paper's augmentation for kidney and liver (docs/network.md, section 5). A crop placed at random in one 1.2 times
-# as large is a shift of a tenth of its edge either way; lesion and any other voxel are centred 2 : 1.
+# as large is a translation of a tenth of its edge either way; target and any other voxel are centred 2 : 1.
 PAPER_AUGMENTATION = Augmentation(
-    lesion_share=2 / 3,
+    target_prob=2 / 3,
     zoom=(0.85, 1.25),
-    zoom_share=0.8,
+    zoom_prob=0.8,
     stretch=1.0,
-    turn_degrees=(0.0, 0.0, 0.0),
-    turn_share=0.0,
-    quarter_turns=0.5,
-    flips=(0.5, 0.5, 0.5),
-    shift=0.1,
+    rotation_degrees=(0.0, 0.0, 0.0),
+    rotation_prob=0.0,
+    rotate90_prob=0.5,
+    flip_prob=(0.5, 0.5, 0.5),
+    translation=0.1,
     intensity_shift=20.0,
-    intensity_shift_share=0.5,
-    gain=0.0,
-    offset=0.0,
+    intensity_shift_prob=0.5,
+    contrast=0.0,
+    brightness=0.0,
     noise=0.0,
 )
 
@@ -268,32 +257,3 @@ def explained(error: ValidationError) -> str:
         where = ".".join(str(part) for part in one["loc"])
         clauses.append(f"{where}: {one['msg'].removeprefix('Value error, ')} (given: {str(one['input'])[:80]})")
     return "; ".join(clauses)
-
-
-def _lines(model: BaseModel, depth: int) -> list[str]:
-    """A model's fields as YAML lines, models inside it indented."""
-    pad, lines = "  " * depth, []
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        comment = f"  # {field.description}" if field.description else ""
-        if isinstance(value, BaseModel):
-            lines += [f"{pad}{name}:{comment}", *_lines(value, depth + 1)]
-        elif isinstance(value, tuple) and len(value) > 6:
-            lines += [f"{pad}{name}:{comment}", *(f"{pad}  - {json.dumps(item)}" for item in value)]
-        else:
-            # JSON is YAML; a number such as 1e-05 is not, without its point.
-            lines.append(f"{pad}{name}: {_scalar(value)}{comment}")
-    return lines
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_scalar(item) for item in value) + "]"
-    text = json.dumps(value)
-    return text.replace("e-", ".0e-") if isinstance(value, float) and "e-" in text and "." not in text else text
-
-
-def _yaml() -> Any:  # noqa: ANN401 - a module
-    with needed("pyyaml", "presets need"):
-        import yaml
-    return yaml

@@ -1,4 +1,4 @@
-"""How a network is trained: numbers only, no data."""
+"""The recipe of a training: numbers only, no data."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Recipe(BaseModel):
-    """Optimiser, schedule, arithmetic and measuring of a training.
+    """Optimiser, schedule, arithmetic and validation of a training.
 
     The defaults are the paper's (docs/network.md, section 4), with activations recomputed to save memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    epochs: int = Field(500, gt=0, description="times that every scan gives a crop")
+    epochs: int = Field(500, gt=0, description="epochs; each draws one crop of every scan")
     steps: int | None = Field(None, gt=0, description="optimiser steps, instead of epochs")
     batch: int = Field(1, gt=0, description="crops of a step, in each process")
     learning_rate: float = Field(4e-4, gt=0, description="AdamW's, at its peak")
-    schedule: Literal["linear", "cosine"] = Field("linear", description="how the rate falls")
-    final_share: float = Field(0.01, ge=0, le=1, description="share of the peak that is left at the end")
-    warmup: int = Field(0, ge=0, description="steps over which the rate rises from nothing")
+    schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls")
+    final_lr_fraction: float = Field(0.01, ge=0, le=1, description="learning rate of the last step, over the peak")
+    warmup: int = Field(0, ge=0, description="steps over which the learning rate rises from 0")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    averaging: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which are then kept; 0: none")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' exponential moving average, which is validated and saved; 0: none",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="arithmetic of the forward pass; weights stay in float32"
     )
     checkpointing: bool = Field(
         True, description="recompute blocks in the backward pass: a third more time, a fraction of the memory"
     )
-    stored: Literal["float32", "bfloat16"] = Field(
-        "float32", description="precision of the model's file; bfloat16 halves it and rounds what is then measured"
+    weights_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="data type of the weights in the model's file; bfloat16 halves its size and rounds them"
     )
-    validations: int = Field(50, gt=0, description="how often in the whole training it is measured on validation")
-    patience: int | None = Field(20, gt=0, description="validations without a gain after which it ends; null: never")
+    num_validations: int = Field(50, gt=0, description="validations in the whole training")
+    patience: int | None = Field(
+        20, gt=0, description="validations without a better Dice after which training ends; null: never"
+    )
     seed: int = Field(0, ge=0, description="of fresh weights, crops and clicks")
 
     def total(self, epoch: int, processes: int = 1) -> int:
@@ -50,7 +57,7 @@ class Recipe(BaseModel):
             return self.learning_rate * (step + 1) / self.warmup
         progress = (step - self.warmup) / max(1, total - self.warmup)
         left = (1 + math.cos(math.pi * progress)) / 2 if self.schedule == "cosine" else 1 - progress
-        return self.learning_rate * (self.final_share + (1 - self.final_share) * left)
+        return self.learning_rate * (self.final_lr_fraction + (1 - self.final_lr_fraction) * left)
 
 
 def from_nothing(steps: int = 3000) -> Recipe:
@@ -62,7 +69,7 @@ def from_nothing(steps: int = 3000) -> Recipe:
         schedule="cosine",
         warmup=50,
         weight_decay=0.01,
-        averaging=0.995,
+        ema_decay=0.995,
         checkpointing=False,
-        validations=20,
+        num_validations=20,
     )

@@ -54,5 +54,5 @@ def rehearse(run: Run) -> dict[str, Any]:
         "validation_scan_seconds": round(scan, 2),
         "expected_hours": round((left * step + measured) / 3600, 2),
         "peak_memory_gb": round(memory, 2),
-        "model_file_mb": round(parameters * (4 if recipe.stored == "float32" else 2) / 1e6, 1),
+        "model_file_mb": round(parameters * (4 if recipe.weights_dtype == "float32" else 2) / 1e6, 1),
     }

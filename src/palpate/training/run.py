@@ -126,7 +126,7 @@ class Run:
         training = self.measuring.by_cohort("train")
         for scans, path in zip(training, settings.prepared, strict=True):
             if not scans:
-                labels = list(preset.lesion) or "above 0"
+                labels = list(preset.target_labels) or "above 0"
                 raise CohortError(f"{path}: no scan under train of the split has any lesion (labels {labels})")
         if not self.part("validation"):
             raise CohortError(
@@ -137,7 +137,7 @@ class Run:
             settings.shares,
             preset.preprocessing,
             preset.augmentation,
-            preset.prompts,
+            preset.prompt_sampling,
             preset.recipe.seed,
             device="cpu" if workers or accelerator is None else accelerator.device,
         )
@@ -171,7 +171,7 @@ class Run:
     def measured_at(self) -> set[int]:
         """The steps after which it is validated: evenly spread, the last among them."""
         total = self.trainer.total
-        count = min(self.settings.preset.recipe.validations, total)
+        count = min(self.settings.preset.recipe.num_validations, total)
         return {round(total * (number + 1) / count) for number in range(count)}
 
     @cached_property
@@ -290,7 +290,7 @@ class Run:
         """Write the best model where a kill came between a state that knows of it and its file."""
         if self.best is None or self.best["step"] != self.trainer.step:
             return
-        kept = self.trainer.kept.state_dict()
+        kept = self.trainer.ema.state_dict()
         with suppress(OSError, SafetensorError):
             stored = load_file(self.best_path)
             if all(n in kept and torch.equal(kept[n].cpu().to(value.dtype), value) for n, value in stored.items()):
@@ -393,7 +393,7 @@ class Run:
             },
             notice=f"{AUTOMATIC_NOTICE} {NOTICE}" if preset.automatic else NOTICE,
         )
-        return Bundle(self.trainer.kept, preset.preprocessing, provenance)
+        return Bundle(self.trainer.ema, preset.preprocessing, provenance)
 
     def _save_best(self, figures: dict[str, Any] | None = None, calibration: Calibration | None = None) -> None:
         """Write the kept network as the best; only the main process does."""
@@ -407,7 +407,7 @@ class Run:
             path,
             adapter_only=adapter_only,
             base_name=Path(self.settings.preset.init).name if adapter_only else None,
-            dtype=getattr(torch, self.settings.preset.recipe.stored),
+            dtype=getattr(torch, self.settings.preset.recipe.weights_dtype),
         )
 
 

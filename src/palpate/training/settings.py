@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..errors import CohortError, SettingsError
 from ..files import HIDDEN, replacing
 from ..model import SIZES, Network, NetworkConfig
 from .preset import Preset, explained
+from .preset_file import with_current_keys
 
 FORMAT = 1
 
@@ -40,7 +42,7 @@ class Settings(BaseModel):
         prepared: folders of prepared cohorts.
         shares: how often each cohort is drawn; None: in proportion to its scans.
         preset: the preset, with all changes that options made.
-        split: who trains, validates, tests.
+        split: training, validation and test patients.
         cohorts_sha256: content of each prepared cohort.
         base_sha256: the frozen tensors of the model that was started from.
         processes: how many train together: with the batch, they decide which crops make a step.
@@ -73,16 +75,19 @@ class Settings(BaseModel):
         if not path.is_file():
             raise SettingsError(f"{run}: no training was begun here (settings.json is missing)")
         try:
-            return cls.model_validate_json(path.read_text())
-        except ValidationError as error:
-            raise SettingsError(f"{path}: damaged, or of another version of palpate: {explained(error)}") from error
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["preset"] = with_current_keys(content["preset"], str(path))
+            return cls.model_validate(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = explained(error) if isinstance(error, ValidationError) else repr(error)
+            raise SettingsError(f"{path}: damaged, or of another version of palpate: {why}") from error
 
 
 def cohort_scans(prepared: Sequence[PreparedCohort], preset: Preset) -> list[list[PreparedScan]]:
     """Every scan of each cohort that has some lesion."""
     cohorts = []
     for cohort in prepared:
-        scans = [cohort.scan(entry, preset.lesion) for entry in cohort.index.scans]
+        scans = [cohort.scan(entry, preset.target_labels) for entry in cohort.index.scans]
         cohorts.append([scan for scan in scans if scan.lesion_voxels])
     return cohorts
 
