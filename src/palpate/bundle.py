@@ -389,6 +389,15 @@ def _locate(model: str | Path) -> Path:
     return path
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file is a Palpate model, by its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "palpate" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     foreign = f"{path}: not a Palpate model. SAM's and the release's checkpoints: `palpate import {path.name} -o MODEL`"
     try:

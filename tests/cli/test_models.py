@@ -41,7 +41,10 @@ def test_an_adapter_and_its_base_become_one_file(folder: Path) -> None:
     adapter, base, out = (folder / f"{name}.safetensors" for name in ("adapter", "base", "full"))
     result = run("export", adapter, "--base", base, "-o", out)
     assert result.exit_code == 0, result.output
-    assert "tuning: bottleneck" in result.output
+    size, model, more = result.output.splitlines()
+    assert size == f"{out}: {out.stat().st_size / 1e6:.1f} MB"
+    assert model.endswith(", tuning bottleneck")
+    assert more == f"more: palpate info {out}"
     assert torch.equal(logits(load(out)), logits(load(adapter, base=base)))
     assert load(out).provenance == load(adapter, base=base).provenance
 
@@ -82,3 +85,14 @@ def test_mistakes(folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tupl
 def test_help_has_an_example() -> None:
     shown = run("export", "--help").output.replace("\n", " ")
     assert "palpate export adapter.safetensors --base" in shown
+
+
+def test_a_file_that_is_no_model_is_replaced_only_when_asked(folder: Path) -> None:
+    out, base = folder / "out.safetensors", folder / "base.safetensors"
+    out.write_bytes(b"old")
+    refused = run("export", base, "-o", out)
+    assert refused.exit_code == 2
+    assert "out.safetensors exists, and is not a Palpate model; give --overwrite" in refused.output
+    assert out.read_bytes() == b"old"
+    assert run("export", base, "-o", out, "--overwrite").exit_code == 0
+    assert run("export", base, "-o", out).exit_code == 0

@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -272,6 +273,24 @@ def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
     refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)
 
 
+@pytest.mark.parametrize("name", ["m.nii.gz", "m.nrrd", "m.mhd"])
+def test_a_file_of_others_is_replaced_only_when_asked(folder: Path, tmp_path: Path, name: str) -> None:
+    """Its own results Palpate writes again; a mask that was mended by hand is no longer its own."""
+    out = tmp_path / name
+    assert segment(folder, out).exit_code == 0
+    assert segment(folder, out).exit_code == 0
+    image = SimpleITK.ReadImage(str(out))  # and its header's texts, which it writes again
+    image[0, 0, 0] = 1 - image[0, 0, 0]
+    SimpleITK.WriteImage(image, str(out), useCompression=True)
+    mended = out.read_bytes()
+    for option in ("--probability", "--uncertainty"):
+        refuse(segment(folder, tmp_path / f"x{name}", option, out), f"{name} exists, and Palpate did not write it, or")
+    refuse(segment(folder, out), f"{name} exists, and Palpate did not write it, or it was changed since; give --over")
+    assert out.read_bytes() == mended
+    assert segment(folder, out, "--overwrite").exit_code == 0
+    assert segment(folder, out).exit_code == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits the size of files, as POSIX knows it")
 def test_a_full_disk_leaves_the_old_file(folder: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the write fails where it would on a full one."""
@@ -282,7 +301,7 @@ def test_a_full_disk_leaves_the_old_file(folder: Path, tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)); from palpate.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "segment", str(folder / "synthetic_scan.nii.gz"), "--click", "20,25,18"]
-    command += ["-o", str(out), "--model", str(folder / "small.safetensors")]
+    command += ["-o", str(out), "--overwrite", "--model", str(folder / "small.safetensors")]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 2, said.stderr
     assert "cannot write" in said.stderr
@@ -299,7 +318,7 @@ def test_a_late_failure_leaves_nothing_new(folder: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("palpate.pictures.save_picture", full)
     out, old = tmp_path / "m.nii.gz", tmp_path / "p.nii.gz"
     old.write_bytes(b"old")
-    result = segment(folder, out, "--probability", old, "--picture", tmp_path / "p.png")
+    result = segment(folder, out, "--probability", old, "--picture", tmp_path / "p.png", "--overwrite")
     refuse(result, "no space left", out, tmp_path / "p.png")
     assert old.exists(), "what was there before is not taken away"
     refuse(segment(folder, tmp_path / "m.mhd", "--picture", tmp_path / "p.png"), "no space left", tmp_path / "m.mhd")
@@ -334,9 +353,23 @@ def test_bad_models(folder: Path, tmp_path: Path) -> None:
 
 
 def test_info(folder: Path) -> None:
-    shown = run("info", folder / "small.safetensors").output
+    shown = run("info", folder / "small.safetensors", "--all").output
     for part in ("parameters", "crop", "normalisation", "origin: a test", "width: 48"):
         assert part in shown
+    brief = run("info", folder / "small.safetensors").output
+    for part in (
+        "small, ",
+        "parameters",
+        "prompts: foreground clicks",
+        "crop: 32 x 32 x 32",
+        "origin: a test",
+        "--all",
+    ):
+        assert part in brief
+    screen = run("info", "palpate-tiny").output
+    assert len(screen.splitlines()) <= 24
+    assert max(map(len, screen.splitlines())) <= 100
+    assert "prompts: clicks, boxes, strokes, lassos and initial masks" in screen
     assert json.loads(run("info", folder / "small.safetensors", "--json").output)["name"] == "small"
 
 

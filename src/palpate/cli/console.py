@@ -219,22 +219,6 @@ class Console:
         typer.secho(f"error: {message}", fg="red", err=True)
 
 
-def described(record: dict[str, Any], indent: str = "") -> list[str]:
-    """A nested record as indented lines, empty values left out."""
-    lines: list[str] = []
-    for key, value in record.items():
-        if value in (None, "", [], {}):
-            continue
-        if isinstance(value, dict):
-            lines += [f"{indent}{key}", *described(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], str):
-            lines += [f"{indent}{key}", *(f"{indent}  {item}" for item in value)]
-        else:
-            shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-            lines.append(f"{indent}{key}: {shown}")
-    return lines
-
-
 def predictor_of(
     model: str, base: Path | None, device: str, precision: str, zoom: bool, budget: int | None
 ) -> Predictor:

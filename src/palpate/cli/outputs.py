@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ..errors import OutputError
 
 if TYPE_CHECKING:
     from ..volume import Mask, Volume
     from .console import Console
+
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a file that Palpate did not write, or that was changed since."),
+]
 
 
 def check_outputs(
@@ -35,6 +42,26 @@ def check_outputs(
         raise OutputError(f"two results would go to one file: {', '.join(map(str, named))}; name them apart")
     if truth is not None and truth.resolve() in named:
         raise OutputError(f"cannot write {truth}: it is the --truth to compare with, and would be lost; name another")
+
+
+def check_replaced(overwrite: bool, *images: Path | None) -> None:
+    """Refuse to replace an image that Palpate did not write, or that was changed since.
+
+    Args:
+        overwrite: whether the user asked for it.
+        images: the files; None where there is none.
+
+    Raises:
+        OutputError: the message names the file and the option.
+    """
+    from ..formats import is_own, written_files
+
+    for path in [] if overwrite else [path for path in images if path is not None]:
+        if any(file.exists() for file in written_files(path)) and not is_own(path):
+            raise OutputError(
+                f"{path} exists, and Palpate did not write it, or it was changed since; give --overwrite to replace "
+                "it, or name another"
+            )
 
 
 def check_inputs_stay(results: tuple[Path | None, ...], inputs: tuple[Path, ...]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import OutputError
 from .console import BaseOption, Console, DeviceOption, PrecisionOption, app
-from .outputs import check_outputs, read_truth, text
+from .outputs import OverwriteOption, check_outputs, check_replaced, read_truth, text
 from .segment import ScanArgument, SeriesOption, TruthOption
 from .verbs import verb
 
@@ -52,6 +52,7 @@ def propose(
     series: SeriesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Propose lesions without a prompt: labels 1, 2, ... by falling score, and a JSON beside the label map."""
     from ..automatic import LEAST_ML, Proposer, check_least, proposals
@@ -66,6 +67,7 @@ def propose(
     known = read_truth(console, truth, volume)
     check_outputs((output, probability), picture, truth, volume)
     check_spared(listing, volume)
+    check_replaced(overwrite, output, probability)
     with console.step("load", f"loading {model}"):
         from ..bundle import load
 

@@ -20,7 +20,7 @@ from .console import (
     app,
     predictor_of,
 )
-from .outputs import check_inputs_stay, check_outputs, read_truth, text
+from .outputs import OverwriteOption, check_inputs_stay, check_outputs, check_replaced, read_truth, text
 from .prompting import HOW_TO_POINT, PromptOptions
 from .verbs import verb
 
@@ -82,6 +82,7 @@ def segment(
     precision: PrecisionOption = "float32",
     zoom: ZoomOption = True,
     budget: BudgetOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Segment the lesion under one or several prompts, and save its mask on the scan's own grid.
 
@@ -95,6 +96,7 @@ def segment(
     known = read_truth(console, truth, volume)
     check_outputs(outputs.images, picture, truth, volume)
     check_inputs_stay((*outputs.images, picture), prompts.read_from())
+    check_replaced(overwrite, *outputs.images)
     given = prompts.read(volume)
     if not given:
         raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or run `palpate propose`, with an automatic model")

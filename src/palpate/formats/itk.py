@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..errors import FormatError, OutputError, ScanError
 from ..volume import FloatArray, Grid, Source, Volume
+from .mark import KEY, mark
 
 if TYPE_CHECKING:
     from SimpleITK import Image, ImageFileReader
@@ -107,6 +108,24 @@ def grid_of(image: Image) -> Grid:
     return _placed(image, image.GetNumberOfComponentsPerPixel())[0]
 
 
+def mark_of(path: Path) -> str:
+    """What a file's header says of who wrote it; see `mark`.
+
+    Raises:
+        FormatError: not of its format, or damaged.
+    """
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_library(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise FormatError(_damaged(path, error)) from error
+    return str(reader.GetMetaData(KEY)) if reader.HasMetaDataKey(KEY) else ""
+
+
 def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None) -> None:
     """Write `array` `[X, Y, Z]` compressed, with the source's own placement where it describes `grid`.
 
@@ -120,6 +139,7 @@ def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None
     image.SetOrigin(placement.origin)
     image.SetSpacing(placement.spacing)
     image.SetDirection(placement.direction)
+    image.SetMetaData(KEY, mark(array))
     try:
         SimpleITK.WriteImage(image, str(path), useCompression=True, imageIO=_library(path))
         # ITK does not notice that a disk filled up while it closed the file.

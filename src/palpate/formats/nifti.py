@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import FormatError, GeometryError
 from ..volume import FloatArray, Grid, Source, Volume
+from .mark import mark
 from .quiet import muted
 
 if TYPE_CHECKING:
@@ -91,6 +92,15 @@ def grid_of(image: SpatialImage) -> Grid:
     return Volume(np.broadcast_to(np.int8(0), image.shape), affine).grid
 
 
+def mark_of(path: Path) -> str:
+    """What a file's header says of who wrote it; see `mark`.
+
+    Raises:
+        FormatError: not NIfTI, or damaged.
+    """
+    return bytes(_open(path).header["descrip"].item()).decode(errors="replace")
+
+
 def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None) -> None:
     """Write `array` `[X, Y, Z]`, repeating the header of a NIfTI source that describes `grid`.
 
@@ -102,6 +112,7 @@ def write(path: Path, array: npt.NDArray[Any], grid: Grid, source: Source | None
         image = _alike(array, header.stored)
     else:
         image = _anew(array, grid)
+    image.header["descrip"] = mark(array).encode()
     with path.open("wb") as file:
         if not path.name.lower().endswith(".gz"):
             image.to_stream(file)

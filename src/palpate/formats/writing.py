@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import OutputError
+from ..errors import OutputError, ScanError
 from ..files import check_writable, replacing
 from ..volume import Patch, Volume
 from . import itk, nifti
 from .dicom import Series
 from .endings import WRITABLE, ending
-from .reading import read_files
+from .mark import OWN, mark
+from .reading import read, read_files
 
 
 def write(patch: Patch | Volume, path: str | Path) -> None:
@@ -75,6 +76,20 @@ def check_spared(path: str | Path, scan: Volume | Patch) -> Path:
         if any(file.exists() and path.samefile(file) for file in own):
             raise OutputError(f"cannot write {path}: the scan itself was read from it, and would be lost; name another")
     return path
+
+
+def is_own(path: str | Path) -> bool:
+    """Whether an image is as Palpate wrote it: its header says so, and its voxels were not changed since.
+
+    Of another program's file only the header is read.
+    """
+    path = Path(path)
+    family = nifti if ending(path) in nifti.ENDINGS else itk
+    try:
+        noted: str = family.mark_of(path)
+        return noted.startswith(OWN) and noted == mark(read(path, warn=False).array)
+    except (ScanError, OSError):  # no image, or a damaged one
+        return False
 
 
 def written_files(*paths: str | Path | None) -> tuple[Path, ...]:
