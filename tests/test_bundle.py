@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from palpate.bundle import (
@@ -44,7 +45,8 @@ def trained(bundle: Bundle) -> Bundle:
 
 def imported() -> Bundle:
     """A small network that says it came from SAM, with adapters that have learned nothing."""
-    return Bundle(small_bundle().network, PREPROCESSING, Provenance(name="sam", origin="imported from a sam_vit_b"))
+    provenance = Provenance(name="sam", origin="imported from a sam_vit_b", imported_from="sam")
+    return Bundle(small_bundle().network, PREPROCESSING, provenance)
 
 
 def test_a_full_model_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_an_adapter_looks_for_its_base_by_name(tmp_path: Path, monkeypatch: pyte
         load(path)
     small_bundle().save(path, adapter_only=True, base_name="my-base")
     with pytest.raises(
-        ModelError, match=r"needs the model it was trained on \(my-base, frozen .*--base\)\. Looked for"
+        ModelError, match=r"needs the model it was trained on \(my-base, frozen .*--base\)\. Its name was tried"
     ):
         load(path)
     monkeypatch.chdir(tmp_path)
@@ -185,14 +187,42 @@ def test_retuning_copies_all_that_both_have(tuning: str) -> None:
     assert not after.network.training
 
 
-def test_retuning_says_what_it_dropped() -> None:
-    notice = with_tuning(small_bundle(), "lora").provenance.notice
-    assert notice == (
-        "Retuned as lora: 24 tensors of its spatial adapters were dropped, 16 tensors of lora adapters start fresh."
+def test_another_tuning_is_a_change_in_the_provenance() -> None:
+    provenance = with_tuning(small_bundle(), "lora").provenance
+    assert provenance.changes == (
+        "Tuning lora: 24 tensors of its spatial adapters were dropped, 16 tensors of lora adapters start fresh.",
     )
+    assert provenance.notice == small_bundle().provenance.notice
     assert with_tuning(small_bundle(), "spatial").provenance == small_bundle().provenance
     with pytest.raises(SettingsError, match="no tuning choice 'Lora'; there are spatial, frozen, full, bottleneck"):
         with_tuning(small_bundle(), "Lora")
+
+
+@pytest.mark.parametrize(
+    ("origin", "imported_from"),
+    [
+        ("imported from a sam_vit_b checkpoint (MedSAM)", "sam"),
+        ("imported from a release checkpoint", "release"),
+        ("palpate 0.1.0 train: sam_vit_b, tuning spatial", None),
+    ],
+)
+def test_files_of_earlier_versions_say_what_they_were_imported_from(
+    tmp_path: Path, origin: str, imported_from: str | None
+) -> None:
+    path = tmp_path / "old.safetensors"
+    small_bundle().save(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["palpate"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    for new in ("imported_from", "changes"):
+        del header["provenance"][new]
+    header["provenance"]["origin"] = origin
+    save_file(tensors, path, metadata={"palpate": json.dumps(header)})
+    old = load(path)
+    assert (old.provenance.origin, old.provenance.imported_from) == (origin, imported_from)
+    assert with_tuning(old, "full").network.config.adapter == ("none" if imported_from == "sam" else "spatial")
+    old.save(path)
+    assert load(path).provenance == old.provenance
 
 
 def test_full_keeps_adapters_that_have_learned() -> None:
@@ -271,7 +301,7 @@ def test_without_prompts(tmp_path: Path) -> None:
     dropped = before.keys() - after.keys()
     assert {name.partition(".")[0] for name in dropped} == {"prompt", "dense"}
     assert all(torch.equal(value, before[name]) for name, value in after.items())
-    assert alone.provenance.notice == f"Made automatic: {len(dropped)} tensors of its prompts were dropped."
+    assert alone.provenance.changes == (f"Made automatic: {len(dropped)} tensors of its prompts were dropped.",)
     assert alone.preprocessing == whole.preprocessing
     assert without_prompt_encoder(alone) is alone
     assert not alone.network.training

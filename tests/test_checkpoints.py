@@ -264,6 +264,7 @@ def test_a_fetched_model_loads_by_name(tmp_path: Path, sam: dict[str, Any], monk
     assert bundle.network.config == SIZES["vit_b"]
     assert bundle.provenance.name == "medsam"
     assert bundle.provenance.origin == "imported from a sam_vit_b checkpoint (MedSAM)"
+    assert bundle.provenance.imported_from == "sam"
     assert bundle.provenance.licence == "Apache-2.0 (MedSAM's weights)"
     assert "its masks mean nothing until it is trained" in bundle.provenance.notice
     state = bundle.network.state_dict()

@@ -46,7 +46,7 @@ def begun(cohort: PreparedCohort, place: Path, told: list[str]) -> Run:
 def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> None:
     told: list[str] = []
     run = begun(cohort, tmp_path, told)
-    assert told[0].startswith(f"{tmp_path / 'base.safetensors'}, made automatic: ")
+    assert told[0].startswith(f"{tmp_path / 'base.safetensors'}: Made automatic: ")
     assert told[0].endswith("tensors of its prompts were dropped.")
     before = {name: p.detach().clone() for name, p in run.trainer.tuned.items()}
     outcome = run.train()

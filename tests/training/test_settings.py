@@ -155,7 +155,8 @@ def test_an_automatic_start_drops_the_prompts(tmp_path: Path) -> None:
     state = bundle.network.state_dict()
     assert bundle.network.prompt is None
     assert all(torch.equal(value, before[name]) for name, value in state.items())
-    assert f"Made automatic: {len(before) - len(state)} tensors of its prompts" in bundle.provenance.notice
+    dropped = f"Made automatic: {len(before) - len(state)} tensors of its prompts were dropped."
+    assert dropped in bundle.provenance.changes
     bundle.save(tmp_path / "automatic.safetensors")
     onwards = preset.model_copy(update={"init": str(tmp_path / "automatic.safetensors")})
     assert starting_bundle(onwards).network.prompt is None

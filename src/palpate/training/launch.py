@@ -95,10 +95,8 @@ def new(
     folder = Path("dry-run") if out is None else out
     processes = accelerator.num_processes
     settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), out, shares, processes)
-    for changed in ("Made automatic", "Retuned as"):  # what a model had to lose for it
-        dropped = bundle.provenance.notice.partition(changed)[2].partition(".")[0]
-        if dropped:
-            tell(f"{settings.preset.init}, {changed.lower()}{dropped}.")
+    for change in bundle.provenance.changes:
+        tell(f"{settings.preset.init}: {change}")
     run = Run(settings, bundle, folder, accelerator, workers, tell)
     accelerator.wait_for_everyone()  # every process has seen that the folder is new before one makes it
     if out is not None and run.main:

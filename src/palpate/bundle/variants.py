@@ -1,0 +1,112 @@
+"""The same weights in a network of another shape: another tuning choice, patch size, more or fewer parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingsError
+from ..model import TUNINGS, Network, NetworkConfig, is_adapter
+from .model_file import Bundle
+from .provenance import Provenance
+
+
+def with_tuning(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
+    """The same model with another tuning choice (docs/network.md, section 8); the bundle itself is left as it was.
+
+    Every tensor that both have is copied. Adapters of another kind are dropped, and new ones drawn from the seed;
+    the provenance's changes say so. A network that was trained with its adapters, such as palpate-tiny, loses a
+    part of its training with them. "full" therefore keeps adapters, save those of a SAM import, which are untrained.
+
+    Args:
+        bundle: the model to start from.
+        tuning: one of `model.TUNINGS`.
+        seed: what fresh adapters are drawn from.
+
+    Raises:
+        SettingsError: no such tuning choice.
+    """
+    if tuning not in TUNINGS:
+        raise SettingsError(f"no tuning choice {tuning!r}; there are {', '.join(TUNINGS)}")
+    old, before = bundle.network.config, bundle.network.state_dict()
+    config = old.model_copy(update=TUNINGS[tuning])
+    if tuning == "full" and bundle.provenance.imported_from != "sam":
+        config = config.model_copy(update={"adapter": old.adapter})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(config)
+    fresh = network.state_dict()
+    same_kind = config.adapter == old.adapter
+    kept = {name: value for name, value in before.items() if same_kind or not is_adapter(name)}
+    network.load_state_dict(fresh | kept, strict=True)
+    changes = {f"of its {old.adapter} adapters were dropped": len(before) - len(kept)}
+    changes[f"of {config.adapter} adapters start fresh"] = len(fresh) - len(kept)
+    changed = ", ".join(f"{count} tensors {what}" for what, count in changes.items() if count)
+    provenance = _changed(bundle, f"Tuning {tuning}: {changed}.") if changed else bundle.provenance
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
+
+
+def without_prompt_encoder(bundle: Bundle) -> Bundle:
+    """The same model without prompts, to be trained to find lesions by itself (the paper's Table 2).
+
+    The parts that prompts need are dropped, the rest is copied; the provenance's changes say so. Its decoder was
+    trained on maps that clicks had changed, so its masks mean nothing before a further training.
+    """
+    old, before = bundle.network.config, bundle.network.state_dict()
+    if old.promptless:
+        return bundle
+    off = {"promptless": True, "dense_width": 0, "quality_width": 0, "spare_attention": False}
+    network = _of_shape(old.model_copy(update=off), before)
+    dropped = len(before) - len(network.state_dict())
+    provenance = _changed(bundle, f"Made automatic: {dropped} tensors of its prompts were dropped.")
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
+
+
+def with_patch_size(bundle: Bundle, token_voxels: int) -> Bundle:
+    """The same weights on tokens of another edge: 8 voxels for a crop of 256³, where SAM has 4 for one of 128³.
+
+    The embedding's factors are stored as SAM has them, whatever the enlargement, so no tensor changes; masks do.
+
+    Raises:
+        SettingsError: a network whose detail path is made for its own tokens.
+    """
+    old = bundle.network.config
+    if old.token_voxels == token_voxels:
+        return bundle
+    if old.detail_width:
+        raise SettingsError(
+            f"{bundle.provenance.name}: its detail path is made for tokens of {old.token_voxels} voxels; set "
+            f"token_voxels to that, or leave it out, instead of {token_voxels}"
+        )
+    network = _of_shape(old.model_copy(update={"token_voxels": token_voxels}), bundle.network.state_dict())
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)
+
+
+def _changed(bundle: Bundle, change: str) -> Provenance:
+    return bundle.provenance.model_copy(update={"changes": (*bundle.provenance.changes, change)})
+
+
+def _of_shape(config: NetworkConfig, state: dict[str, Tensor]) -> Network:
+    """A network with those of the tensors that it has; all of its own must be among them."""
+    with torch.random.fork_rng(devices=[]):
+        network = Network(config)
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
+    return network
+
+
+def with_extra_heads(bundle: Bundle, dense: int = 0, quality: int = 0, seed: int = 0) -> Bundle:
+    """The same model with parts that the paper lacks; its masks stay the same until it is trained further.
+
+    Args:
+        bundle: the model; a part that it has already stays as it is.
+        dense: channels of the encoder of prompts as maps (`model.dense`); 0: not added.
+        quality: hidden width of the head that predicts a mask's quality (`model.quality`); 0: not added.
+        seed: what their first layers are drawn from; their last ones are zero.
+    """
+    old = bundle.network.config
+    wanted = {"dense_width": old.dense_width or dense, "quality_width": old.quality_width or quality}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(old.model_copy(update=wanted))
+    network.load_state_dict(network.state_dict() | bundle.network.state_dict(), strict=True)
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)
