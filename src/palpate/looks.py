@@ -75,7 +75,7 @@ class Looks:
             return None
         features = self.encoded(view.frame)
         with torch.inference_mode():
-            return float(self.network.judge(features, seen[None]).sigmoid())
+            return float(self.network.predict_iou(features, seen[None]).sigmoid())
 
     def cut(self, probability: Probability, view: View) -> Tensor:
         """A probability in a view's crop, `[D, H, W]`; nothing outside the scan."""
