@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from oracles import explicit_attention, unfolded_embedding
 from palpate.automatic import Proposer
 from palpate.bundle import Bundle, Provenance, paper_preprocessing
+from palpate.inference import InferenceSettings
 from palpate.model import SIZES, Network, NetworkConfig
 from palpate.model.attention import WindowAttention
 from palpate.model.encoder import Block
@@ -195,7 +196,7 @@ class Bench:
         crop = (self.crop, self.crop, self.crop)
         preprocessing = paper_preprocessing().model_copy(update={"crop": crop})
         bundle = Bundle(network, preprocessing, Provenance(name="random", origin="a benchmark"))
-        predictor = Predictor(bundle, self.device, self.precision)  # type: ignore[arg-type]
+        predictor = Predictor(bundle, InferenceSettings(device=self.device, precision=self.precision))  # type: ignore[arg-type]
         scan = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 400), dtype=np.int16)
         predictor.set_volume(Volume(scan, np.diag([0.8, 0.8, 1, 1])))
         prompts = [Click((256, 256, 200)), *(Click((256 + 6 * n, 250, 200), positive=False) for n in range(1, 5))]
@@ -293,7 +294,7 @@ def click_times(device: str) -> list[str]:
 
     The further ones say now lesion, now none; the small and the large scan lie in memory.
     """
-    predictor = Predictor("palpate-tiny", device)
+    predictor = Predictor("palpate-tiny", InferenceSettings(device=device))
     spacings = {(128, 128, 128): (1.0, 1.0, 1.0), (512, 512, 400): (0.8, 0.8, 1.0)}
     made = {
         " x ".join(map(str, shape)): make_phantom(shape=shape, spacing=edges, lesion_diameter_mm=28, site="lung")
@@ -328,7 +329,10 @@ def proposals_on_a_ct(device: str) -> dict[str, float]:
     torch.manual_seed(0)
     config = SIZES["tiny"].model_copy(update={"promptless": True, "spare_attention": False})
     preprocessing = paper_preprocessing().model_copy(update={"crop": (128, 128, 128), "spacing": (1.0, 1.0, 1.0)})
-    proposer = Proposer(Bundle(Network(config), preprocessing, Provenance(name="random", origin="a benchmark")), device)
+    proposer = Proposer(
+        Bundle(Network(config), preprocessing, Provenance(name="random", origin="a benchmark")),
+        InferenceSettings(device=device),
+    )
     seconds = timed(lambda: proposer.probability(phantom.volume), device)
     return {"seconds": seconds, "peak": peak_gb("cpu")}
 

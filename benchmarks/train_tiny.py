@@ -55,6 +55,7 @@ from palpate.cohort.prepare import prepare
 from palpate.evaluation import Corrected, Figure, calibrated, corrected, one_click, sampled
 from palpate.evaluation.protocol import answered
 from palpate.frame import CropPercentiles, Preprocessing
+from palpate.inference import InferenceSettings
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
 from palpate.randomness import counted_rng
@@ -137,9 +138,9 @@ def measure(
 def inference() -> str:
     """A hash of the code that answers, clicks and measures: figures of another are figures of another program."""
     package = Path(palpate.__file__).parent
-    names = ("predictor", "looks", "zoom", "frame", "resampling", "prompts", "volume", "bundle", "simulation")
+    names = ("predictor", "frame", "resampling", "prompts", "volume", "bundle", "simulation")
     files = [package / f"{name}.py" for name in names]
-    files += sorted((package / "model").glob("*.py")) + sorted((package / "evaluation").glob("*.py"))
+    files += [file for room in ("inference", "model", "evaluation") for file in sorted((package / room).glob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -202,7 +203,7 @@ def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, di
     table = {kind: Figure.of(row[1:] for row in rows if row[0] == kind).record() for kind in kinds}
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     look = {"when": when, "model": arguments.model, "part": " and ".join(arguments.parts), "seeds": arguments.seeds}
-    look |= {"sha256": predictor.bundle.sha256(), "code": inference(), "zoom": not arguments.no_zoom}
+    look |= {"sha256": predictor.runtime.sha256(), "code": inference(), "zoom": not arguments.no_zoom}
     look |= {"least mL": arguments.least_ml, "table": table}
     with arguments.log.open("a") as log:
         log.write(json.dumps(look) + "\n")
@@ -212,7 +213,10 @@ def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, di
 
 def run_test(arguments: argparse.Namespace) -> None:
     """Measure a model on parts of the split."""
-    figures(Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom), arguments)
+    figures(
+        Predictor(load(arguments.model), InferenceSettings(device=arguments.device, zoom=not arguments.no_zoom)),
+        arguments,
+    )
 
 
 def corrections(
@@ -260,9 +264,9 @@ def told(rows: list[tuple[str, Corrected]], counts: tuple[int, ...]) -> dict[str
 
 def run_correct(arguments: argparse.Namespace) -> None:
     """A simulated user's prompts and corrections: Dice after 1, 2, 3, 5 and 10 prompts, by cohort and first prompt."""
-    predictor = Predictor(load(arguments.model), device=arguments.device, zoom=not arguments.no_zoom)
+    predictor = Predictor(load(arguments.model), InferenceSettings(device=arguments.device, zoom=not arguments.no_zoom))
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
-    model = {"model": arguments.model, "sha256": predictor.bundle.sha256(), "code": inference()}
+    model = {"model": arguments.model, "sha256": predictor.runtime.sha256(), "code": inference()}
     model |= {"zoom": not arguments.no_zoom, "strokes": arguments.strokes}
     user_model = UserModel(stroke_prob=arguments.strokes)
     for kind, cohort in product(arguments.kinds, arguments.cohorts):
@@ -294,7 +298,7 @@ def run_blend(arguments: argparse.Namespace) -> None:
     common = first.network.state_dict()  # what only the second has stays as it is
     blended = {k: torch.lerp(common[k], v, arguments.share) if k in common else v for k, v in state.items()}
     second.network.load_state_dict(blended)
-    predictor = Predictor(second, device=arguments.device)
+    predictor = Predictor(second, InferenceSettings(device=arguments.device))
     rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
     rows += [("synthetic", name, name, value) for name, _, value in one_click(predictor, held_out_phantoms())]
     print(json.dumps({"share": arguments.share, "validation": means(rows)}), flush=True)
@@ -315,7 +319,7 @@ def run_publish(arguments: argparse.Namespace) -> None:
     Bundle(trained.network, preprocessing, trained.provenance).save(arguments.output, dtype=torch.float16)
     stored = load(arguments.output)  # what is measured is what is shipped
     scans = (scan for cohort in SHARES for scan in islice(scans_of(arguments.data, cohort, "validation"), CALIBRATED))
-    predictor = Predictor(stored, device=arguments.device)
+    predictor = Predictor(stored, InferenceSettings(device=arguments.device))
     confidence = calibrated(sampled(predictor, scans, 3, ("click", "box")))
     print(confidence.model_dump_json(indent=1))
     before = {"set out from": load(arguments.before).provenance.recipe} if arguments.before else {}
@@ -396,7 +400,7 @@ def run_answers(arguments: argparse.Namespace) -> None:
     bundle = load(arguments.model)
     answers: dict[str, list[str]] = {}
     for zoom, kind, cohort in (*product((True,), KINDS, SHARES), *product((False,), ("click",), SHARES)):
-        predictor = Predictor(bundle, device=arguments.device, zoom=zoom)
+        predictor = Predictor(bundle, InferenceSettings(device=arguments.device, zoom=zoom))
         for name, volume, truth in islice(scans_of(arguments.data, cohort, "validation"), arguments.most):
             key = f"{kind}, {name}, {'' if zoom else 'no '}zoom"
             answers[key] = []

@@ -10,6 +10,7 @@ import torch
 from palpate.bundle import Bundle, Provenance, with_extra_heads
 from palpate.cohort import Cohort, LabelledScan
 from palpate.frame import CropPercentiles, Preprocessing
+from palpate.inference import InferenceSettings
 from palpate.model import Network, NetworkConfig
 from palpate.phantom import make_phantom, oblique_affine
 from palpate.predictor import Predictor
@@ -20,6 +21,8 @@ CONFIG = NetworkConfig(
     neck_width=32, prompt_mlp=64, decoder_width=8, detail_width=4, spare_attention=False,
 )  # fmt: skip
 PREPROCESSING = Preprocessing(crop=(32, 32, 32), spacing=(2.0, 2.0, 2.0), normalisation=CropPercentiles())
+
+CPU = InferenceSettings(device="cpu")
 
 
 def small_bundle(seed: int = 0, config: NetworkConfig = CONFIG) -> Bundle:
@@ -80,11 +83,12 @@ def judging_bundle(seed: int = 0) -> Bundle:
 
 def quick_predictor(seed: int = 0, prompted: bool = True) -> Predictor:
     """A predictor that takes milliseconds: 16³ crops of 4 mm, as wide as those of the small model."""
-    return Predictor(_quick_bundle(seed, prompted), "cpu")
+    return Predictor(quick_bundle(seed, prompted), CPU)
 
 
 @cache
-def _quick_bundle(seed: int, prompted: bool) -> Bundle:
+def quick_bundle(seed: int = 0, prompted: bool = True) -> Bundle:
+    """The model of `quick_predictor`."""
     bundle = prompted_bundle(seed) if prompted else small_bundle(seed)
     preprocessing = PREPROCESSING.model_copy(update={"crop": (16, 16, 16), "spacing": (4.0, 4.0, 4.0)})
     return Bundle(bundle.network, preprocessing, bundle.provenance)

@@ -16,12 +16,13 @@ from palpate.automatic import Proposal, Proposer, proposals, windows
 from palpate.bundle import Bundle, Provenance, without_prompt_encoder
 from palpate.errors import DeviceError, ModelError, SettingsError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Normalisation, Preprocessing
+from palpate.inference import InferenceSettings, TorchRuntime
 from palpate.model import Features, Network
 from palpate.model.decoder import Prepared
 from palpate.phantom import oblique_affine
 from palpate.predictor import Predictor
 from palpate.volume import Grid, Index3, Mask, Probability, Volume
-from small import CONFIG, small_bundle
+from small import CONFIG, CPU, small_bundle
 
 FIXED = ClipZScore(low=0, high=1000, mean=500, std=100)
 
@@ -50,12 +51,14 @@ class Bright(Network):
 
 def stub(crop: Index3 = (32, 32, 32), spacing: float = 2.0, normalisation: Normalisation = FIXED) -> Proposer:
     settings = Preprocessing(crop=crop, spacing=(spacing,) * 3, normalisation=normalisation)
-    return Proposer(Bundle(Bright().eval(), settings, Provenance(name="bright", origin="a test")), "cpu")
+    return Proposer(Bundle(Bright().eval(), settings, Provenance(name="bright", origin="a test")), CPU)
 
 
 def crops(proposer: Proposer) -> list[Tensor]:
-    assert isinstance(proposer.network, Bright)
-    return proposer.network.crops
+    runtime = proposer.runtime
+    assert isinstance(runtime, TorchRuntime)
+    assert isinstance(runtime.network, Bright)
+    return runtime.network.crops
 
 
 def ball(volume: Volume, centre: npt.ArrayLike, radius: float) -> npt.NDArray[np.bool_]:
@@ -73,9 +76,8 @@ def test_two_balls_in_an_oblique_scan(orientation: str) -> None:
     volume.array[ball(volume, faint, 14)] = 700
     volume.array[ball(volume, strong, 10)] = 950
     proposer = stub()
-    told: list[float] = []
-    proposer.progress = told.append
-    first, second = proposer.propose(volume)
+    shares: list[float] = []
+    first, second = proposer.propose(volume, progress=shares.append)
     for found, centre, radius in ((first, strong, 10), (second, faint, 14)):
         places = np.argwhere(found.mask.full())
         assert np.linalg.norm(volume.grid.to_mm(places).mean(axis=0) - centre) < 0.5
@@ -83,9 +85,10 @@ def test_two_balls_in_an_oblique_scan(orientation: str) -> None:
         assert np.linalg.norm(volume.grid.to_mm(found.click.index) - centre) < 3, "the click is the middle"
         assert found.mask.full()[found.click.index]
     assert 1 > first.score > second.score > 0.5, "the brighter one is surer, though it is smaller"
-    size = Frame.whole(volume.grid, proposer.bundle.preprocessing).size
+    size = Frame.whole(volume.grid, proposer.runtime.preprocessing).size
     assert len(crops(proposer)) == windows(size, (32, 32, 32)) > 4
-    assert told == pytest.approx(np.arange(1, len(told) + 1) / len(told))
+    assert shares == pytest.approx(np.arange(1, len(shares) + 1) / len(shares))
+    assert len(shares) == len(crops(proposer))
 
 
 def test_tiling_equals_one_window_where_the_scan_fits_one() -> None:
@@ -100,8 +103,8 @@ def test_tiling_equals_one_window_where_the_scan_fits_one() -> None:
     with torch.inference_mode():
         image = window.image(volume.array, bundle.preprocessing.normalisation)
         logits = bundle.network.decode(bundle.network.encode(image))
-    expected = window.spread(logits[0].softmax(dim=0)[1], None).full()
-    got = Proposer(bundle, "cpu").probability(volume)
+    expected = window.resample_to_scan(logits[0].softmax(dim=0)[1], None).full()
+    got = Proposer(bundle, CPU).probability(volume)
     assert got.array.shape == volume.shape
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(got.array, expected, atol=1e-4)
@@ -209,27 +212,25 @@ def test_another_labelling_finds_the_same_pieces_in_the_same_order(share: float,
 
 def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     automatic, volume = without_prompt_encoder(small_bundle()), Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
-    with pytest.raises(ModelError, match=r"small: answers prompts and proposes nothing.*--automatic --out RUN"):
-        Proposer(small_bundle(), "cpu")
+    with pytest.raises(ModelError, match=r"small: takes prompts and proposes nothing.*--automatic --out RUN"):
+        Proposer(small_bundle(), CPU)
     with pytest.raises(ModelError, match=r"small: an automatic model takes no prompts: use `palpate propose`"):
-        Predictor(automatic, "cpu")
-    with pytest.raises(DeviceError, match="precision 'float8' is not one of float32, bfloat16, float16"):
-        Proposer(automatic, "cpu", "float8")  # type: ignore[arg-type]
+        Predictor(automatic, CPU)
     with pytest.raises(DeviceError, match="device 'abacus' is not here"):
-        Proposer(automatic, "abacus")
+        Proposer(automatic, InferenceSettings(device="abacus"))
     with pytest.raises(ModelError, match="no model 'gone'"):
-        Proposer("gone", "cpu")
+        Proposer("gone", CPU)
     proposer = stub()
     for least in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(SettingsError, match=rf"a least volume of {least} mL: give 0 or more"):
+        with pytest.raises(SettingsError, match=rf"a smallest volume of {least} mL; give 0 or more"):
             proposer.propose(volume, least)
         with pytest.raises(SettingsError, match="give 0 or more"):
             proposals(by_hand(), least)
     assert crops(proposer) == [], "it is said before the work"
     automatic.save(tmp_path / "automatic.safetensors")
-    assert Proposer(tmp_path / "automatic.safetensors", "cpu").propose(volume) == []
+    assert Proposer(tmp_path / "automatic.safetensors", CPU).propose(volume) == []
     monkeypatch.setitem(sys.modules, "monai.inferers", None)
     with pytest.raises(
         SettingsError, match=r"need the package monai, which is not installed; .* run pip install '\.\[auto\]'"
     ):
-        Proposer(automatic, "cpu")
+        Proposer(automatic, CPU)

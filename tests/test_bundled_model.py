@@ -13,14 +13,16 @@ import pytest
 
 import palpate
 from palpate.evaluation import corrected, dice, one_click
+from palpate.inference import InferenceSettings
 from palpate.phantom import make_phantom
+from small import CPU
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def predictor() -> palpate.Predictor:
-    return palpate.Predictor("palpate-tiny", "cpu")
+    return palpate.Predictor("palpate-tiny", CPU)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,8 @@ def test_zoom_on_a_validation_patients_large_tumour(data: Path, script: Any) -> 
     """STS_016, T1, 609 mL: one click with and without zoom."""
     scans = [scan for scan in script.scans_of(data, "sarcoma", "validation") if scan[0].startswith("STS_016_MR")]
     with_zoom, without = (
-        next(one_click(palpate.Predictor("palpate-tiny", "cpu", zoom=zoom), scans)).dice for zoom in (True, False)
+        next(one_click(palpate.Predictor("palpate-tiny", InferenceSettings(device="cpu", zoom=zoom)), scans)).dice
+        for zoom in (True, False)
     )
     assert with_zoom > without + 0.15
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from palpate.errors import PromptError
-from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, drawn, whole
+from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, draw_prompts, round_half
 from palpate.phantom import oblique_affine
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
-from palpate.resampling import spanned
+from palpate.resampling import downsampling_factors
 from palpate.volume import FloatArray, Grid, Mask, Probability, Volume
 
 PLAIN = ClipZScore(low=-1e6, high=1e6, mean=0, std=1)
@@ -138,7 +138,7 @@ def test_probabilities_come_back_to_their_voxels() -> None:
     probability = torch.zeros(16, 16, 16)
     d, h, w = np.rint(frame.crop_index(np.array([5, 14, 26]))).astype(int)
     probability[d, h, w] = 1
-    back = frame.spread(probability, volume.source)
+    back = frame.resample_to_scan(probability, volume.source)
     assert np.argwhere(back.full() > 0.5).tolist() == [[5, 14, 26]]
     assert back.full()[5, 14, 26] == pytest.approx(1, abs=1e-4)
 
@@ -152,7 +152,7 @@ def test_a_ball_survives_there_and_back(grid: Grid) -> None:
     axes = torch.meshgrid(*[torch.arange(24.0) - 12] * 3, indexing="ij")
     distance = 2 * torch.stack(axes).square().sum(0).sqrt()
     soft = torch.sigmoid(14 - distance)
-    mask = frame.spread(soft, None).threshold()
+    mask = frame.resample_to_scan(soft, None).threshold()
     index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
     offsets = (frame.crop_index(index.reshape(-1, 3)) - 12) * 2
     true = (np.linalg.norm(offsets, axis=1) < 14).reshape(grid.shape)
@@ -214,7 +214,7 @@ def test_scans_of_one_slice_and_crops_beyond_them() -> None:
     values, inside = frame.extract(volume.array)
     assert inside.any(dim=(1, 2)).sum() == 5, "the slice is 5 mm thick"
     assert (values[inside] - 1).abs().max() < 1e-5
-    assert frame.spread(torch.ones(16, 16, 16), volume.source).full().sum() > 0
+    assert frame.resample_to_scan(torch.ones(16, 16, 16), volume.source).full().sum() > 0
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 1), (1, 30, 30), (33, 1, 20), (61, 62, 63)])
@@ -352,7 +352,7 @@ def test_prompts_are_drawn_where_they_lie() -> None:
 
 
 def test_spots_outside_a_crop_are_left_out() -> None:
-    maps = drawn((4, 4, 4), (torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), torch.zeros(0, 3)))
+    maps = draw_prompts((4, 4, 4), (torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), torch.zeros(0, 3)))
     assert maps[0].sum() == 8
     assert maps[1:].abs().sum() == 0
 
@@ -383,7 +383,7 @@ def test_a_whole_scan_at_the_models_spacing_is_copied() -> None:
     assert inside.all()
     expected = np.transpose(array, (2, 1, 0))[:, ::-1, ::-1]  # D up, H towards the back, W towards the left
     np.testing.assert_allclose(values.numpy(), expected, atol=1e-5)
-    np.testing.assert_allclose(frame.spread(values, None).full(), array, atol=1e-5)
+    np.testing.assert_allclose(frame.resample_to_scan(values, None).full(), array, atol=1e-5)
 
 
 @pytest.mark.parametrize("spacing", [1.7, 5.0])
@@ -396,7 +396,7 @@ def test_slab_by_slab_is_as_at_once(monkeypatch: pytest.MonkeyPatch, spacing: fl
     beyond = frame.part((-2, -3, 1), frame.size)
 
     def seen() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        back = frame.spread(frame.extract(array)[0], None)
+        back = frame.resample_to_scan(frame.extract(array)[0], None)
         return *beyond.extract(array), torch.from_numpy(back.array)
 
     at_once = seen()
@@ -450,7 +450,13 @@ def test_a_headers_last_bits_change_nothing(spacing: float, wide: float) -> None
     for change in (0.0, 1e-7, -1e-7, 1e-5, -1e-5):
         grid = Grid((24, 24, 24), np.diag([spacing * (1 + change)] * 3 + [1.0]))
         frame = Frame.centred(grid, (12, 12, 12), settings)
-        seen.append((frame.extract(array)[0], spanned(frame.to_scan).tolist(), spanned(frame.from_scan).tolist()))
+        seen.append(
+            (
+                frame.extract(array)[0],
+                downsampling_factors(frame.to_scan).tolist(),
+                downsampling_factors(frame.from_scan).tolist(),
+            )
+        )
     for values, *factors in seen[1:]:
         assert factors == list(seen[0][1:])
         torch.testing.assert_close(values, seen[0][0], atol=1e-2, rtol=0)
@@ -464,7 +470,7 @@ def test_midway_between_voxels_is_the_same_one_however_a_scan_is_stored(
 ) -> None:
     """The one more left, back and down: the lower index where an axis runs right, front and up."""
     for affine, expected in ((np.eye(4), straight), (np.diag([-1.0, -1, -1, 1]), mirrored)):
-        assert whole(Grid((9, 9, 9), affine), [place] * 3).tolist() == [expected] * 3
+        assert round_half(Grid((9, 9, 9), affine), [place] * 3).tolist() == [expected] * 3
 
 
 def test_a_mirrored_crop_has_the_same_voxels_counted_from_the_other_side() -> None:

@@ -1,21 +1,24 @@
 """The one inference path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from palpate.bundle import Bundle
+from palpate.devices import Precision
 from palpate.errors import DeviceError, PromptError
 from palpate.frame import Frame
+from palpate.inference import CACHE, InferenceSettings, TorchRuntime, View
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
-from palpate.volume import Grid, Mask, Patch, Probability, Volume
-from palpate.zoom import View
-from small import empty_bundle, judging_bundle, noise_scan, prompted_bundle, quick_predictor, small_bundle
+from palpate.volume import Grid, Mask, Probability, Volume
+from small import CPU, empty_bundle, judging_bundle, noise_scan, prompted_bundle, quick_predictor, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def scan() -> Volume:
 
 def test_a_list_gives_one_mask_in_one_call_or_in_several(scan: Volume) -> None:
     clicks = [Click((30, 30, 20)), Click((33, 28, 21)), Click((45, 30, 20))]
-    predictor = Predictor(small_bundle(), "cpu")
+    predictor = Predictor(small_bundle(), CPU)
     predictor.set_volume(scan)
     at_once = predictor.predict(clicks)
     for count in (1, 2, 3):
@@ -34,10 +37,17 @@ def test_a_list_gives_one_mask_in_one_call_or_in_several(scan: Volume) -> None:
     assert np.array_equal(at_once.mask.full(), at_once.probability.full() > 0.5)
 
 
-def test_a_further_click_in_the_crop_encodes_nothing(scan: Volume) -> None:
-    predictor = Predictor(small_bundle(), "cpu")
+def counted(predictor: Predictor) -> list[int]:
+    """A list that grows by one with each crop that is encoded."""
     encoded: list[int] = []
-    predictor.network.encoder.register_forward_hook(lambda m, i, o: encoded.append(1))
+    assert isinstance(predictor.runtime, TorchRuntime)
+    predictor.runtime.network.encoder.register_forward_hook(lambda m, i, o: encoded.append(1))
+    return encoded
+
+
+def test_a_further_click_in_the_crop_encodes_nothing(scan: Volume) -> None:
+    predictor = Predictor(small_bundle(), CPU)
+    encoded = counted(predictor)
     predictor.set_volume(scan)
     predictor.predict([Click((30, 30, 20))])
     predictor.predict([Click((30, 30, 20)), Click((32, 30, 20))])
@@ -46,7 +56,7 @@ def test_a_further_click_in_the_crop_encodes_nothing(scan: Volume) -> None:
     assert len(encoded) == 2, "another crop"
     predictor.set_volume(scan)
     predictor.predict([Click((10, 30, 20))])
-    assert len(encoded) == 3, "a scan set anew forgets the old one's features"
+    assert len(encoded) == 3, "a scan set anew may hold other voxels"
 
 
 def test_the_network_is_left_as_it_was(scan: Volume) -> None:
@@ -55,24 +65,26 @@ def test_the_network_is_left_as_it_was(scan: Volume) -> None:
     answers = []
     for training in (True, False):
         bundle.network.train(training)
-        predictor = Predictor(bundle, "cpu")
+        predictor = Predictor(bundle, CPU)
         predictor.set_volume(scan)
         answers.append(predictor.predict([Click((30, 30, 20))]).probability.full())
         assert bundle.network.training is training
     assert np.array_equal(answers[0], answers[1])
 
 
-def test_progress_is_told_block_by_block(scan: Volume) -> None:
-    predictor = Predictor(small_bundle(), "cpu")
+def test_progress_comes_block_by_block(scan: Volume) -> None:
+    predictor = Predictor(small_bundle(), CPU)
     shares: list[float] = []
-    predictor.progress = shares.append
     predictor.set_volume(scan)
-    predictor.predict([Click((30, 30, 20))])
+    predictor.predict([Click((30, 30, 20))], progress=shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_reduced_precision_stays_close(scan: Volume) -> None:
-    exact, rough = (Predictor(small_bundle(), "cpu", precision) for precision in ("float32", "bfloat16"))
+    exact, rough = (
+        Predictor(small_bundle(), InferenceSettings(device="cpu", precision=precision))
+        for precision in get_args(Precision)[:2]
+    )
     answers = []
     for predictor in (exact, rough):
         predictor.set_volume(scan)
@@ -81,7 +93,7 @@ def test_reduced_precision_stays_close(scan: Volume) -> None:
 
 
 def test_an_empty_mask_is_an_answer(scan: Volume) -> None:
-    predictor = Predictor(empty_bundle(), "cpu")
+    predictor = Predictor(empty_bundle(), CPU)
     predictor.set_volume(scan)
     mask = predictor.predict([Click((0, 0, 0))]).mask
     assert mask.empty
@@ -89,7 +101,7 @@ def test_an_empty_mask_is_an_answer(scan: Volume) -> None:
 
 
 def test_errors(scan: Volume) -> None:
-    predictor = Predictor(small_bundle(), "cpu")
+    predictor = Predictor(small_bundle(), CPU)
     with pytest.raises(PromptError, match="call set_volume before predict"):
         predictor.predict([Click((0, 0, 0))])
     predictor.set_volume(scan)
@@ -97,17 +109,15 @@ def test_errors(scan: Volume) -> None:
         predictor.predict([])
     with pytest.raises(PromptError, match="valid voxel indices: x 0 to 63, y 0 to 63, z 0 to 39"):
         predictor.predict([Click((64, 0, 0))])
-    with pytest.raises(DeviceError, match="precision 'float8' is not one of float32, bfloat16, float16"):
-        Predictor(small_bundle(), "cpu", "float8")  # type: ignore[arg-type]
     with pytest.raises(DeviceError, match="device 'abacus' is not here"):
-        Predictor(small_bundle(), "abacus")
+        Predictor(small_bundle(), InferenceSettings(device="abacus"))
     with pytest.raises(DeviceError, match=r"device 'meta' is not here \(it holds no numbers\)"):
-        Predictor(small_bundle(), "meta")
+        Predictor(small_bundle(), InferenceSettings(device="meta"))
     with pytest.raises(DeviceError, match="device 'hpu' is not here"):
-        Predictor(small_bundle(), "hpu")
+        Predictor(small_bundle(), InferenceSettings(device="hpu"))
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="device 'cuda' is not here"):
-            Predictor(small_bundle(), "cuda")
+            Predictor(small_bundle(), InferenceSettings(device="cuda"))
 
 
 PROMPTS: list[Prompt] = [
@@ -121,7 +131,7 @@ PROMPTS: list[Prompt] = [
 
 
 def fresh(scan: Volume) -> Predictor:
-    predictor = Predictor(prompted_bundle(), "cpu")
+    predictor = Predictor(prompted_bundle(), CPU)
     predictor.set_volume(scan)
     return predictor
 
@@ -139,40 +149,30 @@ def test_prompts_in_one_call_or_several_or_after_an_undo(scan: Volume) -> None:
     assert np.array_equal(undone.predict(PROMPTS).probability.array, whole.probability.array)
 
 
-def test_what_is_no_longer_kept_is_taken_in_anew(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_left_the_cache_is_computed_again(scan: Volume) -> None:
     whole = fresh(scan).predict(PROMPTS).probability.array
     third = fresh(scan).predict(PROMPTS[:3]).probability.array
-    monkeypatch.setattr("palpate.predictor.KEPT", 2)
     predictor = fresh(scan)
+    assert predictor.scan is not None
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
-    assert sum(step.answer is not None for step in predictor._steps) == 2
+    CACHE.discard(predictor.scan.number)
     assert np.array_equal(predictor.predict(PROMPTS[:3]).probability.array, third)
     assert np.array_equal(predictor.predict(PROMPTS).probability.array, whole)
 
 
-def test_what_denies_first_is_taken_in_with_the_first_that_says_where(scan: Volume) -> None:
-    """No step of its own on a lone denial, whose mask would mean nothing and be kept."""
-    denial, click = Click((27, 22, 15), positive=False), Click((24, 24, 16))
+def test_background_prompts_first_wait_for_one_that_says_where(scan: Volume) -> None:
+    """They are no step of their own, whose mask would mean nothing."""
+    background, click = Click((27, 22, 15), positive=False), Click((24, 24, 16))
     predictor = fresh(scan)
-    asked: list[int] = []
-    look = predictor.looks.seen
-
-    def listening(view: View, prompts: Sequence[Prompt], prior: Patch | None = None) -> torch.Tensor:
-        asked.append(len(prompts))
-        return look(view, prompts, prior)
-
-    predictor.looks.seen = listening  # type: ignore[method-assign]
-    first = predictor.predict([denial, click])
-    assert asked == [2]
+    first = predictor.predict([background, click])
     with pytest.raises(PromptError, match="nothing says where"):
-        predictor.predict([denial])
-    third = predictor.predict([denial, click, Click((24, 30, 16))])
-    assert asked == [2, 3]
+        predictor.predict([background])
+    third = predictor.predict([background, click, Click((24, 30, 16))])
     again = fresh(scan)
     again.predict([click, Click((25, 24, 16))])
-    assert np.array_equal(again.predict([denial, click]).probability.array, first.probability.array)
+    assert np.array_equal(again.predict([background, click]).probability.array, first.probability.array)
     assert np.array_equal(
-        again.predict([denial, click, Click((24, 30, 16))]).probability.array, third.probability.array
+        again.predict([background, click, Click((24, 30, 16))]).probability.array, third.probability.array
     )
 
 
@@ -218,12 +218,12 @@ def zooming() -> Predictor:
     """Random weights, which see lesion at every border: the widest view, and closer looks at it."""
     bundle = judging_bundle()
     ranged = Bundle(bundle.network, bundle.preprocessing.model_copy(update={"zoom": (0.5, 2.0)}), bundle.provenance)
-    predictor = Predictor(ranged, "cpu", budget=64)
+    predictor = Predictor(ranged, InferenceSettings(device="cpu", budget=64))
     predictor.set_volume(make_phantom(shape=(40, 40, 24), spacing=(3, 3, 4)).volume)
     return predictor
 
 
-def test_with_zoom_too_a_list_gives_one_mask_however_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_zoom_too_a_list_gives_one_mask_however_it_came() -> None:
     """In one call, in several, after an undo, where answers were let go, and where crops' features were."""
     at_once = zooming()
     whole = at_once.predict(PROMPTS)
@@ -234,26 +234,34 @@ def test_with_zoom_too_a_list_gives_one_mask_however_it_came(monkeypatch: pytest
     assert all(not np.array_equal(a.probability.full(), b.probability.full()) for a, b in pairwise(answers))
     undone = at_once.predict(PROMPTS[:3])
     again = at_once.predict(PROMPTS)
-    monkeypatch.setattr("palpate.predictor.KEPT_ANSWERS", 1)
-    monkeypatch.setattr("palpate.looks.KEPT_BYTES", 1)
-    forgetful = zooming()
-    late = forgetful.predict(PROMPTS)
-    assert sum(step.answer is not None for step in forgetful._steps) == 1
-    assert forgetful.looks.kept == 1
-    earlier = forgetful.predict(PROMPTS[:3])
+    with cache_of(1):
+        forgetful = zooming()
+        late = forgetful.predict(PROMPTS)
+        assert len(CACHE) == 1
+        earlier = forgetful.predict(PROMPTS[:3])
     for one, other in ((answers[-1], whole), (again, whole), (late, whole), (undone, answers[2]), (earlier, undone)):
         assert one.probability.start == other.probability.start
         assert np.array_equal(one.probability.array, other.probability.array)
-        assert one.quality == other.quality
+        assert one.predicted_iou == other.predicted_iou
 
 
-def test_a_view_is_not_encoded_again_after_closer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large models' features leave room for one crop only; what judges the mask needs the first one's."""
-    monkeypatch.setattr("palpate.looks.KEPT_BYTES", 1)
+@contextmanager
+def cache_of(nbytes: int) -> Iterator[None]:
+    """Another bound of the process's cache."""
+    before = CACHE.max_bytes
+    CACHE.resize(nbytes)
+    try:
+        yield
+    finally:
+        CACHE.resize(before)
+
+
+def test_a_view_is_not_encoded_again_after_its_refinement() -> None:
+    """Large models' features leave room for one crop only; the predicted overlap needs the wide view's."""
     predictor = zooming()
-    encoded: list[int] = []
-    predictor.network.encoder.register_forward_hook(lambda m, i, o: encoded.append(1))
-    prediction = predictor.predict(PROMPTS[:1])
+    encoded = counted(predictor)
+    with cache_of(1):
+        prediction = predictor.predict(PROMPTS[:1])
     assert prediction.crops > 3
     assert len(encoded) == prediction.crops
 
@@ -269,20 +277,20 @@ def test_uncertainty_is_nothing_where_the_probability_is() -> None:
     assert np.allclose(prediction.uncertainty.array.ravel(), expected, atol=1e-5)
 
 
-def test_a_prior_is_where_it_starts_from(scan: Volume) -> None:
+def test_an_initial_mask_is_where_it_starts_from(scan: Volume) -> None:
     lesion = np.zeros(scan.shape, bool)
     lesion[22:27, 22:27, 14:19] = True
-    prior = InitialMask(Mask(lesion, (0, 0, 0), scan.grid))
-    alone, clicked = fresh(scan).predict([prior]), fresh(scan).predict([Click((24, 24, 16))])
+    initial = InitialMask(Mask(lesion, (0, 0, 0), scan.grid))
+    alone, clicked = fresh(scan).predict([initial]), fresh(scan).predict([Click((24, 24, 16))])
     assert not np.array_equal(alone.probability.array, clicked.probability.array)
-    assert alone.frame.holds(prior, 0.0)
+    assert alone.frame.holds(initial, 0.0)
 
 
 def test_the_papers_network_knows_positive_clicks_only(scan: Volume) -> None:
-    predictor = Predictor(small_bundle(), "cpu")
+    predictor = Predictor(small_bundle(), CPU)
     predictor.set_volume(scan)
     for prompt in PROMPTS[1:4]:
-        with pytest.raises(PromptError, match="knows positive clicks only"):
+        with pytest.raises(PromptError, match="takes foreground clicks only"):
             predictor.predict([PROMPTS[0], prompt])
 
 

@@ -8,7 +8,6 @@ falls into connected pieces, and each piece is a proposal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bundle import Bundle, load
-from .devices import Precision, arithmetic, check_precision, device_named
+from .bundle import Bundle
 from .errors import ModelError, SettingsError
 from .extras import needed
 from .frame import Frame
+from .inference.progress import Cancel, Progress, Report
+from .inference.runtime import Runtime
+from .inference.settings import InferenceSettings
 from .lesions import connected_components
+from .predictor import started
 from .prompts import Click
 from .volume import Index3, Mask, Probability, Volume
 
-LEAST_ML = 0.1  # a ball 5.8 mm wide: smaller pieces are dropped, unless asked for
+MIN_VOLUME_ML = 0.1  # a ball 5.8 mm wide: smaller pieces are dropped, unless asked for
 OVERLAP = 0.5  # of neighbouring windows, as a share of their edge
 
 
@@ -57,118 +59,124 @@ class Proposal:
 
 
 class Proposer:
-    """Looks for lesions by itself.
+    """Proposes lesions without prompts.
 
     Args:
-        model: a bundle in memory, or an automatic model's file.
-        device: "cpu", "cuda", "cuda:1", ... or "auto": a CUDA device where there is one.
-        precision: arithmetic of the network; the weights stay in float32.
+        model: settings that name the model; or a bundle in memory, a model at work, or an automatic model's file.
+        settings: all other settings, where `model` is none; zoom and budget are for models that take prompts.
 
     Attributes:
-        progress: called with the share of the windows that is done, 0 to 1; None: nobody is told.
+        settings: how it infers.
+        runtime: the model at work.
 
     Raises:
-        ModelError: see `bundle.load`; or a model that answers prompts.
-        DeviceError: no such device or precision here.
+        ModelError: see `bundle.load`; or a model that takes prompts.
+        DeviceError: no such device here.
         SettingsError: the package monai is missing.
     """
 
-    progress: Callable[[float], None] | None = None
-
-    def __init__(self, model: Bundle | str | Path, device: str = "auto", precision: Precision = "float32"):
-        self.device = device_named(device)
-        check_precision(precision)
-        self.precision: Precision = precision
-        self.bundle = model if isinstance(model, Bundle) else load(model)
-        if self.bundle.network.prompt is not None:
+    def __init__(
+        self, model: InferenceSettings | Bundle | Runtime | str | Path, settings: InferenceSettings | None = None
+    ):
+        self.settings, self.runtime = started(model, settings)
+        if not self.runtime.capabilities.promptless:
             raise ModelError(
-                f"{self.bundle.provenance.name}: answers prompts and proposes nothing by itself; train an automatic "
+                f"{self.runtime.name}: takes prompts and proposes nothing by itself; train an automatic "
                 "model: `palpate train PREPARED --preset PRESET --automatic --out RUN` (docs/automatic.md)"
             )
-        self.network = self.bundle.network.to(self.device)
         self._slide = sliding_window()
 
-    def propose(self, volume: Volume, least_ml: float = LEAST_ML) -> list[Proposal]:
+    def propose(
+        self, volume: Volume, min_volume_ml: float = MIN_VOLUME_ML, *, progress: Report | None = None
+    ) -> list[Proposal]:
         """What the model takes for lesions in a scan, the highest score first.
 
         Args:
             volume: the scan.
-            least_ml: pieces smaller than this are dropped, mL.
+            min_volume_ml: smaller pieces are dropped, mL.
+            progress: called with the share of the windows that is done, 0 to 1.
 
         Raises:
-            SettingsError: see `check_least`.
+            SettingsError: see `check_min_volume`.
         """
-        check_least(least_ml)
-        return proposals(self.probability(volume), least_ml)
+        check_min_volume(min_volume_ml)
+        return proposals(self.probability(volume, progress=progress), min_volume_ml)
 
-    def probability(self, volume: Volume) -> Probability:
-        """The lesion's probability on the whole of a scan's own grid.
+    def probability(
+        self, volume: Volume, *, progress: Report | None = None, cancel: Cancel | None = None
+    ) -> Probability:
+        """The foreground's probability on the whole of a scan's own grid.
 
-        Windows overlap by half and count most in their middle (a Gaussian of an eighth of their edge). A scan smaller
+        Windows overlap by half and weigh most in their middle (a Gaussian of an eighth of their edge). A scan smaller
         than a window lies in the middle of one; what is outside the scan is zero after normalisation and not counted.
+
+        Args:
+            volume: the scan.
+            progress: called with the share of the windows that is done, 0 to 1.
+            cancel: asked before each window whether to stop.
+
+        Raises:
+            CancelledError: it was cancelled.
         """
-        settings = self.bundle.preprocessing
+        settings, watch = self.runtime.preprocessing, Progress(progress, cancel)
         frame = Frame.whole(volume.grid, settings)
         values, inside = frame.extract(volume.array)
         both = torch.stack([values, inside.float()])[None]
         del values, inside
         total, done = windows(frame.size, settings.crop), 0
 
-        def look(window: Tensor) -> Tensor:
+        def predict(window: Tensor) -> Tensor:
             nonlocal done
-            seen = self._seen(window)
+            with watch.part(1 / (total - done) if done < total else 1.0):
+                predicted = self._predict(window)
             done += 1
-            if self.progress is not None:
-                self.progress(done / total)
-            return seen
+            return predicted
 
         with torch.inference_mode():
             blended = self._slide(
-                both, settings.crop, 1, look, OVERLAP, mode="gaussian", sw_device=self.device, device="cpu"
+                both, settings.crop, 1, predict, OVERLAP, mode="gaussian", sw_device=self.runtime.device, device="cpu"
             )
         del both
-        return frame.spread(blended[0, 0], volume.source)
+        return frame.resample_to_scan(blended[0, 0], volume.source)
 
-    def _seen(self, window: Tensor) -> Tensor:
+    def _predict(self, window: Tensor) -> Tensor:
         """A window's values, and whether they lie in the scan, `[1, 2, D, H, W]`, to probability `[1, 1, D, H, W]`."""
-        image = self.bundle.preprocessing.normalisation.apply(window[0, 0], window[0, 1] > 0.5)[None, None]
-        with arithmetic(self.device, self.precision):
-            logits = self.network.decode(self.network.encode(image))
-        return logits.float().softmax(dim=1)[:, 1:]
+        image = self.runtime.preprocessing.normalisation.apply(window[0, 0], window[0, 1] > 0.5)[None, None]
+        return self.runtime.decode(self.runtime.encode(image), None)[None, None]
 
 
-def proposals(probability: Probability, least_ml: float = LEAST_ML) -> list[Proposal]:
+def proposals(probability: Probability, min_volume_ml: float = MIN_VOLUME_ML) -> list[Proposal]:
     """The connected pieces of what exceeds 0.5, the highest score first, of equal scores the largest.
 
     Voxels that touch by a face, an edge or a corner are connected. Pieces of equal score and size are ordered by place.
 
     Args:
         probability: on a scan's grid.
-        least_ml: pieces smaller than this are dropped, mL.
+        min_volume_ml: pieces smaller than this are dropped, mL.
 
     Raises:
-        SettingsError: see `check_least`.
+        SettingsError: see `check_min_volume`.
     """
-    check_least(least_ml)
+    check_min_volume(min_volume_ml)
     grid, source = probability.grid, probability.source
     found = []
     for piece in connected_components(probability.array > 0.5):
         x, y, z = (part.start + first for part, first in zip(piece.box, probability.start, strict=True))
         mask = Mask(piece.inside, (x, y, z), grid, source)
-        if mask.volume_ml >= least_ml:
+        if mask.volume_ml >= min_volume_ml:
             score = probability.array[piece.box][piece.inside].mean(dtype=np.float64)
             found.append(Proposal(mask, float(score)))
     return sorted(found, key=lambda one: (-one.score, -one.mask.voxels, one.mask.start))
 
 
-def check_least(least_ml: float) -> None:
-    """Refuse a least volume that is none; asked before long work.
+def check_min_volume(min_volume_ml: float) -> None:
+    """Refuse a smallest volume that is none; asked before long work.
 
     Raises:
         SettingsError: it is negative, infinite or not a number.
     """
-    if not (math.isfinite(least_ml) and least_ml >= 0):
-        raise SettingsError(f"a least volume of {least_ml} mL: give 0 or more")
+    if not (math.isfinite(min_volume_ml) and min_volume_ml >= 0):
+        raise SettingsError(f"a smallest volume of {min_volume_ml} mL; give 0 or more")
 
 
 def windows(size: Index3, crop: Index3) -> int:

@@ -93,10 +93,10 @@ class Preprocessing(BaseModel):
     normalisation: Normalisation
     zoom: tuple[float, float] = Field(
         (1.0, 1.0),
-        description="finest and coarsest spacing that lesions are looked at with, times the one above; 1, 1: no other",
+        description="finest and coarsest spacing of a crop, times the one above; 1, 1: no other",
     )
     mirror: bool = Field(
-        False, description="where nothing is known yet, whether a crop is looked at mirrored too, left to right"
+        False, description="without an initial mask, whether the crop mirrored left to right is predicted too"
     )
     margin: float = Field(
         0.125, ge=0, lt=0.5, description="share of the crop's edge, at each side, where a click asks for a new crop"
@@ -173,7 +173,7 @@ class Frame:
         """
         places = np.concatenate([prompt.places for prompt in prompts])
         low, high = places.min(axis=0), places.max(axis=0)
-        frame = cls.centred(grid, whole(grid, (low + high) / 2), preprocessing)
+        frame = cls.centred(grid, round_half(grid, (low + high) / 2), preprocessing)
         if not all(frame.holds(prompt, 0.0) for prompt in prompts):
             reach = np.abs(frame.from_scan[:3, :3]) @ (high - low) * preprocessing.spacing
             span, held = (" x ".join(f"{e:.0f}" for e in edges) for edges in (reach, preprocessing.field_mm))
@@ -245,7 +245,8 @@ class Frame:
         """Prompts as the network samples them: positions (d, h, w), float32 `[1, N, 3]`, and labels, int64 `[1, N]`.
 
         A click is one place, a box its lowest and its highest corner in the crop, a stroke or a lasso a few of its
-        voxels, a prior none. What lies outside the crop is left out, and a box that reaches out of it is cut off there.
+        voxels, an initial mask none. What lies outside the crop is left out, and a box that reaches out of it is cut
+        off there.
         """
         places: list[FloatArray] = [np.zeros((0, 3))]
         labels: list[int] = []
@@ -274,26 +275,27 @@ class Frame:
         return ordered.clip(-0.5, last) if (ordered[1] > -0.5).all() and (ordered[0] < last).all() else corners[:0]
 
     def maps(
-        self, prompts: Sequence[Prompt], prior: Sliceable | None = None, device: torch.device | str = "cpu"
+        self, prompts: Sequence[Prompt], initial: Sliceable | None = None, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Prompts as the network sees them: float32 `[1, 4, D, H, W]`, in the order of the model's `CHANNELS`.
 
         Args:
-            prompts: clicks, strokes and lassos become spots, boxes are filled; a `InitialMask` is left to `prior`.
-            prior: what was there before, 0 to 1 on the scan's grid.
+            prompts: clicks, strokes and lassos become spots, boxes are filled; an `InitialMask` is left to `initial`.
+            initial: the mask so far or its probability, 0 to 1 on the scan's grid.
             device: where to draw.
         """
         sides = []
         for side in (True, False):
-            spots = [p.places for p in prompts if p.positive is side and not isinstance(p, (Box, InitialMask))]
-            sides.append(self.crop_index(np.concatenate(spots)) if spots else np.zeros((0, 3)))
+            places = [p.places for p in prompts if p.positive is side and not isinstance(p, (Box, InitialMask))]
+            sides.append(self.crop_index(np.concatenate(places)) if places else np.zeros((0, 3)))
         boxes = [prompt for prompt in prompts if isinstance(prompt, Box)]
         filled = self._filled(boxes).to(device) if boxes else None
-        before: Tensor | None = None
-        if prior is not None:
-            values, within = self.extract(prior, device)
-            before = values * within  # a lesion at the scan's border does not go on outside
-        return drawn(self.size, (torch.from_numpy(sides[0]), torch.from_numpy(sides[1])), filled, before, device)[None]
+        values: Tensor | None = None
+        if initial is not None:
+            values, within = self.extract(initial, device)
+            values = values * within  # a lesion at the scan's border does not go on outside
+        spots = (torch.from_numpy(sides[0]), torch.from_numpy(sides[1]))
+        return draw_prompts(self.size, spots, filled, values, device)[None]
 
     def _filled(self, boxes: Sequence[Box]) -> Tensor:
         """Where in the crop boxes are: bool `[D, H, W]`."""
@@ -339,7 +341,7 @@ class Frame:
         nx, ny, nz = (stop - start).tolist()
         return (x, y, z), (nx, ny, nz)
 
-    def spread(self, probability: Tensor, source: Source | None) -> Probability:
+    def resample_to_scan(self, probability: Tensor, source: Source | None) -> Probability:
         """A crop's probability `[D, H, W]` on the scan's own grid; zero outside the crop.
 
         The very resampling of `extract`, run the other way; threshold after it, not before.
@@ -351,20 +353,20 @@ class Frame:
         return Probability(values[0].mul_(inside).cpu().numpy(), start, self.grid, source)
 
 
-def drawn(
+def draw_prompts(
     size: Index3,
     spots: tuple[Tensor, Tensor],
     box: Tensor | None = None,
-    prior: Tensor | None = None,
+    initial: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Prompts drawn in a crop: float32 `[4, D, H, W]`: positive spots, negative ones, box, prior.
+    """Prompts drawn in a crop: float32 `[4, D, H, W]`: foreground spots, background spots, box, initial mask.
 
     Args:
         size: the crop's D, H, W.
-        spots: positions `[N, 3]` (d, h, w) of positive and of negative prompts; each is drawn three voxels wide.
+        spots: positions `[N, 3]` (d, h, w) of foreground and of background prompts; each is drawn three voxels wide.
         box: bool `[D, H, W]`, inside a box.
-        prior: `[D, H, W]`, probability 0 to 1 of what was there before; drawn as -1 to 1.
+        initial: `[D, H, W]`, the initial mask or its probability, 0 to 1; drawn as -1 to 1.
         device: where to draw.
     """
     maps = torch.zeros(4, *size, device=device)
@@ -375,12 +377,12 @@ def drawn(
     maps[:2] = F.max_pool3d(maps[None, :2], 3, stride=1, padding=1)[0]
     if box is not None:
         maps[2] = box
-    if prior is not None:
-        maps[3] = 2 * prior - 1
+    if initial is not None:
+        maps[3] = 2 * initial - 1
     return maps
 
 
-def whole(grid: Grid, place: npt.ArrayLike) -> FloatArray:
+def round_half(grid: Grid, place: npt.ArrayLike) -> FloatArray:
     """The voxel nearest to a scan index `[3]`; midway, the one more left, back and down, however a scan is stored."""
     sign = np.array(grid.directions, dtype=np.float64)
     # Lifted a little, so that what is midway but for rounding falls as what is midway.

@@ -10,12 +10,11 @@
       {"kind": "scribble", "voxels": [[90, 84, 45], [91, 84, 45]], "positive": false},
       {"kind": "scribble", "file": "painted.npy"},
       {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
-      {"kind": "initial_mask", "mask": "before.nii.gz"}]}
+      {"kind": "prior", "mask": "before.nii.gz"}]}
 
 Indices are zero-based voxels (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the list.
 Paths are relative to the file's folder; a long stroke's `.npy` holds whole numbers `[N, 3]`. A session's journal writes
-prompts the same way. An initial mask's kind may be written "prior" too, as earlier versions call it; `record` writes
-that, so that they can read what this version writes.
+prompts the same way.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ Three = tuple[StrictFloat, StrictFloat, StrictFloat]
 
 
 def _number(value: object) -> object:
-    """Refuse `true` and "1", which pydantic would read as whole numbers."""
+    """What pydantic would take for a whole number, but for `true` and "1"."""
     if isinstance(value, (bool, str)):
         raise ValueError("Input should be a whole number")
     return value
@@ -58,11 +57,11 @@ def _number(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_number)]
 
 
-class _PromptEntry(BaseModel):
+class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ClickEntry(_PromptEntry):
+class ClickEntry(_Entry):
     """A voxel, or a place in RAS millimetres."""
 
     kind: Literal["click"]
@@ -84,7 +83,7 @@ class ClickEntry(_PromptEntry):
         return Click(_whole(self.index), self.positive)
 
 
-class BoxEntry(_PromptEntry):
+class BoxEntry(_Entry):
     """Two opposite corners, both in the box."""
 
     kind: Literal["box"]
@@ -96,7 +95,7 @@ class BoxEntry(_PromptEntry):
         return Box(_whole(self.first), _whole(self.last))
 
 
-class ScribbleEntry(_PromptEntry):
+class ScribbleEntry(_Entry):
     """Voxels, their file, or corners of a stroke that runs straight from one to the next."""
 
     kind: Literal["scribble"]
@@ -119,7 +118,7 @@ class ScribbleEntry(_PromptEntry):
         return Scribble(places, self.positive)
 
 
-class LassoEntry(_PromptEntry):
+class LassoEntry(_Entry):
     """An outline on one slice across an array axis."""
 
     kind: Literal["lasso"]
@@ -133,21 +132,11 @@ class LassoEntry(_PromptEntry):
         return Lasso(self.axis, self.slice, np.array(self.outline), self.positive)
 
 
-class InitialMaskEntry(_PromptEntry):
-    """A mask's file, on the scan's grid.
+class InitialMaskEntry(_Entry):
+    """A mask's file, on the scan's grid."""
 
-    Attributes:
-        kind: "prior" once it is read, however it was written, so that both spellings make one entry and one hash.
-        mask: the file's path.
-    """
-
-    kind: Literal["prior", "initial_mask"]
+    kind: Literal["prior"]
     mask: str
-
-    @field_validator("kind")
-    @classmethod
-    def _spelt_once(cls, _: str) -> str:
-        return "prior"
 
     @field_validator("mask")
     @classmethod
@@ -157,13 +146,11 @@ class InitialMaskEntry(_PromptEntry):
         return mask
 
     def prompt(self, _: Grid, folder: Path) -> Prompt:
-        """The initial mask."""
+        """The mask to be refined."""
         return read_initial_mask(folder / self.mask)
 
 
-PromptEntry = Annotated[
-    ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | InitialMaskEntry, Field(discriminator="kind")
-]
+Entry = Annotated[ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | InitialMaskEntry, Field(discriminator="kind")]
 
 
 class PromptFile(BaseModel):
@@ -171,7 +158,7 @@ class PromptFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: Literal[1]
-    prompts: tuple[PromptEntry, ...]
+    prompts: tuple[Entry, ...]
 
 
 def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
@@ -179,7 +166,7 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
 
     Raises:
         PromptError: no such file, not this schema, or a prompt that is none or does not lie in the scan.
-        ScanError: an initial mask that cannot be read.
+        ScanError: a prior that cannot be read.
 
     Each message has the file, and the number and kind of the prompt, counted from 1.
     """
@@ -189,13 +176,12 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
             prompts.append(entry.prompt(grid, Path(path).parent))
             check_fits(prompts[-1], grid)
         except (PromptError, ScanError) as error:
-            kind = "initial_mask" if isinstance(entry, InitialMaskEntry) else entry.kind
-            raise type(error)(f"{path}, prompt {number} ({kind}): {error}") from error
+            raise type(error)(f"{path}, prompt {number} ({entry.kind}): {error}") from error
     return prompts
 
 
-def read_entries(path: str | Path) -> tuple[PromptEntry, ...]:
-    """The entries of a file; a scan is not needed.
+def read_entries(path: str | Path) -> tuple[Entry, ...]:
+    """What a file says, before it is known of which scan.
 
     Raises:
         PromptError: no such file, not UTF-8, or not this schema; the message names the prompt and the field.
@@ -213,10 +199,10 @@ def read_entries(path: str | Path) -> tuple[PromptEntry, ...]:
 
 
 def _fault(path: Path, error: ErrorDetails) -> str:
-    """The first fault of a file's content, and its place."""
+    """What is wrong with a file's content, and where."""
     place, message = error["loc"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "union_tag_not_found":
-        message = "no kind; give click, box, scribble, lasso or initial_mask"
+        message = "no kind; give click, box, scribble, lasso or prior"
     elif error["type"] not in ("missing", "json_invalid") and not isinstance(error["input"], (dict, list, tuple)):
         message += f", not {shown(error['input'])}"
     where, fields = f"{path}: not a file of prompts, version {VERSION}", place
@@ -227,7 +213,7 @@ def _fault(path: Path, error: ErrorDetails) -> str:
 
 
 def _whole(index: Three) -> Index3:
-    """An index of whole numbers; 3.5 is refused, not rounded."""
+    """Whole numbers, or a refusal: 3.5 is not rounded to some voxel."""
     if any(value != round(value) for value in index):
         raise PromptError(f"a voxel is named by whole numbers, not {index}; give a click's place as mm")
     x, y, z = (int(value) for value in index)
@@ -235,7 +221,7 @@ def _whole(index: Three) -> Index3:
 
 
 def read_initial_mask(path: str | Path) -> InitialMask:
-    """A mask's file as an initial mask: every value above 0.
+    """A mask's file as a prior: every value above 0.
 
     Raises:
         ScanError: it cannot be read.
@@ -245,13 +231,13 @@ def read_initial_mask(path: str | Path) -> InitialMask:
 
 
 class Files(Protocol):
-    """Saves what is too large for a line of JSON; each method returns the name of the file that it made."""
+    """A place for what is too large for a line: each returns the name of the file that it made."""
 
-    def save_mask(self, mask: Mask) -> str:
-        """Save a mask."""
+    def keep_mask(self, mask: Mask) -> str:
+        """Put a mask in a file."""
 
-    def save_places(self, places: Places) -> str:
-        """Save voxels, `[N, 3]`."""
+    def keep_places(self, places: Places) -> str:
+        """Put voxels, `[N, 3]`, in a file."""
 
 
 def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
@@ -262,7 +248,7 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
         files: where masks and long strokes go; without it, strokes are written out.
 
     Raises:
-        PromptError: an initial mask without `files`, since its mask is a file of its own; no prompt at all.
+        PromptError: a prior, whose mask is a file of its own, without a place for files; or no prompt at all.
     """
     if isinstance(prompt, Click):
         return {"kind": "click", "index": list(prompt.index), "positive": prompt.positive}
@@ -270,7 +256,7 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
         return {"kind": "box", "first": list(prompt.first), "last": list(prompt.last)}
     if isinstance(prompt, Scribble):
         if files is not None and len(prompt.places) > LONG:
-            return {"kind": "scribble", "file": files.save_places(prompt.places), "positive": prompt.positive}
+            return {"kind": "scribble", "file": files.keep_places(prompt.places), "positive": prompt.positive}
         return {"kind": "scribble", "voxels": prompt.places.tolist(), "positive": prompt.positive}
     if isinstance(prompt, Lasso):
         outline = prompt.outline.tolist()
@@ -279,12 +265,12 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
     if not isinstance(prompt, InitialMask):
         raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or InitialMask, not {type(prompt).__name__}")
     if files is None:
-        raise PromptError("an initial mask is a file of its own; save it, and name that file")
-    return {"kind": "prior", "mask": files.save_mask(prompt.mask)}
+        raise PromptError("a prior's mask is a file of its own; save it, and name that file")
+    return {"kind": "prior", "mask": files.keep_mask(prompt.mask)}
 
 
 def summary(prompt: Prompt) -> dict[str, Any]:
-    """A prompt for a result: as `record`, but a stroke or a mask by its number of voxels."""
+    """A prompt as a result's reader wants it: as `record`, but strokes and masks by how many voxels they have."""
     if isinstance(prompt, InitialMask):
         return {"kind": "prior", "voxels": prompt.mask.voxels}
     if isinstance(prompt, Scribble):

@@ -64,7 +64,7 @@ def resample(
     return values, inside
 
 
-def spanned(matrix: FloatArray) -> npt.NDArray[np.int64]:
+def downsampling_factors(matrix: FloatArray) -> npt.NDArray[np.int64]:
     """How many voxels along each axis a step of an affine `[4, 4]` spans, `[3]`: whole ones, at least one.
 
     Midway the fewer count. A header's last bits must not decide it, so what is midway but for rounding is midway.
@@ -83,7 +83,7 @@ def _slab(
     backwards: Sequence[int],
 ) -> Tensor:
     """Values of one array, float32 of `shape`, as `resample`, at once."""
-    factors = spanned(matrix)
+    factors = downsampling_factors(matrix)
     start, stop = _touched(matrix, shape, extent, factors)
     level = _level(array, extent, start, stop, factors, device, backwards)
     to_level = np.diag([*(1 / factors), 1.0])

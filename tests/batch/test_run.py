@@ -19,7 +19,7 @@ from palpate.formats import read
 from palpate.predictor import Predictor
 from palpate.prompts import Click
 from palpate.volume import Mask
-from small import prompted_bundle, small_bundle, small_cohort
+from small import CPU, prompted_bundle, small_bundle, small_cohort
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_masks_are_those_of_the_predictor_and_rows_tell_them(folder: Path) -> No
     summary = batch(folder).run(progress=lambda done, job: heard.append((done, job.output.name)))
     assert heard == [(1, "mask_0.nii.gz"), (2, "mask_2.nii.gz"), (3, "mask_1.nii.gz"), (4, "mask_3.nii.gz")]
     assert (summary.before, summary.failed) == (0, [])
-    predictor = Predictor(small_bundle(), "cpu")
+    predictor = Predictor(small_bundle(), CPU)
     for number, row in enumerate(results(folder)):
         predictor.set_volume(read(folder / f"scan_{number % 2}.nii.gz"))
         mask = predictor.predict([Click((20 + number, 24, 16))]).mask

@@ -99,8 +99,8 @@ def test_nothing_found_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
         (("--uncertainty", "u.nii.gz"), "automatic", "No such option: --uncertainty"),
         (("--no-zoom",), "automatic", "No such option: --no-zoom"),
         (("--budget", "3"), "automatic", "No such option: --budget"),
-        (("--min-ml", "-1"), "automatic", "a least volume of -1.0 mL: give 0 or more"),
-        ((), "prompts", "small: answers prompts and proposes nothing by itself; train an automatic model"),
+        (("--min-ml", "-1"), "automatic", "a smallest volume of -1.0 mL; give 0 or more"),
+        ((), "prompts", "small: takes prompts and proposes nothing by itself; train an automatic model"),
         (("--device", "abacus"), "automatic", "try --device cpu"),
     ],
 )

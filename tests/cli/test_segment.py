@@ -445,7 +445,7 @@ def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--background", "15,20,18"), "small knows positive clicks only"),
+        (("--background", "15,20,18"), "small takes foreground clicks only"),
         (("--box", "1,2,3"), "--box '1,2,3': six whole numbers"),
         (("--box", "0,0,0,99,9,9"), "box (99, 9, 9) lies outside the scan"),
         (("--scribble", "1,2"), "--scribble '1,2': three whole numbers"),

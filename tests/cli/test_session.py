@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from palpate.bundle import without_prompt_encoder
 from palpate.cli import app
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
-from palpate.predictor import Prediction, Predictor
-from palpate.prompts import Click, Prompt
-from small import empty_bundle, noise_scan, quick_predictor, small_bundle
+from palpate.inference import LesionState
+from palpate.predictor import Predictor
+from palpate.prompts import Click
+from small import CPU, empty_bundle, noise_scan, quick_bundle, quick_predictor, small_bundle
 
 VERBS = (
     "add", "undo", "redo", "replay", "rename", "reopen", "clear", "remove", "drop", "remove-prompt", "replace-prompt",
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     write(noise_scan(), folder / "scan.nii.gz")
     for seed in (0, 1):
-        quick_predictor(seed).bundle.save(folder / f"model{seed}.safetensors")
+        quick_bundle(seed).save(folder / f"model{seed}.safetensors")
     small_bundle().save(folder / "clicks.safetensors")
     for name, bundle in (("finds", small_bundle()), ("blind", empty_bundle())):
         without_prompt_encoder(bundle).save(folder / f"{name}.safetensors")
@@ -146,10 +146,10 @@ def test_an_unforeseen_error_leaves_no_lesion_behind(
     told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
     kept = (session / "journal.jsonl").read_bytes()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Predictor, "predict", full)
+    monkeypatch.setattr(Predictor, "predict_on", full)
     with pytest.raises(ZeroDivisionError):
         run("add", session, folder, "--lesion", "b", "--click", "9,7,5")
     assert (session / "journal.jsonl").read_bytes() == kept
@@ -273,7 +273,7 @@ def test_another_model_that_refuses_a_lesions_prompts_is_not_gone_on_with(
     more = {"rename": ("--lesion", "b", "--to", "d"), "add": ("--lesion", "e", "--click", "3,3,3")}.get(verb, ())
     refused = CliRunner().invoke(app, ["session", verb, *map(str, [session, *options, *more])])
     assert refused.exit_code == 2
-    assert "knows positive clicks only" in refused.stderr
+    assert "takes foreground clicks only" in refused.stderr
     assert (session / "journal.jsonl").read_bytes() == before
     cleared = CliRunner().invoke(app, ["session", "clear", *map(str, [session, *options, "--lesion", "a"])])
     assert cleared.exit_code == 0, "without these prompts it can"
@@ -313,14 +313,14 @@ def test_a_session_where_nobody_may_look(public_folder: Path) -> None:
 
 def test_no_verb_lets_the_network_work_unseen(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each tells its progress, and its time."""
-    session, predict = tmp_path / "visit", Predictor.predict
+    session, predict_on = tmp_path / "visit", Predictor.predict_on
     seen: list[bool] = []
 
-    def watched(predictor: Predictor, prompts: Sequence[Prompt]) -> Prediction:
-        seen.append(predictor.progress is not None)
-        return predict(predictor, prompts)
+    def watched(predictor: Predictor, *given: Any, **named: Any) -> LesionState:
+        seen.append(named.get("progress") is not None)
+        return predict_on(predictor, *given, **named)
 
-    monkeypatch.setattr(Predictor, "predict", watched)
+    monkeypatch.setattr(Predictor, "predict_on", watched)
     told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
     for verb, more in (("rename", ("--lesion", "a", "--to", "b")), ("replay", ()), ("undo", ()), ("redo", ())):
         seen.clear()
@@ -331,7 +331,7 @@ def test_no_verb_lets_the_network_work_unseen(folder: Path, tmp_path: Path, monk
 def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
     session, finds = tmp_path / "visit", folder / "finds.safetensors"
     volume = read(folder / "scan.nii.gz")
-    every = Proposer(finds, "cpu").propose(volume, 0.0)
+    every = Proposer(finds, CPU).propose(volume, 0.0)
     least = max(one.mask.volume_ml for one in every)  # a noisy scan has many pieces; the largest will do
     found = [one for one in every if one.mask.volume_ml >= least]
     said = told(run("propose", session, folder, "--proposer", finds, "--min-ml", least, "--json"))["lesions"]
@@ -356,9 +356,12 @@ def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
 def test_proposals_that_are_none_or_cannot_be_made(folder: Path, tmp_path: Path) -> None:
     session = tmp_path / "visit"
     for more, message in (
-        (("--proposer", folder / "model0.safetensors"), "answers prompts and proposes nothing by itself"),
+        (("--proposer", folder / "model0.safetensors"), "takes prompts and proposes nothing by itself"),
         (("--proposer", folder / "none.safetensors"), "none.safetensors"),
-        (("--proposer", folder / "finds.safetensors", "--min-ml", "-1"), "a least volume of -1.0 mL: give 0 or more"),
+        (
+            ("--proposer", folder / "finds.safetensors", "--min-ml", "-1"),
+            "a smallest volume of -1.0 mL; give 0 or more",
+        ),
     ):
         refused = run("propose", session, folder, *more)
         assert refused.exit_code == 2

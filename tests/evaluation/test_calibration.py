@@ -14,7 +14,7 @@ from palpate.evaluation.calibration import Samples
 from palpate.phantom import make_phantom
 from palpate.predictor import Predictor
 from palpate.volume import Probability, Volume
-from small import judging_bundle
+from small import CPU, judging_bundle
 
 
 def test_reliability_by_hand() -> None:
@@ -76,19 +76,19 @@ def test_a_user_whose_prompts_no_crop_holds_breaks_off_and_is_told() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     truth = made.lesion.full()
     truth[4, 4, 4] = truth[44, 44, 28] = True
-    samples = sampled(Predictor(judging_bundle(), "cpu"), [("a", made.volume, truth)], 1, ("click", "box"))
+    samples = sampled(Predictor(judging_bundle(), CPU), [("a", made.volume, truth)], 1, ("click", "box"))
     assert len(samples.masks) == len(samples.voxels) == 1
     (told,) = samples.broken_off
     assert told.startswith("a, first a box: the prompts span")
     assert calibrated(samples).measured["simulated users whose prompts no crop holds"] == 1
-    nothing = sampled(Predictor(judging_bundle(), "cpu"), [("a", made.volume, truth)], 1, ("box",))
+    nothing = sampled(Predictor(judging_bundle(), CPU), [("a", made.volume, truth)], 1, ("box",))
     with pytest.raises(ScanError, match="no scan to calibrate on: a, first a box: the prompts span"):
         calibrated(nothing)
 
 
 def test_samples_repeat_and_hold_every_prompt() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
-    predictor = Predictor(judging_bundle(), "cpu")
+    predictor = Predictor(judging_bundle(), CPU)
     one, two = (sampled(predictor, [("a", made.volume, made.lesion.full())], 2, ("click", "box")) for _ in range(2))
     assert len(one.voxels) == len(one.masks) == 4
     assert all(0 <= q <= 1 and 0 <= r <= 1 for q, r in one.masks)
@@ -105,7 +105,7 @@ class Stubborn:
         array = np.zeros((12, 48, 32), np.float32)
         array[:6], array[6:] = 0.4, 0.0001
         probability = Probability(array, (10, 0, 0), volume.grid)
-        self.answer = SimpleNamespace(probability=probability, mask=probability.threshold(), quality=None)
+        self.answer = SimpleNamespace(probability=probability, mask=probability.threshold(), predicted_iou=None)
 
     def set_volume(self, volume: Volume) -> None:
         """It knows what it says already."""
@@ -138,7 +138,7 @@ def test_lesion_that_no_crop_saw_is_told() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     truth = np.zeros(made.volume.shape, bool)
     truth[2:46, 20:24, 14:18] = True
-    predictor = Predictor(judging_bundle(), "cpu")  # crops of 64 mm, no zoom
+    predictor = Predictor(judging_bundle(), CPU)  # crops of 64 mm, no zoom
     samples = sampled(predictor, [("a", made.volume, truth)], 1, ("click",))
     ((outside, whole),) = samples.missed
     assert whole == 44 * 16
@@ -156,7 +156,7 @@ def test_the_predictor_reads_it() -> None:
     read = replace(plain, calibration=Calibration(temperature=3, quality_slope=0.5, quality_offset=1))
     answers = []
     for bundle in (plain, read):
-        predictor = Predictor(bundle, "cpu")
+        predictor = Predictor(bundle, CPU)
         predictor.set_volume(made.volume)
         answers.append(predictor.predict([made.click]))
     a, b = answers
@@ -166,5 +166,5 @@ def test_the_predictor_reads_it() -> None:
     assert a.uncertainty.array == pytest.approx(bits, abs=1e-4)
     assert (b.uncertainty.array >= a.uncertainty.array - 1e-6).all()
     assert b.uncertainty.array.mean() > a.uncertainty.array.mean()
-    assert a.quality is not None
-    assert b.quality == pytest.approx(expit(0.5 * np.log(a.quality / (1 - a.quality)) + 1), abs=1e-5)
+    assert a.predicted_iou is not None
+    assert b.predicted_iou == pytest.approx(expit(0.5 * np.log(a.predicted_iou / (1 - a.predicted_iou)) + 1), abs=1e-5)

@@ -5,19 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from fakes import FakeRuntime, truth_in
 from palpate.automatic import Proposer
 from palpate.bundle import without_prompt_encoder
 from palpate.evaluation import Figure, automatic, bootstrap_interval, corrected, dice, iou, one_click
 from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
+from palpate.inference import View
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Click, Prompt, Scribble
 from palpate.randomness import counted_rng
 from palpate.simulation import UserModel, random_clicks
 from palpate.volume import Mask, Probability, Volume
-from palpate.zoom import View
-from small import prompted_bundle, small_bundle
+from small import CPU, small_bundle
 
 
 def test_dice_by_hand() -> None:
@@ -32,7 +33,7 @@ def test_dice_by_hand() -> None:
 def test_one_click_is_a_click_of_the_predictor() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     truth = made.lesion.full()
-    predictor = Predictor(small_bundle(), "cpu")
+    predictor = Predictor(small_bundle(), CPU)
     first, again = (next(one_click(predictor, [("a", made.volume, truth)], seed=5)) for _ in range(2))
     assert first == again
     (click,) = random_clicks(truth, 1, counted_rng(5, "one click on a"))
@@ -79,17 +80,17 @@ class Obeying(Predictor):
     """Draws a fixed mask, and the truth where it was clicked: a ball of a radius around each click."""
 
     def __init__(self, start: np.ndarray, reach: int):
-        super().__init__(prompted_bundle(), "cpu")
+        super().__init__(FakeRuntime(truth_in(start)))
         self.start, self.reach = start, reach
 
-    def predict(self, prompts: Sequence[Prompt]) -> Prediction:
-        assert self._volume is not None
+    def predict(self, prompts: Sequence[Prompt], **_: object) -> Prediction:
+        assert self.scan is not None
         mask = self.start.copy()
         for prompt in prompts[1:]:
             far = np.linalg.norm(np.indices(mask.shape).T - prompt.places[0], axis=-1).T
             mask[far <= self.reach] = prompt.positive
-        grid = self._volume.grid
-        view = View(Frame.centred(grid, (0, 0, 0), self.bundle.preprocessing), 1)
+        grid = self.scan.volume.grid
+        view = View(Frame.centred(grid, (0, 0, 0), self.runtime.preprocessing), 1)
         drawn = Mask(mask, (0, 0, 0), grid)
         return Prediction(drawn, Probability(mask.astype(np.float32), (0, 0, 0), grid), view, 0.7, 1)
 
@@ -150,10 +151,10 @@ def test_near_is_ten_millimetres() -> None:
 def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
     made = make_phantom(shape=(24, 24, 20), spacing=(4, 4, 5))
     truth = made.lesion.full()
-    proposer = Proposer(without_prompt_encoder(small_bundle()), "cpu")
+    proposer = Proposer(without_prompt_encoder(small_bundle()), CPU)
     (found,) = automatic(proposer, [("a", made.volume, truth)])
     everything = np.zeros(made.volume.shape, bool)
-    for one in proposer.propose(made.volume, least_ml=0):
+    for one in proposer.propose(made.volume, min_volume_ml=0):
         everything |= one.mask.full()
     assert everything.any()
     assert found == ("a", dice(everything, truth))

@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 
 from palpate.errors import OutputError, SessionError
+from palpate.inference import InferenceSettings
 from palpate.predictor import Predictor
 from palpate.prompt_file import LONG
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Session
 from palpate.session.journal import read_header
 from palpate.volume import Mask, Volume
-from small import noise_scan, quick_predictor
+from small import noise_scan, quick_bundle, quick_predictor
 
 SCAN = noise_scan()
 START = Mask(np.ones((3, 4, 3), bool), (5, 5, 3), SCAN.grid)
@@ -295,7 +296,7 @@ def test_another_scan_is_refused_and_a_moved_one_is_not(kept: Path) -> None:
 
 def test_zoom_switched_off_is_no_other_model_where_it_has_none(copied: Path) -> None:
     """The same masks either way, so the journal is as good."""
-    same = Predictor(quick_predictor().bundle, "cpu", zoom=False)
+    same = Predictor(quick_bundle(), InferenceSettings(device="cpu", zoom=False))
     Session.open(copied, same, SCAN, read_only=True).close()
 
 
@@ -476,7 +477,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
 def test_the_header_names_scan_and_model(kept: Path, tmp_path: Path) -> None:
     header = read_header(kept)
     predictor = quick_predictor()
-    assert header.model.sha256 == predictor.bundle.sha256()
+    assert header.model.sha256 == predictor.runtime.sha256()
     assert header.scan.path is None
     again = read_header(filled(tmp_path / "again"))
     assert again.model_copy(update={"id": header.id}) == header

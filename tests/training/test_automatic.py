@@ -19,7 +19,7 @@ from palpate.training.launch import Changes, continued, new
 from palpate.training.preset import starting_from_nothing
 from palpate.training.rehearsal import rehearse
 from palpate.training.run import Run
-from small import prompted_bundle, small_cohort
+from small import CPU, prompted_bundle, small_cohort
 
 SPLIT = Split(train=("scan_0", "scan_1"), validation=("scan_2",), test=("scan_3",))
 COARSE = Preprocessing(crop=(32, 32, 32), spacing=(5.0, 5.0, 5.0), normalisation=CropPercentiles())
@@ -63,12 +63,12 @@ def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> N
     assert ": base.safetensors, automatic, tuning full, 2 scans of 2 patients" in bundle.provenance.origin
     assert bundle.provenance.notice.startswith("Proposes lesions by itself: it misses some")
     assert (tmp_path / "run" / "curves.png").is_file()
-    proposer = Proposer(bundle, "cpu")
+    proposer = Proposer(bundle, CPU)
     (scan,) = run.part("validation")
     (result,) = automatic(proposer, [(scan.name, *scan.load())])
     assert round(result.dice, 4) == outcome.best["dice"], "what was validated is what the file proposes"
     volume, _ = scan.load()
-    for one in proposer.propose(volume, least_ml=0):
+    for one in proposer.propose(volume, min_volume_ml=0):
         assert one.mask.grid.same_as(volume.grid)
 
 

@@ -21,7 +21,7 @@ from palpate.training.records import read_rows
 from palpate.training.rehearsal import rehearse
 from palpate.training.run import Report, Run
 from palpate.training.settings import Settings
-from small import PREPROCESSING, prompted_bundle, small_bundle, small_cohort
+from small import CPU, PREPROCESSING, prompted_bundle, small_bundle, small_cohort
 
 SPLIT = Split(train=("scan_0", "scan_1"), validation=("scan_2",), test=("scan_3",))
 PRESET = starting_from_nothing("mine", (), PREPROCESSING, SPLIT).with_recipe(
@@ -230,7 +230,7 @@ def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path:
     made = run(cohort, tmp_path / "run")
     outcome = made.train(test=False)
     assert outcome.best is not None
-    predictor = Predictor(load(tmp_path / "run" / "best.safetensors"), "cpu")
+    predictor = Predictor(load(tmp_path / "run" / "best.safetensors"), CPU)
     (scan,) = made.part("validation")
     (result,) = one_click(predictor, [(scan.name, *scan.load())])
     assert round(result.dice, 4) == outcome.best["dice"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..bundle import Bundle, load
 from ..devices import Precision
 from ..errors import SettingsError
-from ..predictor import BUDGET
+from ..inference import BUDGET
 from .crew import Crew
 from .jobs import Job, Stamps
 from .queue import Queue

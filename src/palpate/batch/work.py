@@ -14,7 +14,8 @@ from ..devices import Precision
 from ..errors import ModelError, PalpateWarning
 from ..files import all_or_none
 from ..formats import check_output, read, written_files
-from ..predictor import BUDGET, Prediction, Predictor
+from ..inference import BUDGET, InferenceSettings
+from ..predictor import Prediction, Predictor
 from ..volume import Volume
 from .jobs import Job, Source
 from .results import Row
@@ -61,7 +62,8 @@ class Engine:
             bundle = load(self.model, base=self.base)
             if bundle.answers_sha256() != self.sha256:
                 raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
-        return Segmenter(Predictor(bundle, self.device, self.precision, self.zoom, self.budget))
+        settings = InferenceSettings(device=self.device, precision=self.precision, zoom=self.zoom, budget=self.budget)
+        return Segmenter(Predictor(bundle, settings))
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Segmenter:
                 words = " ".join(str(error).split()) or "no more is known"
                 finding = Finding(error=type(error).__name__, message=words)
             else:
-                mask, quality = prediction.mask, prediction.quality
+                mask, quality = prediction.mask, prediction.predicted_iou
                 finding = Finding(
                     volume_ml=round(mask.volume_ml, 4),
                     voxels=mask.voxels,

@@ -54,7 +54,7 @@ def batch(
     Exit code 1: some jobs failed, and are listed.
     """
     from ..batch import Batch, read_jobs, results_path
-    from ..predictor import BUDGET
+    from ..inference import BUDGET
 
     listed = read_jobs(jobs)
     most = BUDGET if budget is None else budget

@@ -228,8 +228,10 @@ def predictor_of(
         ModelError: see `bundle.load`.
         DeviceError: no such device or precision here.
     """
-    from ..bundle import load
-    from ..predictor import BUDGET, Predictor
+    from ..inference import BUDGET, InferenceSettings
+    from ..predictor import Predictor
 
     most = BUDGET if budget is None else budget
-    return Predictor(load(model, base=base), device, precision, zoom, most)  # type: ignore[arg-type]
+    source = None if base is None else str(base)
+    settings = InferenceSettings(model, source, device=device, precision=precision, zoom=zoom, budget=most)  # type: ignore[arg-type]
+    return Predictor(settings)

@@ -55,11 +55,11 @@ def propose(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Propose lesions without a prompt: labels 1, 2, ... by falling score, and a JSON beside the label map."""
-    from ..automatic import LEAST_ML, Proposer, check_least, proposals
+    from ..automatic import MIN_VOLUME_ML, Proposer, check_min_volume, proposals
     from ..formats import check_spared
 
-    least = LEAST_ML if min_ml is None else min_ml
-    check_least(least)
+    least = MIN_VOLUME_ML if min_ml is None else min_ml
+    check_min_volume(least)
     listing = listing_beside(output)
     _check_listing(listing)
     check_outputs((output, probability), picture, truth)
@@ -69,14 +69,14 @@ def propose(
     check_spared(listing, volume)
     check_replaced(overwrite, output, probability)
     with console.step("load", f"loading {model}"):
-        from ..bundle import load
+        from ..inference import InferenceSettings
 
-        proposer = Proposer(load(model, base=base), device, precision)  # type: ignore[arg-type]
+        settings = InferenceSettings(model, base and str(base), device=device, precision=precision)  # type: ignore[arg-type]
+        proposer = Proposer(settings)
     with console.step("propose", "proposing lesions") as progress:
-        proposer.progress = progress
-        lesion = proposer.probability(volume)
+        lesion = proposer.probability(volume, progress=progress)
         found = proposals(lesion, least)
-    record = _record(scan, output, proposer.bundle.provenance.name, least, found)
+    record = _record(scan, output, proposer.runtime.name, least, found)
     if known is not None:
         from ..evaluation.metrics import dice
 

@@ -25,7 +25,6 @@ from .prompting import HOW_TO_POINT, PromptOptions
 from .verbs import verb
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
     from ..predictor import Prediction
     from ..prompts import Prompt
     from ..volume import Mask, Volume
@@ -104,12 +103,11 @@ def segment(
     with console.step("load", f"loading {model}"):
         predictor = predictor_of(model, base, device, precision, zoom, budget)
     with console.step("segment", "segmenting") as progress:
-        predictor.progress = progress
         predictor.set_volume(volume)
-        prediction = predictor.predict(given)
+        prediction = predictor.predict(given, progress=progress)
     with console.step("save", f"saving {output}"):
         _save(prediction, outputs, volume, given, known)
-    record = _record(scan, outputs, predictor.bundle, given, prediction, known)
+    record = _record(scan, outputs, predictor.runtime.name, given, prediction, known)
     console.result(record, _lines(record, console.seconds))
 
 
@@ -133,7 +131,7 @@ def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: lis
 
 
 def _record(
-    scan: Path, outputs: Outputs, bundle: Bundle, given: list[Prompt], prediction: Prediction, known: Mask | None
+    scan: Path, outputs: Outputs, model: str, given: list[Prompt], prediction: Prediction, known: Mask | None
 ) -> dict[str, Any]:
     from ..prompt_file import summary
 
@@ -141,14 +139,14 @@ def _record(
     record: dict[str, Any] = {
         "scan": str(scan),
         "mask": str(outputs.mask),
-        "model": bundle.provenance.name,
+        "model": model,
         "prompts": [summary(prompt) for prompt in given],
         "empty": mask.empty,
         "voxels": mask.voxels,
         "volume_ml": round(mask.volume_ml, 4),
         "extent_mm": [round(edge, 2) for edge in mask.extent_mm],
         "bounds": mask.bounds,
-        "quality": None if prediction.quality is None else round(prediction.quality, 4),
+        "quality": None if prediction.predicted_iou is None else round(prediction.predicted_iou, 4),
         "scale": prediction.view.scale,
         "crops": prediction.crops,
         "probability": text(outputs.probability),

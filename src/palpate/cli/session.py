@@ -122,13 +122,13 @@ def propose(
     """
     with visit.opened(begin=True) as session:
         with visit.console.step("propose", "looking for lesions") as progress:
-            from ..automatic import LEAST_ML, Proposer
-            from ..bundle import load
+            from ..automatic import MIN_VOLUME_ML, Proposer
+            from ..inference import InferenceSettings
 
-            finder = Proposer(load(proposer, base=proposer_base), visit.device, visit.precision)  # type: ignore[arg-type]
-            finder.progress = progress
-            least = LEAST_ML if min_ml is None else min_ml
-            found = finder.propose(session.volume, least)
+            base = None if proposer_base is None else str(proposer_base)
+            settings = InferenceSettings(proposer, base, device=visit.device, precision=visit.precision)  # type: ignore[arg-type]
+            least = MIN_VOLUME_ML if min_ml is None else min_ml
+            found = Proposer(settings).propose(session.volume, least, progress=progress)
         with visit.segmenting(session), wholly(session):
             known = [each.start.mask for each in session.lesions if each.start is not None]
             new = [one for one in found if not any(_same(one.mask, mask) for mask in known)]

@@ -123,7 +123,7 @@ class Visit:
     def segmenting(self, session: Session) -> Iterator[None]:
         """A step in which the network works, with its progress."""
         with self.console.step("segment", "segmenting") as progress:
-            session.predictor.progress = progress
+            session.progress = progress
             yield
 
     def tell(

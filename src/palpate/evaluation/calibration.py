@@ -81,8 +81,8 @@ class Samples:
         """
         from scipy.special import logit
 
-        if prediction.quality is not None:
-            self.masks.append((prediction.quality, iou(prediction.mask.full(), truth)))
+        if prediction.predicted_iou is not None:
+            self.masks.append((prediction.predicted_iou, iou(prediction.mask.full(), truth)))
         p = prediction.probability.array
         lesion = truth[prediction.probability.box]
         whole = int(np.count_nonzero(truth))

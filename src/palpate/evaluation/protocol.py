@@ -132,7 +132,7 @@ def corrected(
         prompts: tuple[Prompt, ...] = ()
         for prompts, prediction in answered(predictor, name, volume, truth, count, kind, seed, user_model):
             mask, last = prediction.mask.full(), prompts[-1]
-            answers.append((dice(mask, truth), iou(mask, truth), prediction.quality))
+            answers.append((dice(mask, truth), iou(mask, truth), prediction.predicted_iou))
             if before is not None:
                 named, said = tuple(last.places.T), last.positive
                 due = (before[named] != said) & (truth[named] == said)

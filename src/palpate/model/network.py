@@ -18,11 +18,11 @@ from .tuning import is_frozen, is_unused
 
 
 class Features(NamedTuple):
-    """A crop's features, computed once and used for every click.
+    """What is kept of a crop between clicks.
 
     Attributes:
         deepest: the deepest map, before any click, `[B, neck_width, h, w, d]`.
-        prepared: the part of the decoder that does not depend on clicks.
+        prepared: the decoder's share that no click changes.
     """
 
     deepest: Tensor
@@ -52,7 +52,7 @@ class Network(nn.Module):
         self.quality = QualityHead(config) if config.quality_width else None
 
     def encode(self, crop: Tensor, progress: Callable[[float], None] | None = None) -> Features:
-        """The features of a normalised crop `[B, 1, D, H, W]`, which do not depend on clicks.
+        """All that can be computed of a normalised crop `[B, 1, D, H, W]` before any click.
 
         Args:
             crop: the crop.
@@ -83,7 +83,7 @@ class Network(nn.Module):
             features: what `encode` gave.
             clicks: float `[B, N, 3]`, positions (d, h, w) in the crop; a promptless network takes None only.
             labels: int64 `[B, N]`, what each is, by its place in `prompt.LABELS`; None: all are positive clicks.
-            maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: the tokens alone.
+            maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: only what clicks look like.
 
         Raises:
             ValueError: labels or maps for a network that has no dense prompts; clicks for one that takes none, or no
@@ -99,15 +99,15 @@ class Network(nn.Module):
         H, W, D = features.prepared.size
         size = torch.tensor([H, W, D], device=clicks.device, dtype=torch.float32)
         points = (clicks.float()[..., [1, 2, 0]] + 0.5) * 2 / size - 1
-        dense = None if self.dense is None or maps is None else self.dense(maps.permute(0, 1, 3, 4, 2))
-        deepest = features.deepest if dense is None else features.deepest + dense.deep
-        logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), dense)
+        seen = None if self.dense is None or maps is None else self.dense(maps.permute(0, 1, 3, 4, 2))
+        deepest = features.deepest if seen is None else features.deepest + seen.deep
+        logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), seen)
         return logits.permute(0, 1, 4, 2, 3)
 
-    def predict_iou(self, features: Features, probability: Tensor) -> Tensor:
+    def judge(self, features: Features, probability: Tensor) -> Tensor:
         """Logits `[B]` of the intersection over union expected of the mask of a probability `[B, D, H, W]`.
 
-        No gradient flows back to the features or the probability.
+        Gradients end here: the mask does not learn to look good.
 
         Raises:
             ValueError: a network that predicts no quality.

@@ -34,7 +34,7 @@ from ..errors import OutputError, PalpateError, PromptError, ScanError, SessionE
 from ..export import ScanIdentity
 from ..files import error_text, file_sha256, hidden_folder, lock, replacing, tidy, writing
 from ..formats import write
-from ..predictor import BUDGET
+from ..inference import BUDGET
 from ..prompts import Places
 from ..volume import Grid, Mask, Source
 from .lesions import Operation
@@ -152,7 +152,7 @@ class SessionFiles:
         self.folder, self.grid, self.source = folder / FILES, grid, source
         self._made: list[Path] = []
 
-    def save_mask(self, mask: Mask) -> str:
+    def keep_mask(self, mask: Mask) -> str:
         """A mask as a NIfTI file; returns its name.
 
         Raises:
@@ -162,7 +162,7 @@ class SessionFiles:
         ours = Mask(mask.array, mask.start, self.grid, self.source)
         return self._keep(".nii.gz", lambda path: write(ours, path))
 
-    def save_places(self, places: Places) -> str:
+    def keep_places(self, places: Places) -> str:
         """Voxels `[N, 3]` as a NumPy file; returns its name.
 
         Raises:

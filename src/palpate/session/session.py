@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import GeometryError, PromptError, SessionError
 from ..export import ExportedLesions, ExportProvenance, LesionExport, ScanIdentity, append_to_cohort, identify_scan
 from ..files import writing
+from ..inference.progress import Report
 from ..lesions import LabelMap, LesionRecord, Measurements, Overlap, check_overlap, label_map, measure_lesion
 from ..predictor import Prediction, Predictor
 from ..prompts import InitialMask, Prompt, check_listed
@@ -56,7 +57,7 @@ MASKS = 256  # masks that are kept; each is a lesion's bounding box of booleans
 
 
 class Session:
-    """Several lesions on one scan, over a predictor that others may use in between: it is turned back to the scan.
+    """Several lesions on one scan, over a predictor that others may share.
 
     A lesion's mask is what `Predictor.predict` makes of its prompts in their order, however they came about. A lesion
     with a start mask has that for a mask until it is given prompts, and from then on as its first prompt, an
@@ -67,7 +68,7 @@ class Session:
     before it returns. A session is used by one thread at a time.
 
     Args:
-        predictor: the model; it is turned to the scan.
+        predictor: the model.
         volume: the scan.
         folder: where to keep the session; a new one, or one without a session. None: in memory only.
 
@@ -75,6 +76,7 @@ class Session:
         volume: the scan.
         predictor: the model.
         folder: where it is kept, if it is.
+        progress: called with the share of a prediction that is done, 0 to 1; None: nobody is told.
 
     Raises:
         SessionError: the folder holds a session already, or another process works there.
@@ -95,7 +97,8 @@ class Session:
             KEPT, lambda p: p.probability.array.nbytes + p.mask.array.nbytes
         )
         self._masks: _Recent[Mask] = _Recent(MASKS, lambda mask: mask.array.nbytes)
-        predictor.set_volume(volume)
+        self._encoded = predictor.encode_scan(volume)
+        self.progress: Report | None = None
         if self.folder is not None:
             self._files = SessionFiles(self.folder, volume.grid, volume.source)
             header = Header(palpate=_version(), scan=self.scan, model=self.model, id=uuid.uuid4().hex)
@@ -285,7 +288,7 @@ class Session:
         Raises:
             PromptError: the predictor refuses them.
         """
-        self._turned().predict(prompts)
+        self.predictor.predict_on(self._encoded, prompts, progress=self.progress)
 
     def remove(self, number: int) -> None:
         """Remove a lesion.
@@ -566,7 +569,7 @@ class Session:
 
     def _list(self, lesion: Lesion) -> tuple[Prompt, ...]:
         """What the predictor is asked: a start mask comes first, where the model knows what to do with it."""
-        if lesion.start is None or not lesion.prompts or not self.predictor.knows_priors:
+        if lesion.start is None or not lesion.prompts or not self.predictor.capabilities.takes_initial_mask:
             return lesion.prompts
         return (lesion.start, *lesion.prompts)
 
@@ -576,7 +579,8 @@ class Session:
             return None
         prediction = self._predictions.find(lesion.number, prompts)
         if prediction is None:
-            prediction = self._turned().predict(prompts)
+            state = self.predictor.predict_on(self._encoded, prompts, progress=self.progress)
+            prediction = state.prediction
             self._predictions.keep(lesion.number, prompts, prediction)
             self._keep_mask(lesion, prediction)
         return prediction
@@ -586,12 +590,6 @@ class Session:
         mask.array.setflags(write=False)
         self._masks.keep(lesion.number, self._list(lesion), mask)
         return mask
-
-    def _turned(self) -> Predictor:
-        """The predictor, at this session's scan."""
-        if self.predictor.volume is not self.volume:  # another session, say, turned it to its own
-            self.predictor.set_volume(self.volume)
-        return self.predictor
 
     def _unprompted(self, lesion: Lesion) -> Mask:
         if lesion.start is not None:
@@ -659,9 +657,7 @@ def _made(kind: type[K], **fields: Any) -> K:
 
 
 def _model(predictor: Predictor) -> ModelIdentity:
-    budget = predictor.budget if predictor.zooms else None
-    bundle, precision = predictor.bundle, predictor.precision
-    return ModelIdentity(name=bundle.provenance.name, sha256=bundle.sha256(), budget=budget, precision=precision)
+    return ModelIdentity(**predictor.identity.model_dump())
 
 
 def _version() -> str:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ..cohort.augmentation import PromptSampling
 from ..frame import Frame, Preprocessing
+from ..inference.blending import one_sided_update
+from ..inference.crop_prompts import CropPrompts, decode_logits, foreground_probability
+from ..inference.views import View
 from ..model import Network
 from ..model.network import Features
 from ..prompts import Click, Prompt
@@ -31,8 +34,8 @@ class Answer(NamedTuple):
 
     @property
     def probability(self) -> Tensor:
-        """The lesion's, `[D, H, W]`; nothing is learned through it."""
-        return self.logits.detach().float().softmax(dim=1)[0, 1]
+        """The foreground's, `[D, H, W]`; no gradient goes through it."""
+        return foreground_probability(self.logits.detach())[0]
 
 
 class Interaction:
@@ -47,7 +50,7 @@ class Interaction:
     def __init__(self, prompts: PromptSampling, preprocessing: Preprocessing, seed: int):
         self.prompts, self.seed = prompts, seed
         grid = Grid(preprocessing.crop, np.diag([*preprocessing.spacing, 1.0]))
-        self.frame = Frame(grid, preprocessing.crop, np.eye(4))
+        self.view = View(Frame(grid, preprocessing.crop, np.eye(4)), 1.0)
 
     def answers(self, network: Network, features: Features, truth: Tensor, first: Tensor, number: int) -> list[Answer]:
         """What the network makes of the first prompt, and of all after the last round: these two are learned from.
@@ -64,19 +67,18 @@ class Interaction:
         answers = [self._answer(network, features, prompts, None)]
         user = self._user(lesion, number) if lesion.any() else None
         turns = self.prompts.num_rounds(self.seed, number) if user else 1
-        before, seen = None, answers[0].probability
+        before, probability = None, answers[0].probability
         for turn in range(2, turns + 1):
             assert user is not None
-            said = user.correction((seen > 0.5).cpu().numpy(), prompts)
-            if said is None:
+            correction = user.correction((probability > 0.5).cpu().numpy(), prompts)
+            if correction is None:
                 break
-            prompts.append(said)
-            before = seen
+            prompts.append(correction)
+            before = probability
             if turn < turns:
                 with torch.no_grad():
-                    new = self._answer(network, features, prompts, seen).probability
-                # As the Predictor holds a correction to its side.
-                seen = torch.maximum(seen, new) if said.positive else torch.minimum(seen, new)
+                    new = self._answer(network, features, prompts, probability).probability
+                probability = one_sided_update(correction.positive, new, probability)
         return answers if before is None else [*answers, self._answer(network, features, prompts, before)]
 
     def _first(self, lesion: Bools, first: Tensor, number: int) -> Prompt:
@@ -95,13 +97,14 @@ class Interaction:
         """Who points at an example; the mask that they may start from is anything from right to far off."""
         rough = float(counted_rng(self.seed, "how rough a prior is", number).random())
         user_model = UserModel(stroke_prob=self.prompts.stroke_prob, mask_perturbation=rough)
-        return SimulatedUser(lesion, self.frame.grid, self.seed, f"example {number}", user_model)
+        return SimulatedUser(lesion, self.view.frame.grid, self.seed, f"example {number}", user_model)
 
-    def _answer(self, network: Network, features: Features, prompts: list[Prompt], prior: Tensor | None) -> Answer:
+    def _answer(self, network: Network, features: Features, prompts: list[Prompt], before: Tensor | None) -> Answer:
+        """The network's answer; the first round starts from an initial mask, if there is one, others from `before`."""
         device = features.deepest.device
-        points, labels = self.frame.tokens(prompts)
-        mask = getattr(prompts[0], "mask", None)  # a InitialMask is what the first round starts from
-        maps = self.frame.maps(prompts, prior if prior is not None else mask, device)
-        logits = network.decode(features, points.to(device), labels.to(device), maps)
-        named = points[labels < 2].round().long().clamp(min=0).minimum(torch.tensor(logits.shape[2:]) - 1)
-        return Answer(logits, named.to(device))
+        initial = before if before is not None else getattr(prompts[0], "mask", None)
+        tensors = CropPrompts(self.view, prompts, initial).tensors(dense=True, device=device)
+        logits = decode_logits(network, features, tensors)
+        assert tensors.labels is not None
+        last = torch.tensor(logits.shape[2:], device=device) - 1
+        return Answer(logits, tensors.points[tensors.labels < 2].round().long().clamp(min=0).minimum(last))

@@ -21,6 +21,7 @@ from ..cohort.cache import PreparedScan
 from ..errors import ScanError
 from ..evaluation import Figure, automatic, calibrated, one_click, sampled
 from ..files import error_text
+from ..inference import InferenceSettings
 from ..predictor import Predictor
 from ..volume import Volume
 from .settings import Settings
@@ -133,9 +134,9 @@ class Measuring:
     ) -> Iterator[tuple[str, float]]:
         """Each scan's name and Dice, once a seed; without prompts nothing is drawn, and once is enough."""
         if self.words is AUTOMATIC:
-            yield from automatic(Proposer(model, device), _loaded(scans))
+            yield from automatic(Proposer(model, InferenceSettings(device=device)), _loaded(scans))
             return
-        predictor = Predictor(model, device)
+        predictor = Predictor(model, InferenceSettings(device=device))
         for seed in seeds:
             yield from ((one.name, one.dice) for one in one_click(predictor, _loaded(scans), seed))
 
@@ -144,9 +145,9 @@ class Measuring:
         if self.words is AUTOMATIC:
             return Calibration()
         self.tell("calibrating on validation scans")
-        predictor, chosen = Predictor(model, device), self.calibrating()
+        predictor, chosen = Predictor(model, InferenceSettings(device=device)), self.calibrating()
         scans = _loaded([scan for cohort in chosen.values() for scan in cohort])
-        corrects = predictor.network.dense is not None
+        corrects = predictor.capabilities.takes_initial_mask
         samples = sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",))
         if samples.broken_off:
             self.tell(f"simulated users who broke off: {len(samples.broken_off)}, such as {samples.broken_off[0]}")

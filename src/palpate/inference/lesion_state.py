@@ -1,0 +1,382 @@
+"""What a lesion's prompts have led to: each prompt is a pure step from one state to the next.
+
+States are cached by the prompts that lead to them. So a further prompt is one step, and undoing, redoing, replacing and
+switching between lesions find what is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import PromptError
+from ..frame import Frame
+from ..prompts import Box, Click, InitialMask, Prompt, check_inside
+from ..volume import Mask, Probability
+from .blending import (
+    NEGLIGIBLE,
+    PatchBlender,
+    one_sided_patch,
+    one_sided_update,
+    resample_to_scan,
+    without,
+)
+from .cache import Key
+from .encoded_scan import EncodedScan
+from .progress import Cancel, Progress, Report
+from .refinement import changed_region, refine
+from .retry import retry_ignored_click
+from .views import Chosen, View, ViewPolicy
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer to a list of prompts.
+
+    Attributes:
+        mask: the lesion, on the scan's grid.
+        probability: the model's probability, on the scan's grid, before the threshold of 0.5.
+        view: the crop that holds all of the lesion, and how wide it is.
+        predicted_iou: the intersection over union with the truth that the model predicts of the mask, 0 to 1; None: it
+            predicts none.
+        crops: how many crops were predicted for the last prompt.
+        temperature: the probability's logit is divided by it before certainty is read (`Calibration`).
+    """
+
+    mask: Mask
+    probability: Probability
+    view: View
+    predicted_iou: float | None
+    crops: int
+    temperature: float = 1.0
+
+    @property
+    def uncertainty(self) -> Probability:
+        """How unsure each voxel is, on the scan's grid: entropy of its calibrated probability, bits (0 sure, 1 not)."""
+        from scipy.special import entr, expit, logit
+
+        calibrated = expit(logit(self.probability.array.clip(1e-6, 1 - 1e-6)) / self.temperature)
+        bits = ((entr(calibrated) + entr(1 - calibrated)) / np.log(2)).astype(np.float32)
+        # A patch ends where the probability is 0; what is as little inside it must not show where that was.
+        bits[self.probability.array < NEGLIGIBLE] = 0
+        return replace(self.probability, array=bits)
+
+    @property
+    def frame(self) -> Frame:
+        """The crop that holds all of the lesion."""
+        return self.view.frame
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays take."""
+        return self.probability.array.nbytes + self.mask.array.nbytes
+
+    def __repr__(self) -> str:
+        iou = "" if self.predicted_iou is None else f", predicted IoU {self.predicted_iou:.2f}"
+        return f"Prediction({self.mask.volume_ml:.2f} mL{iou}, {self.crops} crops)"
+
+
+@dataclass(frozen=True, eq=False)
+class LesionState:
+    """A lesion after some prompts; nothing of it is ever changed.
+
+    Attributes:
+        prompts: in their order.
+        answer: the answer to them; None: they are background prompts alone, or there is none.
+        reference: the wide view's prediction that the next one is compared with, `[D, H, W]`; None: the view is no
+            wider than the model's own.
+    """
+
+    prompts: tuple[Prompt, ...] = ()
+    answer: Prediction | None = None
+    reference: Tensor | None = None
+
+    @property
+    def prediction(self) -> Prediction:
+        """The answer to the prompts.
+
+        Raises:
+            PromptError: no prompt says where the lesion is.
+        """
+        if self.answer is None:
+            raise PromptError("nothing says where the lesion is; give a foreground click, a box or an initial mask too")
+        return self.answer
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays take."""
+        reference = 0 if self.reference is None else self.reference.numel() * self.reference.element_size()
+        return (0 if self.answer is None else self.answer.nbytes) + reference
+
+
+def predict(
+    scan: EncodedScan,
+    policy: ViewPolicy,
+    budget: int,
+    prompts: Sequence[Prompt],
+    *,
+    forbidden: Mask | None = None,
+    progress: Report | None = None,
+    cancel: Cancel | None = None,
+) -> LesionState:
+    """The state after an ordered list of prompts; it is a function of the scan, the model and the list.
+
+    A model that takes initial masks applies prompts one by one, each to the mask so far; the state after a beginning of
+    the list that is cached is not computed again. A model of the paper takes them all at once.
+
+    Args:
+        scan: the scan.
+        policy: how views are chosen.
+        budget: most crops of a refinement.
+        prompts: in their order.
+        forbidden: where the lesion cannot be, on the scan's grid.
+        progress: called with the share that is done, 0 to 1, which never falls.
+        cancel: asked now and then whether to stop.
+
+    Raises:
+        PromptError: no prompt, one outside the scan or in the forbidden region, prompts that no crop holds or that
+            contradict each other, or a kind that the model does not take.
+        CancelledError: it was cancelled; nothing was changed.
+    """
+    check_inside(prompts, scan.volume.grid)
+    watch = Progress(progress, cancel)
+    if forbidden is not None:
+        _check_allowed(prompts, forbidden)
+    if not scan.runtime.capabilities.takes_initial_mask:
+        _check_foreground_clicks(prompts, scan.runtime.name)
+    keys = state_keys(scan, policy, budget, prompts, forbidden)
+    state, count = _known(scan, keys)
+    if not scan.runtime.capabilities.takes_initial_mask:
+        if count < len(prompts):
+            state = _apply_all(scan, policy, tuple(prompts), forbidden, watch)
+            scan.cache.put(keys[-1], state, state.nbytes)
+        return state
+    for number in range(count, len(prompts)):
+        with watch.part(1 / (len(prompts) - number)):
+            state = apply_prompt(scan, policy, budget, state, prompts[number], forbidden, watch)
+        if state.answer is not None:
+            scan.cache.put(keys[number], state, state.nbytes)
+    return state
+
+
+def is_cached(
+    scan: EncodedScan, policy: ViewPolicy, budget: int, prompts: Sequence[Prompt], forbidden: Mask | None = None
+) -> bool:
+    """Whether `predict` would compute nothing."""
+    return bool(prompts) and state_keys(scan, policy, budget, prompts, forbidden)[-1] in scan.cache
+
+
+def state_keys(
+    scan: EncodedScan, policy: ViewPolicy, budget: int, prompts: Sequence[Prompt], forbidden: Mask | None
+) -> list[Key]:
+    """The cache's key of the state after each of the prompts."""
+    region = b"" if forbidden is None else InitialMask(forbidden).digest
+    so_far = hashlib.sha256(f"{policy.zoom} {budget} ".encode() + region).digest()
+    keys = []
+    for prompt in prompts:
+        so_far = hashlib.sha256(so_far + prompt.digest).digest()
+        keys.append(Key(scan.number, "state", so_far))
+    return keys
+
+
+def _known(scan: EncodedScan, keys: Sequence[Key]) -> tuple[LesionState, int]:
+    """The state after as many of the prompts as one is cached of, and how many these are."""
+    for count in range(len(keys), 0, -1):
+        found = scan.cache.get(keys[count - 1])
+        if found is not None:
+            assert isinstance(found, LesionState)
+            return found, count
+    return LesionState(), 0
+
+
+def apply_prompt(
+    scan: EncodedScan,
+    policy: ViewPolicy,
+    budget: int,
+    state: LesionState,
+    prompt: Prompt,
+    forbidden: Mask | None,
+    progress: Progress,
+) -> LesionState:
+    """The state after a further prompt: a pure step.
+
+    A background prompt before any that says where the lesion is changes nothing yet; it is applied with that one.
+
+    Args:
+        scan: the scan.
+        policy: how views are chosen.
+        budget: most crops of a refinement.
+        state: after the prompts before.
+        prompt: the further one.
+        forbidden: where the lesion cannot be, on the scan's grid.
+        progress: of the call.
+
+    Raises:
+        PromptError: prompts that no crop holds.
+        CancelledError: it was cancelled.
+    """
+    prompts = (*state.prompts, prompt)
+    if state.answer is None and background_only(prompt):
+        return LesionState(prompts)
+    before = None if state.answer is None else state.answer.probability
+    initial = _initial(prompt, before, scan)
+    chosen, same_view = _choose(scan, policy, state, prompts, initial, progress)
+    # A click, a stroke or a lasso corrects the mask before: it only adds to it, or only takes away.
+    corrected = None if isinstance(prompt, (Box, InitialMask)) else before
+    view, crops = chosen.view, chosen.crops
+    if view.scale <= 1:
+        probability, reference = _narrow(scan, chosen, initial if corrected is None else None), None
+    else:
+        known = _reference(scan, state, prompt, initial, view, same_view)
+        features = scan.features(view.frame)
+        probability, more = refine(scan, view, chosen.probability, prompts, budget, initial, known, progress)
+        scan.cache_features(view.frame, features)
+        crops += more
+        side = None if corrected is None else prompt.positive
+        reference = chosen.probability if known is None else _updated_reference(chosen.probability, known, side)
+    if corrected is not None:
+        probability = one_sided_patch(prompt.positive, probability, corrected, view.frame)
+        probability, more = retry_ignored_click(scan, policy, probability, prompts, view, progress)
+        crops += more
+    if forbidden is not None:
+        probability = without(probability, forbidden)
+    in_view = chosen.probability
+    if view.scale > 1 or corrected is not None or forbidden is not None:
+        in_view = scan.crop_probability(probability, view)
+    return LesionState(prompts, _prediction(scan, view, in_view, probability, crops), reference)
+
+
+def _apply_all(
+    scan: EncodedScan, policy: ViewPolicy, prompts: tuple[Prompt, ...], forbidden: Mask | None, progress: Progress
+) -> LesionState:
+    """The state after prompts that are taken all at once, as the paper does it."""
+    view, probability, crops = policy.choose(
+        policy.all_at_once(scan.volume.grid, prompts),
+        prompts,
+        True,
+        lambda view: _predicted(scan, policy, view, prompts, None, progress),
+        scan.predicted_iou,
+    )
+    on_scan = resample_to_scan(view, probability, scan.volume.source)
+    if forbidden is not None:
+        on_scan = without(on_scan, forbidden)
+    return LesionState(prompts, _prediction(scan, view, probability, on_scan, crops))
+
+
+def _initial(prompt: Prompt, before: Probability | None, scan: EncodedScan) -> Probability | None:
+    """What the network starts from: an initial mask that is just given, else the probability so far."""
+    if not isinstance(prompt, InitialMask):
+        return before
+    mask = prompt.mask
+    return Probability(mask.array.astype(np.float32), mask.start, scan.volume.grid, scan.volume.source)
+
+
+def _choose(
+    scan: EncodedScan,
+    policy: ViewPolicy,
+    state: LesionState,
+    prompts: tuple[Prompt, ...],
+    initial: Probability | None,
+    progress: Progress,
+) -> tuple[Chosen, bool]:
+    """The view after a further prompt, and whether it is the one before."""
+    grid, answer = scan.volume.grid, state.answer
+    first = policy.first(grid, prompts) if answer is None else policy.next(grid, prompts, answer.view, answer.mask)
+    chosen = policy.choose(
+        first,
+        prompts,
+        answer is None or first is not answer.view,
+        lambda view: _predicted(scan, policy, view, prompts, initial, progress),
+        scan.predicted_iou,
+    )
+    return chosen, answer is not None and chosen.view is answer.view
+
+
+def _predicted(
+    scan: EncodedScan,
+    policy: ViewPolicy,
+    view: View,
+    prompts: Sequence[Prompt],
+    initial: Probability | None,
+    progress: Progress,
+) -> Tensor:
+    """A crop's prediction; where other views may follow, it takes half of the progress that is left."""
+    with progress.part(0.5 if policy.zooms else 1.0) as report:
+        return scan.predict_crop(view, prompts, initial, report)
+
+
+def _narrow(scan: EncodedScan, chosen: Chosen, initial: Probability | None) -> Probability:
+    """A view that is not wide, on the scan's grid; where a mask so far is given, what lies outside the crop stays."""
+    if initial is None:
+        return resample_to_scan(chosen.view, chosen.probability, scan.volume.source)
+    blender = PatchBlender(initial)
+    blender.add(chosen.view.frame, chosen.probability, torch.ones_like(chosen.probability))
+    return blender.blended()
+
+
+def _reference(
+    scan: EncodedScan,
+    state: LesionState,
+    prompt: Prompt,
+    initial: Probability | None,
+    view: View,
+    same_view: bool,
+) -> Tensor | None:
+    """What a wide view's prediction is compared with: the one before in the same view, else what it started from."""
+    if state.reference is not None and same_view and not isinstance(prompt, InitialMask):
+        return state.reference
+    return None if initial is None else scan.crop_probability(initial, view)
+
+
+def _updated_reference(probability: Tensor, reference: Tensor, side: bool | None) -> Tensor:
+    """The reference of the next wide view, `[D, H, W]`: many small changes add up to a large one.
+
+    Args:
+        probability: the wide view's prediction.
+        reference: its own reference; where the prediction changed too little to be taken over, that stays.
+        side: the side that a correction is held to; None: the prompt was no correction.
+    """
+    updated = torch.where(changed_region(probability, reference) > 0, probability, reference)
+    return updated if side is None else one_sided_update(side, updated, reference)
+
+
+def _prediction(scan: EncodedScan, view: View, in_view: Tensor, probability: Probability, crops: int) -> Prediction:
+    """The answer, with what the model predicts of its overlap, calibrated."""
+    read, iou = scan.runtime.calibration, scan.predicted_iou(view, in_view)
+    if iou is not None:
+        logit = float(np.log(max(iou, 1e-9)) - np.log(max(1 - iou, 1e-9)))
+        iou = float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))
+    mask = probability.threshold()
+    for array in (mask.array, probability.array):
+        array.setflags(write=False)  # the next prompt starts from them, and so does the same list asked again
+    return Prediction(mask, probability, view, iou, crops, read.temperature)
+
+
+def background_only(prompt: Prompt) -> bool:
+    """Whether a prompt says nothing of where the lesion is."""
+    return not isinstance(prompt, (Box, InitialMask)) and not prompt.positive
+
+
+def _check_foreground_clicks(prompts: Sequence[Prompt], model: str) -> None:
+    if not all(isinstance(prompt, Click) and prompt.positive for prompt in prompts):
+        raise PromptError(
+            f"{model} takes foreground clicks only, as the paper's network does; train a model with dense prompts "
+            "(docs/prompts.md) for anything else"
+        )
+
+
+def _check_allowed(prompts: Sequence[Prompt], forbidden: Mask) -> None:
+    for prompt in prompts:
+        if isinstance(prompt, (Box, InitialMask)) or not prompt.positive:
+            continue
+        places = prompt.places - forbidden.start
+        inside = np.flatnonzero(((places >= 0) & (places < forbidden.array.shape)).all(axis=1))
+        hit = inside[forbidden.array[tuple(places[inside].T)]]
+        if len(hit):
+            place = tuple(prompt.places[hit[0]].tolist())
+            raise PromptError(f"voxel {place} lies where the lesion cannot be; point elsewhere, or allow that region")

@@ -1,0 +1,108 @@
+"""A lesion's state as a file, for a cache on disk: safetensors, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..files import replacing
+from ..frame import Frame
+from ..prompts import Prompt
+from ..volume import Probability
+from .encoded_scan import EncodedScan
+from .lesion_state import LesionState, Prediction
+from .views import View
+
+VERSION = 1
+
+
+def save_state(state: LesionState, path: Path, content: bytes, model: str) -> None:
+    """Write a state.
+
+    Args:
+        state: with an answer.
+        path: the file.
+        content: what leads to the state: the key of `lesion_state.state_keys`.
+        model: the SHA-256 of the model that it comes from.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    answer = state.prediction
+    view, probability = answer.view, answer.probability
+    tensors = {
+        "probability": torch.from_numpy(probability.array.copy(order="C")),
+        "to_scan": torch.from_numpy(view.frame.to_scan.copy(order="C")),
+    }
+    if state.reference is not None:
+        tensors["reference"] = state.reference.cpu().contiguous()
+    record = {
+        "version": VERSION,
+        "content": content.hex(),
+        "model": model,
+        "start": probability.start,
+        "size": view.frame.size,
+        "scale": view.scale,
+        "predicted_iou": answer.predicted_iou,
+        "crops": answer.crops,
+    }
+    with replacing(path) as (staged,):
+        try:
+            save_file(tensors, staged, metadata={"palpate": json.dumps(record)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def load_state(
+    path: Path, scan: EncodedScan, prompts: Sequence[Prompt], content: bytes, model: str
+) -> LesionState | None:
+    """The state in a file; None: there is none, or it is damaged, or another one.
+
+    Args:
+        path: the file.
+        scan: the scan that it was computed on.
+        prompts: those that lead to it.
+        content: their key.
+        model: the SHA-256 of the model at work.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads((file.metadata() or {})["palpate"])
+            if (record["version"], record["content"], record["model"]) != (VERSION, content.hex(), model):
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+        return _state(record, tensors, scan, tuple(prompts))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
+        return None  # it can be computed again
+
+
+def _state(
+    record: dict[str, Any], tensors: dict[str, torch.Tensor], scan: EncodedScan, prompts: tuple[Prompt, ...]
+) -> LesionState:
+    grid, source = scan.volume.grid, scan.volume.source
+    x, y, z = record["start"]
+    array = tensors["probability"].numpy()
+    if array.dtype != np.float32 or array.ndim != 3:
+        raise ValueError("no probability")
+    probability = Probability(array, (x, y, z), grid, source)
+    d, h, w = record["size"]
+    view = View(Frame(grid, (d, h, w), tensors["to_scan"].numpy()), float(record["scale"]))
+    reference = tensors.get("reference")
+    if reference is not None:
+        if tuple(reference.shape) != (d, h, w):
+            raise ValueError("a reference of another crop")
+        reference = reference.to(scan.runtime.device)
+    mask = probability.threshold()
+    for stored in (mask.array, probability.array):
+        stored.setflags(write=False)
+    answer = Prediction(
+        mask, probability, view, record["predicted_iou"], int(record["crops"]), scan.runtime.calibration.temperature
+    )
+    return LesionState(prompts, answer, reference)

@@ -1,0 +1,59 @@
+"""A lesion's state on disk: the same after reading, or not read at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes import FAKE_SHA256, ball, blank_scan, knowing
+from palpate.inference import InferenceSettings
+from palpate.prompts import Click, Prompt
+
+PROMPTS: list[Prompt] = [Click((60, 50, 30)), Click((80, 50, 30), positive=False), Click((58, 50, 30))]
+FEW = InferenceSettings(budget=4)
+
+
+@pytest.mark.parametrize("radius", [20, 70], ids=["in one crop", "in a wide view"])
+def test_a_state_goes_on_from_its_file(radius: int, tmp_path: Path) -> None:
+    """In another process, say: its next prompt is one step, with the very answer."""
+    truth = ball((60, 50, 30), radius)
+    predictor, _ = knowing(truth, settings=FEW)
+    scan = predictor.encode_scan(blank_scan())
+    before = predictor.predict_on(scan, PROMPTS[:2])
+    predictor.save_state(scan, PROMPTS[:2], tmp_path / "state.safetensors")
+    straight = predictor.predict_on(scan, PROMPTS)
+    other, runtime = knowing(truth, settings=FEW)
+    again = other.encode_scan(blank_scan())
+    assert other.load_state(again, PROMPTS[:2], tmp_path / "state.safetensors")
+    assert other.is_cached(again, PROMPTS[:2])
+    loaded = other.predict_on(again, PROMPTS[:2])
+    assert not runtime.decoded
+    assert np.array_equal(loaded.prediction.mask.full(), before.prediction.mask.full())
+    assert (loaded.prediction.crops, loaded.prediction.view.scale) == (
+        before.prediction.crops,
+        before.prediction.view.scale,
+    )
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.prediction.probability.array[...] = 0
+    went_on = other.predict_on(again, PROMPTS)
+    assert np.array_equal(went_on.prediction.probability.full(), straight.prediction.probability.full())
+    assert went_on.prediction.crops == straight.prediction.crops
+
+
+def test_what_is_no_such_state_is_not_read(tmp_path: Path) -> None:
+    predictor, runtime = knowing(ball((60, 50, 30), 20), settings=FEW)
+    scan, path = predictor.encode_scan(blank_scan()), tmp_path / "state.safetensors"
+    assert not predictor.load_state(scan, PROMPTS[:2], path), "there is none"
+    predictor.save_state(scan, PROMPTS[:2], path)
+    assert not predictor.load_state(scan, PROMPTS, path), "of other prompts"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert not predictor.load_state(scan, PROMPTS[:2], path), "cut in half"
+    path.write_bytes(whole.replace(FAKE_SHA256.encode(), b"1" * 64))
+    assert not predictor.load_state(scan, PROMPTS[:2], path), "of another model"
+    path.write_bytes(b"no safetensors at all")
+    assert not predictor.load_state(scan, PROMPTS[:2], path)
+    path.write_bytes(whole)
+    count = len(runtime.decoded)
+    assert predictor.load_state(scan, PROMPTS[:2], path)
+    assert len(runtime.decoded) == count

@@ -1,0 +1,181 @@
+"""Which crop a lesion is predicted in: a fake model knows the truth, so that only the choice of views is tested."""
+
+import numpy as np
+import pytest
+import torch
+
+from fakes import RANGE, SHAPE, ball, blank_scan, knowing
+from palpate.errors import PromptError
+from palpate.evaluation.metrics import dice
+from palpate.frame import Frame
+from palpate.inference import InferenceSettings
+from palpate.inference.views import ViewPolicy, reaches_border
+from palpate.predictor import Predictor
+from palpate.prompts import Box, Click
+from small import small_bundle
+
+NO_REFINEMENT = InferenceSettings(budget=0)
+NO_ZOOM = InferenceSettings(zoom=False)
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_field_widens_until_the_lesion_ends(oblique: bool, dense: bool) -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, runtime = knowing(truth, dense=dense)
+    predictor.set_volume(blank_scan(oblique))
+    prediction = predictor.predict([Click((60, 50, 20))])
+    assert [view.scale for view in runtime.views[:3]] == [1, 2, 4]
+    assert prediction.view.scale == 4
+    assert not reaches_border(prediction.view.frame.extract(truth)[0], prediction.frame)
+    assert dice(prediction.mask.full(), truth) > (0.97 if dense else 0.9)
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+def test_a_crop_that_cuts_a_lesion_but_could_hold_it_is_recentred(oblique: bool) -> None:
+    """44 mm in a crop of 64 mm, clicked 20 mm off its middle: no wider field is needed."""
+    truth = ball((60, 50, 30), 22)
+    predictor, runtime = knowing(truth)
+    predictor.set_volume(blank_scan(oblique))
+    prediction = predictor.predict([Click((70, 50, 30))])
+    first, second = runtime.views
+    assert (first.scale, second.scale) == (1, 1)
+    assert reaches_border(first.frame.extract(truth)[0], first.frame)
+    assert not reaches_border(second.frame.extract(truth)[0], second.frame)
+    assert prediction.crops == 2
+    assert dice(prediction.mask.full(), truth) > 0.93
+    predictor.predict([Click((70, 50, 30)), Click((60, 50, 30))])
+    assert [view.scale for view in runtime.views[2:]] == [1], "a correction stays in its view"
+
+
+@pytest.mark.parametrize("predicted_iou", [None, {1: 0.9, 2: 0.6, 4: 0.8}])
+def test_an_empty_prediction_of_a_wider_view_takes_no_mask_away(predicted_iou: dict[float, float] | None) -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, runtime = knowing(truth, predicted_iou=predicted_iou, settings=NO_REFINEMENT)
+    draw = runtime.draw
+    runtime.draw = lambda prompts: draw(prompts) * (prompts.view.scale != 2)
+    predictor.set_volume(blank_scan())
+    prediction = predictor.predict([Click((60, 50, 30))])
+    assert [view.scale for view in runtime.views] == [1, 2, 4]
+    assert prediction.view.scale == 4
+    assert dice(prediction.mask.full(), truth) > 0.9
+
+
+def test_a_recentred_crop_with_an_empty_prediction_is_not_taken() -> None:
+    truth = ball((60, 50, 30), 22)
+    predictor, runtime = knowing(truth)
+    draw = runtime.draw
+    runtime.draw = lambda prompts: draw(prompts) * (len(runtime.decoded) != 2)
+    predictor.set_volume(blank_scan())
+    prediction = predictor.predict([Click((70, 50, 30))])
+    assert [view.scale for view in runtime.views[:3]] == [1, 1, 2]
+    assert dice(prediction.mask.full(), truth) > 0.9
+
+
+def test_a_crop_is_not_recentred_away_from_its_prompts() -> None:
+    predictor, runtime = knowing(ball((48, 50, 30), 16))
+    predictor.set_volume(blank_scan())
+    box = Box((52, 46, 28), (80, 54, 32))
+    predictor.predict([box])
+    assert [view.scale for view in runtime.views[:3]] == [1, 1, 2], "recentred, the crop still cuts the lesion"
+    assert all(view.frame.holds(box, 0.0) for view in runtime.views[:3])
+
+
+def test_one_crop_where_zoom_is_off_or_the_model_was_not_trained_for_it() -> None:
+    predictor, runtime = knowing(ball((60, 50, 30), 70), settings=NO_ZOOM)
+    predictor.set_volume(blank_scan())
+    assert predictor.predict([Click((60, 50, 30))]).mask.extent_mm == (64, 64, 64)
+    assert [view.scale for view in runtime.views] == [1]
+    plain = Predictor(small_bundle())
+    assert plain.settings.zoom
+    assert plain.identity.budget is None
+    assert not ViewPolicy(plain.runtime.preprocessing).zooms
+    assert ViewPolicy(RANGE).zooms
+    assert not ViewPolicy(RANGE, zoom=False).zooms
+
+
+def test_the_scans_end_is_no_border() -> None:
+    truth = np.zeros(SHAPE, bool)
+    truth[:20] = True  # reaches three pairs of the scan's faces, and is 40 mm thick
+    predictor, runtime = knowing(truth)
+    predictor.set_volume(blank_scan())
+    prediction = predictor.predict([Click((5, 50, 30))])
+    assert prediction.view.scale == 4, "240 mm of scan fit into 256 mm"
+    whole = Frame.centred(blank_scan().grid, (10, 50, 30), RANGE.zoomed(8))
+    assert not reaches_border(torch.ones(32, 32, 32), whole)
+    assert max(view.scale for view in runtime.views) == 4
+
+
+def test_specks_at_the_border_widen_nothing() -> None:
+    frame = Frame.centred(blank_scan().grid, (60, 50, 30), RANGE)
+    probability = torch.zeros(32, 32, 32)
+    probability[0, :2, 0] = 1
+    assert not reaches_border(probability, frame)
+    probability[0, :3, 0] = 1
+    assert reaches_border(probability, frame)
+
+
+def test_a_small_lesion_is_predicted_in_a_narrower_view() -> None:
+    predictor, runtime = knowing(ball((60, 50, 30), 6), blur=False)
+    predictor.set_volume(blank_scan())
+    prediction = predictor.predict([Click((60, 50, 30))])
+    assert [view.scale for view in runtime.views] == [1, 0.5]
+    assert prediction.view.scale == 0.5
+    predictor.predict([Click((60, 50, 30)), Click((61, 50, 30))])
+    assert [view.scale for view in runtime.views] == [1, 0.5, 0.5], "a correction stays in its view"
+    predictor.predict([Click((60, 50, 30)), Click((90, 50, 30))])
+    assert runtime.views[3].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
+
+
+def test_only_a_mask_that_is_cut_asks_for_a_wider_view() -> None:
+    """Whatever the model predicts of wider views: of a small lesion in a wide one it knows nothing."""
+    predictor, runtime = knowing(ball((60, 50, 30), 25), predicted_iou={1: 0.1, 2: 0.9, 4: 0.9, 8: 0.9})
+    predictor.set_volume(blank_scan())
+    assert predictor.predict([Click((60, 50, 30))]).view.scale == 1
+    assert {view.scale for view in runtime.views} == {1}
+
+
+@pytest.mark.parametrize(("narrow", "taken"), [(0.8, 0.5), (0.5, 1)])
+def test_of_two_views_that_of_the_higher_predicted_overlap_is_taken(narrow: float, taken: float) -> None:
+    predictor, runtime = knowing(ball((60, 50, 30), 6), blur=False, predicted_iou={1: 0.6, 0.5: narrow})
+    predictor.set_volume(blank_scan())
+    assert predictor.predict([Click((60, 50, 30))]).view.scale == taken
+    assert [view.scale for view in runtime.views] == [1, 0.5]
+
+
+def test_prompts_too_wide_for_a_narrower_view_keep_theirs() -> None:
+    predictor, runtime = knowing(ball((60, 50, 30), 5), blur=False)
+    predictor.set_volume(blank_scan())
+    assert predictor.predict([Box((50, 40, 28), (70, 60, 32))]).view.scale == 1
+    assert [view.scale for view in runtime.views] == [1], "38 mm do not fit into 32"
+    both = [Click((60, 50, 30)), Click((79, 50, 30), positive=False)]
+    first, second = predictor.predict(both[:1]), predictor.predict(both)
+    assert (first.view.scale, second.view.scale) == (0.5, 1)
+    assert second.mask.full()[60, 50, 30]
+    assert not second.mask.full()[79, 50, 30]
+
+
+def test_a_box_larger_than_a_crop_is_held_by_the_first_view() -> None:
+    truth = ball((60, 50, 30), 70)
+    predictor, runtime = knowing(truth)
+    predictor.set_volume(blank_scan())
+    prediction = predictor.predict([Box((25, 15, 12), (95, 85, 48))])
+    assert runtime.views[0].scale == 4
+    assert dice(prediction.mask.full(), truth) > 0.97
+    narrow, _ = knowing(truth, settings=NO_ZOOM)
+    narrow.set_volume(blank_scan())
+    with pytest.raises(PromptError, match="the prompts span 144 x 140 x 140 mm, more than this model's crop holds"):
+        narrow.predict([Box((25, 15, 12), (95, 85, 48))])
+
+
+def test_a_prompt_outside_keeps_the_mask_in_view() -> None:
+    truth = ball((60, 50, 30), 20)
+    predictor, _ = knowing(truth)
+    predictor.set_volume(blank_scan())
+    predictor.predict([Click((60, 50, 30))])
+    both = predictor.predict([Click((60, 50, 30)), Click((85, 50, 30), positive=False)])
+    assert both.view.scale == 2
+    low, high = (both.frame.crop_index(edge) for edge in both.mask.bounds or ())
+    assert (np.minimum(low, high) > 0).all()
+    assert (np.maximum(low, high) < 31).all()
+    assert dice(both.mask.full(), truth) > 0.9
