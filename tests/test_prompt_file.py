@@ -10,7 +10,7 @@ import pytest
 from palpate import prompt_file
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
-from palpate.prompt_file import LONG, read_prompts, record, summary
+from palpate.prompt_file import LONG, PromptEntry, read_entries, read_prompts, record, summary
 from palpate.prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_inside
 from palpate.volume import Grid, Mask
 
@@ -23,7 +23,7 @@ ALL = [
     {"kind": "scribble", "along": [[1, 1, 1], [3, 1, 1]]},
     {"kind": "scribble", "voxels": [[7, 7, 7]], "positive": False},
     {"kind": "lasso", "axis": 2, "slice": 4, "outline": [[1, 1], [5, 1], [1, 5]]},
-    {"kind": "prior", "mask": "before.nii.gz"},
+    {"kind": "initial_mask", "mask": "before.nii.gz"},
 ]
 
 
@@ -32,7 +32,7 @@ def test_every_kind_in_order(tmp_path: Path) -> None:
     lesion[3:6, 3:6, 3:6] = True
     write(Mask(lesion, (0, 0, 0), GRID), tmp_path / "before.nii.gz")
     (tmp_path / "prompts.json").write_text(json.dumps({"version": 1, "prompts": ALL}))
-    click, away, box, stroke, spots, lasso, prior = read_prompts(tmp_path / "prompts.json", GRID)
+    click, away, box, stroke, spots, lasso, start = read_prompts(tmp_path / "prompts.json", GRID)
     assert click == Click((1, 2, 3))
     assert away == Click((5, 2, 3), positive=False)
     assert box == Box((4, 2, 3), (9, 5, 6))
@@ -41,8 +41,8 @@ def test_every_kind_in_order(tmp_path: Path) -> None:
     assert not spots.positive
     assert isinstance(lasso, Lasso)
     assert (lasso.axis, lasso.slice_index) == (2, 4)
-    assert isinstance(prior, InitialMask)
-    assert prior.mask.voxels == 27
+    assert isinstance(start, InitialMask)
+    assert start.mask.voxels == 27
 
 
 def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ HUGE = int("9" * 400)
         ({**LASSO, "slice": 20}, r"\(lasso\): lasso \(1, 1, 20\) lies outside the scan"),
         (
             {"kind": "prior", "mask": "moved.nii.gz"},
-            r"\(prior\): the initial mask lies on another grid than the scan: origin",
+            r"\(initial_mask\): the initial mask lies on another grid than the scan: origin",
         ),
     ],
 )
@@ -147,9 +147,9 @@ def test_a_prompt_that_is_wrong_is_named_by_its_file_and_number(
         read_prompts(tmp_path / "p.json", GRID)
 
 
-def test_a_prior_that_is_missing_is_named_too(tmp_path: Path) -> None:
+def test_an_initial_mask_that_is_missing_is_named_too(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": [ALL[6]]}))
-    with pytest.raises(ScanError, match=r"p\.json, prompt 1 \(prior\): .*before\.nii\.gz: no such file"):
+    with pytest.raises(ScanError, match=r"p\.json, prompt 1 \(initial_mask\): .*before\.nii\.gz: no such file"):
         read_prompts(tmp_path / "p.json", GRID)
 
 
@@ -190,11 +190,11 @@ class Drawer:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def keep_mask(self, mask: Mask) -> str:
+    def save_mask(self, mask: Mask) -> str:
         write(mask, self.folder / "mask.nii.gz")
         return "mask.nii.gz"
 
-    def keep_places(self, places: Places) -> str:
+    def save_places(self, places: Places) -> str:
         np.save(self.folder / "places.npy", places)
         return "places.npy"
 
@@ -202,8 +202,8 @@ class Drawer:
 def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path) -> None:
     stroke = Scribble(np.argwhere(np.ones((12, 10, 9), bool))[::-1], positive=False)
     short = Scribble(stroke.places[:LONG])
-    prior = InitialMask(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))
-    entries = [record(prompt, Drawer(tmp_path)) for prompt in (stroke, short, prior)]
+    start = InitialMask(Mask(np.ones((2, 3, 4), bool), (1, 2, 3), GRID))
+    entries = [record(prompt, Drawer(tmp_path)) for prompt in (stroke, short, start)]
     assert entries[0] == {"kind": "scribble", "file": "places.npy", "positive": False}
     assert len(entries[1]["voxels"]) == LONG
     assert entries[2] == {"kind": "prior", "mask": "mask.nii.gz"}
@@ -212,11 +212,11 @@ def test_large_things_go_to_files_where_there_is_a_place_for_them(tmp_path: Path
     assert np.array_equal(long.places, stroke.places), "in its order"
     assert not long.positive
     assert isinstance(mask, InitialMask)
-    assert np.array_equal(mask.mask.full(), prior.mask.full())
+    assert np.array_equal(mask.mask.full(), start.mask.full())
     assert mask.mask.array.shape == (2, 3, 4)
     assert "file" not in record(stroke)
-    with pytest.raises(PromptError, match="a prior's mask is a file of its own; save it, and name that file"):
-        record(prior)
+    with pytest.raises(PromptError, match="an initial mask is a file of its own; save it, and name that file"):
+        record(start)
     with pytest.raises(PromptError, match="a prompt is a Click, Box, Scribble, Lasso or InitialMask, not str"):
         record("click")  # type: ignore[arg-type]
 
@@ -241,3 +241,14 @@ def test_a_summary_tells_large_things_by_their_size() -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"gone\.json: cannot be read"):
         read_prompts(tmp_path / "gone.json", GRID)
+
+
+def test_both_spellings_of_an_initial_mask_are_one_entry(tmp_path: Path) -> None:
+    entries: list[PromptEntry] = []
+    for kind in ("prior", "initial_mask"):
+        document = {"version": 1, "prompts": [{"kind": kind, "mask": "before.nii.gz"}]}
+        (tmp_path / "p.json").write_text(json.dumps(document))
+        entries += read_entries(tmp_path / "p.json")
+    old, new = entries
+    assert old == new
+    assert old.model_dump_json() == new.model_dump_json() == '{"kind":"prior","mask":"before.nii.gz"}'

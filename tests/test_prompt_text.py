@@ -19,10 +19,11 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     lesion[3:6, 3:6, 3:6] = True
     write(Mask(lesion, (0, 0, 0), GRID), tmp_path / "before.nii.gz")
     line = (
-        "click=1,2,3; not=5,6,7;mm=10.2,4.0,6.0; box=9,2,3,4,5,6; scribble=1,1,1:3,1,1 ; scribble=not:before.nii.gz;"
-        "lasso=not:y=4:1,1:5,1:1,5; prior = before.nii.gz;"
+        "click=1,2,3; background=5,6,7;mm=10.2,4.0,6.0; box=9,2,3,4,5,6; scribble=1,1,1:3,1,1 ;"
+        "scribble=background:before.nii.gz;"
+        "lasso=background:y=4:1,1:5,1:1,5; initial-mask = before.nii.gz;"
     )
-    click, away, place, box, stroke, painted, lasso, prior = (e.prompt(GRID, tmp_path) for e in from_line(line))
+    click, away, place, box, stroke, painted, lasso, start = (e.prompt(GRID, tmp_path) for e in from_line(line))
     assert click == Click((1, 2, 3))
     assert away == Click((5, 6, 7), positive=False)
     assert place == Click((5, 2, 3))
@@ -35,8 +36,8 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     assert not painted.positive
     assert isinstance(lasso, Lasso)
     assert (lasso.axis, lasso.slice_index, lasso.positive) == (1, 4, False)
-    assert isinstance(prior, InitialMask)
-    assert prior.mask.voxels == 27
+    assert isinstance(start, InitialMask)
+    assert start.mask.voxels == 27
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,10 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     [
         ("", "'': no prompt; give one such as click=120,88,45"),
         (" ; ", "no prompt"),
-        ("point=1,2,3", r"'point=1,2,3': a prompt is prior=, box=, .* such as click=120,88,45; .* ends in \.json"),
+        (
+            "point=1,2,3",
+            r"'point=1,2,3': a prompt is initial-mask=, box=, .* such as click=120,88,45; .* ends in \.json",
+        ),
         ("click=1,2,3; 4,5,6", "'4,5,6': a prompt is"),
         ("click=", "'click=': a prompt is"),
         ("click=1,2", r"click '1,2': three whole numbers, such as 120,88,45"),
@@ -95,6 +99,14 @@ def test_a_painted_mask_that_is_missing_is_missed_when_it_is_read(tmp_path: Path
         entry.prompt(GRID, tmp_path)
 
 
-def test_a_prior_has_a_name() -> None:
-    with pytest.raises(PromptError, match=r"--prior names no mask; give its path, such as --prior mask\.nii\.gz"):
-        from_text("prior", " ", "--prior")
+def test_an_initial_mask_has_a_name() -> None:
+    with pytest.raises(
+        PromptError, match=r"--initial-mask names no mask; give its path, such as --initial-mask mask\.nii\.gz"
+    ):
+        from_text("initial-mask", " ", "--initial-mask")
+
+
+def test_old_spellings_are_read() -> None:
+    old = "not=5,6,7; scribble=not:1,1,1:3,1,1; lasso=not:y=4:1,1:5,1:1,5; prior=before.nii.gz"
+    new = old.replace("not=", "background=").replace("not:", "background:").replace("prior=", "initial-mask=")
+    assert from_line(old) == from_line(new)

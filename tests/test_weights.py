@@ -122,7 +122,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_stopped(server: Publisher, he
     kept = interrupted(server)
     assert parts(here) == ["sam.pth.part", "sam.pth.part.version"]
     assert not (here / "weights" / "sam" / "sam.pth").exists()
-    assert "1,000,000 bytes are kept" in kept
+    assert "1,000,000 bytes are here" in kept
     server.asked.clear()
     assert weights.fetch(official(server)).verified
     assert [r for _, _, r in server.asked] == ["bytes=1000000-"]
@@ -134,7 +134,7 @@ def interrupted(server: Publisher) -> str:
 
     def fall_ill(here: int, total: int | None) -> None:
         if here == 1_000_000:
-            server.busy = http.PATIENCE
+            server.busy = http.MAX_ATTEMPTS
 
     with pytest.raises(ModelError, match="503") as raised:
         weights.fetch(official(server), progress=fall_ill)
@@ -193,7 +193,7 @@ def test_too_long_a_part_starts_anew(server: Publisher, here: Path) -> None:
     ("known", "message"),
     [
         ({"sha256": "0" * 64}, rf"SHA-256 {DIGEST} came where 0{{64}} is published; the file was deleted"),
-        ({"bytes": 7}, "3,000,000 bytes where 7 are published; nothing was kept"),
+        ({"bytes": 7}, "3,000,000 bytes where 7 are published; nothing was saved"),
     ],
 )
 def test_a_wrong_file_is_deleted(server: Publisher, here: Path, known: dict[str, Any], message: str) -> None:
@@ -210,7 +210,7 @@ def test_refusals_say_what_to_put_where(server: Publisher, here: Path, status: i
     for part in (f"{server.url}/sam/sam.pth (3,000,000 bytes, SHA-256 {DIGEST})", str(here / "weights/sam/sam.pth")):
         assert part in str(raised.value)
     assert "`palpate fetch sam` checks it" in str(raised.value)
-    assert len(server.asked) == (http.PATIENCE if status == 503 else 1)
+    assert len(server.asked) == (http.MAX_ATTEMPTS if status == 503 else 1)
 
 
 def test_no_answer_is_told_at_once(server: Publisher, here: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_file_put_there_by_hand(server: Publisher, here: Path) -> None:
 
 def test_the_hash_is_computed_once(server: Publisher, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = weights.fetch(official(server))
-    monkeypatch.setattr("palpate.weights.store._sha256", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr("palpate.weights.store.file_sha256", lambda path: pytest.fail("hashed again"))
     assert weights.fetch(official(server)) == found
     found.path.with_name("sam.pth.json").write_text("[]")
     monkeypatch.undo()

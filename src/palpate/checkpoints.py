@@ -23,6 +23,7 @@ from .errors import ModelError
 from .model import SIZES, Network, NetworkConfig, is_adapter
 
 State = dict[str, Tensor]
+MAX_LISTED = 8  # keys that an error lists
 
 RELEASE_ENCODER = (
     (r"(pos_embed|depth_embed)", r"encoder.\1"),
@@ -119,7 +120,7 @@ def import_checkpoint(path: str | Path, config: NetworkConfig | None = None) -> 
 
     Args:
         path: SAM's or MedSAM's `.pth` or `SamModel` safetensors file, or the release's `.pth.tar`.
-        config: the network's shape, for a checkpoint of none of SAM's three sizes; told by the width otherwise.
+        config: the network's shape, for a checkpoint of none of SAM's three sizes; found by the width otherwise.
 
     Raises:
         ModelError: unreadable or unsafe, of unknown layout, or with keys missing, left over or of another shape.
@@ -175,9 +176,7 @@ def _import_sam(path: Path, config: NetworkConfig, found: State, left: list[str]
         torch.manual_seed(0)
         state = dict(Network(config).state_dict())
     state |= found
-    for index in range(
-        config.depth
-    ):  # the depth table starts between the two that SAM knows (docs/network.md, section 1)
+    for index in range(config.depth):  # the depth table starts as the mean of SAM's two (docs/network.md, section 1)
         table = f"encoder.blocks.{index}.attn.rel_pos_"
         state[table + "d"] = (state[table + "h"] + state[table + "w"]) / 2
     return config, state, _sams_name(config)
@@ -210,13 +209,14 @@ def _check(path: Path, state: State, expected: State, left: list[str]) -> None:
         if state[key].shape != expected[key].shape
     ]
     problems = (("missing", missing), ("left over", left), ("of another shape", wrong))
-    told = [f"{len(keys)} {what}: {_list(keys)}" for what, keys in problems if keys]
-    if told:
-        raise ModelError(f"{path}: does not fit the network. " + "; ".join(told))
+    found = [f"{len(keys)} {what}: {_list(keys)}" for what, keys in problems if keys]
+    if found:
+        raise ModelError(f"{path}: does not fit the network. " + "; ".join(found))
 
 
-def _list(keys: list[str], most: int = 8) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+def _list(keys: list[str]) -> str:
+    more = len(keys) - MAX_LISTED
+    return ", ".join(keys[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _blank(config: NetworkConfig) -> State:

@@ -15,12 +15,12 @@
     ├── BatchError       a list of jobs that cannot be used, or no worker left to do them
     ├── OutputError      a result that cannot be written: folder, permission, disk, format
     ├── DeviceError      a device or a precision that this machine does not have
-    └── CancelledError   work that was stopped on request; nothing of it was kept
+    └── CancelledError   work that was stopped on request; nothing changed
 
     PalpateWarning (UserWarning)
-    └── GeometryWarning  a header that contradicts itself; says which part was believed
+    └── GeometryWarning  a header that contradicts itself, and which part was believed
 
-Every message says what was wrong, with the value, and what to do next. The command line turns a
+Every message has what was wrong, with the value, and what to do next. The command line turns a
 `PalpateError` into one line and exit code 2.
 """
 
@@ -86,11 +86,11 @@ class PalpateWarning(UserWarning):
 
 
 class GeometryWarning(PalpateWarning):
-    """A header that contradicts itself; the message says which part was believed."""
+    """A header that contradicts itself; the message has which part was believed."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, CUDA's or PyTorch's CPU allocator's.
+    """Whether an error means that memory ran out: Python's, CUDA's or PyTorch's CPU allocator's.
 
     PyTorch's are known by their name and words, so that nothing has to import it for this.
     """

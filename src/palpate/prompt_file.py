@@ -10,11 +10,12 @@
       {"kind": "scribble", "voxels": [[90, 84, 45], [91, 84, 45]], "positive": false},
       {"kind": "scribble", "file": "painted.npy"},
       {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
-      {"kind": "prior", "mask": "before.nii.gz"}]}
+      {"kind": "initial_mask", "mask": "before.nii.gz"}]}
 
 Indices are zero-based voxels (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the list.
 Paths are relative to the file's folder; a long stroke's `.npy` holds whole numbers `[N, 3]`. A session's journal writes
-prompts the same way.
+prompts the same way. An initial mask's kind may be written "prior" too, as earlier versions call it; `record` writes
+that, so that they can read what this version writes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Three = tuple[StrictFloat, StrictFloat, StrictFloat]
 
 
 def _number(value: object) -> object:
-    """What pydantic would take for a whole number, but for `true` and "1"."""
+    """Refuse `true` and "1", which pydantic would read as whole numbers."""
     if isinstance(value, (bool, str)):
         raise ValueError("Input should be a whole number")
     return value
@@ -57,11 +58,11 @@ def _number(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_number)]
 
 
-class _Entry(BaseModel):
+class _PromptEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ClickEntry(_Entry):
+class ClickEntry(_PromptEntry):
     """A voxel, or a place in RAS millimetres."""
 
     kind: Literal["click"]
@@ -83,7 +84,7 @@ class ClickEntry(_Entry):
         return Click(_whole(self.index), self.positive)
 
 
-class BoxEntry(_Entry):
+class BoxEntry(_PromptEntry):
     """Two opposite corners, both in the box."""
 
     kind: Literal["box"]
@@ -95,7 +96,7 @@ class BoxEntry(_Entry):
         return Box(_whole(self.first), _whole(self.last))
 
 
-class ScribbleEntry(_Entry):
+class ScribbleEntry(_PromptEntry):
     """Voxels, their file, or corners of a stroke that runs straight from one to the next."""
 
     kind: Literal["scribble"]
@@ -118,7 +119,7 @@ class ScribbleEntry(_Entry):
         return Scribble(places, self.positive)
 
 
-class LassoEntry(_Entry):
+class LassoEntry(_PromptEntry):
     """An outline on one slice across an array axis."""
 
     kind: Literal["lasso"]
@@ -132,11 +133,21 @@ class LassoEntry(_Entry):
         return Lasso(self.axis, self.slice, np.array(self.outline), self.positive)
 
 
-class InitialMaskEntry(_Entry):
-    """A mask's file, on the scan's grid."""
+class InitialMaskEntry(_PromptEntry):
+    """A mask's file, on the scan's grid.
 
-    kind: Literal["prior"]
+    Attributes:
+        kind: "prior" once it is read, however it was written, so that both spellings make one entry and one hash.
+        mask: the file's path.
+    """
+
+    kind: Literal["prior", "initial_mask"]
     mask: str
+
+    @field_validator("kind")
+    @classmethod
+    def _spelt_once(cls, _: str) -> str:
+        return "prior"
 
     @field_validator("mask")
     @classmethod
@@ -146,11 +157,13 @@ class InitialMaskEntry(_Entry):
         return mask
 
     def prompt(self, _: Grid, folder: Path) -> Prompt:
-        """The mask to be refined."""
+        """The initial mask."""
         return read_initial_mask(folder / self.mask)
 
 
-Entry = Annotated[ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | InitialMaskEntry, Field(discriminator="kind")]
+PromptEntry = Annotated[
+    ClickEntry | BoxEntry | ScribbleEntry | LassoEntry | InitialMaskEntry, Field(discriminator="kind")
+]
 
 
 class PromptFile(BaseModel):
@@ -158,7 +171,7 @@ class PromptFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: Literal[1]
-    prompts: tuple[Entry, ...]
+    prompts: tuple[PromptEntry, ...]
 
 
 def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
@@ -166,7 +179,7 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
 
     Raises:
         PromptError: no such file, not this schema, or a prompt that is none or does not lie in the scan.
-        ScanError: a prior that cannot be read.
+        ScanError: an initial mask that cannot be read.
 
     Each message has the file, and the number and kind of the prompt, counted from 1.
     """
@@ -176,12 +189,13 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
             prompts.append(entry.prompt(grid, Path(path).parent))
             check_fits(prompts[-1], grid)
         except (PromptError, ScanError) as error:
-            raise type(error)(f"{path}, prompt {number} ({entry.kind}): {error}") from error
+            kind = "initial_mask" if isinstance(entry, InitialMaskEntry) else entry.kind
+            raise type(error)(f"{path}, prompt {number} ({kind}): {error}") from error
     return prompts
 
 
-def read_entries(path: str | Path) -> tuple[Entry, ...]:
-    """What a file says, before it is known of which scan.
+def read_entries(path: str | Path) -> tuple[PromptEntry, ...]:
+    """The entries of a file; a scan is not needed.
 
     Raises:
         PromptError: no such file, not UTF-8, or not this schema; the message names the prompt and the field.
@@ -199,10 +213,10 @@ def read_entries(path: str | Path) -> tuple[Entry, ...]:
 
 
 def _fault(path: Path, error: ErrorDetails) -> str:
-    """What is wrong with a file's content, and where."""
+    """The first fault of a file's content, and its place."""
     place, message = error["loc"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "union_tag_not_found":
-        message = "no kind; give click, box, scribble, lasso or prior"
+        message = "no kind; give click, box, scribble, lasso or initial_mask"
     elif error["type"] not in ("missing", "json_invalid") and not isinstance(error["input"], (dict, list, tuple)):
         message += f", not {shown(error['input'])}"
     where, fields = f"{path}: not a file of prompts, version {VERSION}", place
@@ -213,7 +227,7 @@ def _fault(path: Path, error: ErrorDetails) -> str:
 
 
 def _whole(index: Three) -> Index3:
-    """Whole numbers, or a refusal: 3.5 is not rounded to some voxel."""
+    """An index of whole numbers; 3.5 is refused, not rounded."""
     if any(value != round(value) for value in index):
         raise PromptError(f"a voxel is named by whole numbers, not {index}; give a click's place as mm")
     x, y, z = (int(value) for value in index)
@@ -221,7 +235,7 @@ def _whole(index: Three) -> Index3:
 
 
 def read_initial_mask(path: str | Path) -> InitialMask:
-    """A mask's file as a prior: every value above 0.
+    """A mask's file as an initial mask: every value above 0.
 
     Raises:
         ScanError: it cannot be read.
@@ -231,13 +245,13 @@ def read_initial_mask(path: str | Path) -> InitialMask:
 
 
 class Files(Protocol):
-    """A place for what is too large for a line: each returns the name of the file that it made."""
+    """Saves what is too large for a line of JSON; each method returns the name of the file that it made."""
 
-    def keep_mask(self, mask: Mask) -> str:
-        """Put a mask in a file."""
+    def save_mask(self, mask: Mask) -> str:
+        """Save a mask."""
 
-    def keep_places(self, places: Places) -> str:
-        """Put voxels, `[N, 3]`, in a file."""
+    def save_places(self, places: Places) -> str:
+        """Save voxels, `[N, 3]`."""
 
 
 def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
@@ -248,7 +262,7 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
         files: where masks and long strokes go; without it, strokes are written out.
 
     Raises:
-        PromptError: a prior, whose mask is a file of its own, without a place for files; or no prompt at all.
+        PromptError: an initial mask without `files`, since its mask is a file of its own; no prompt at all.
     """
     if isinstance(prompt, Click):
         return {"kind": "click", "index": list(prompt.index), "positive": prompt.positive}
@@ -256,7 +270,7 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
         return {"kind": "box", "first": list(prompt.first), "last": list(prompt.last)}
     if isinstance(prompt, Scribble):
         if files is not None and len(prompt.places) > LONG:
-            return {"kind": "scribble", "file": files.keep_places(prompt.places), "positive": prompt.positive}
+            return {"kind": "scribble", "file": files.save_places(prompt.places), "positive": prompt.positive}
         return {"kind": "scribble", "voxels": prompt.places.tolist(), "positive": prompt.positive}
     if isinstance(prompt, Lasso):
         outline = prompt.outline.tolist()
@@ -265,12 +279,12 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
     if not isinstance(prompt, InitialMask):
         raise PromptError(f"a prompt is a Click, Box, Scribble, Lasso or InitialMask, not {type(prompt).__name__}")
     if files is None:
-        raise PromptError("a prior's mask is a file of its own; save it, and name that file")
-    return {"kind": "prior", "mask": files.keep_mask(prompt.mask)}
+        raise PromptError("an initial mask is a file of its own; save it, and name that file")
+    return {"kind": "prior", "mask": files.save_mask(prompt.mask)}
 
 
 def summary(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a result's reader wants it: as `record`, but strokes and masks by how many voxels they have."""
+    """A prompt for a result: as `record`, but a stroke or a mask by its number of voxels."""
     if isinstance(prompt, InitialMask):
         return {"kind": "prior", "voxels": prompt.mask.voxels}
     if isinstance(prompt, Scribble):

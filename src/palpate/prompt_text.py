@@ -2,10 +2,12 @@
 
 ::
 
-    click=120,88,45; not=90,80,45; mm=-31.5,12,80.2; box=100,70,40,140,110,52
-    scribble=118,80,45:124,92,45; scribble=not:painted.nii.gz; lasso=z=45:110,80:130,80:120,100; prior=before.nii.gz
+    click=120,88,45; background=90,80,45; mm=-31.5,12,80.2; box=100,70,40,140,110,52
+    scribble=118,80,45:124,92,45; scribble=background:painted.nii.gz; lasso=z=45:110,80:130,80:120,100
+    initial-mask=before.nii.gz
 
 Voxel indices are zero-based (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the line.
+Earlier versions wrote `not` for background and `prior` for initial-mask; both are still read.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from typing import Any
 
 from .errors import PromptError
 from .formats import READABLE, read
-from .prompt_file import BoxEntry, ClickEntry, Entry, InitialMaskEntry, LassoEntry, ScribbleEntry
+from .prompt_file import BoxEntry, ClickEntry, InitialMaskEntry, LassoEntry, PromptEntry, ScribbleEntry
 from .prompts import MAX_INDEX, Prompt, Scribble, shown
 from .volume import Grid
 
-KINDS = ("prior", "box", "scribble", "lasso", "click", "mm", "not")
+TEXT_KINDS = ("initial-mask", "box", "scribble", "lasso", "click", "mm", "background")
+OLD_KINDS = {"prior": "initial-mask", "not": "background"}  # as earlier versions spelt them
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Painted:
             raise PromptError(f"{self.mask}: {error}") from error
 
 
-TextEntry = Entry | Painted
+TextEntry = PromptEntry | Painted
 
 
 def named_files(entries: Iterable[TextEntry], folder: Path) -> tuple[Path, ...]:
@@ -58,18 +61,18 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
     """One prompt's text; nothing is read before its `prompt(grid, folder)` is called.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `TEXT_KINDS`, or an old spelling of one.
         text: what follows the option, or the kind's `=`.
-        name: what the user called the kind ("--click"), for the error.
+        name: how the user spelt the kind ("--click"), for the error.
 
     Raises:
         PromptError: a text that is not of this kind; the message has an example.
     """
-    match kind:
-        case "prior":
+    match OLD_KINDS.get(kind, kind):
+        case "initial-mask":
             if not text.strip():
                 raise PromptError(f"{name} names no mask; give its path, such as {name} mask.nii.gz")
-            return InitialMaskEntry(kind="prior", mask=text)
+            return InitialMaskEntry(kind="initial_mask", mask=text)
         case "box":
             corners = _numbers(text, name, int, 6)
             return BoxEntry(kind="box", first=corners[:3], last=corners[3:])
@@ -79,8 +82,8 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
             return _lasso(text, name)
         case "mm":
             return ClickEntry(kind="click", mm=_numbers(text, name, float))
-        case _:
-            return ClickEntry(kind="click", index=_numbers(text, name, int), positive=kind == "click")
+        case known:
+            return ClickEntry(kind="click", index=_numbers(text, name, int), positive=known == "click")
 
 
 def from_line(line: str) -> tuple[TextEntry, ...]:
@@ -92,9 +95,9 @@ def from_line(line: str) -> tuple[TextEntry, ...]:
     entries = []
     for part in filter(None, (part.strip() for part in line.split(";"))):
         kind, equals, text = (word.strip() for word in part.partition("="))
-        if kind not in KINDS or not equals or not text:
+        if OLD_KINDS.get(kind, kind) not in TEXT_KINDS or not equals or not text:
             raise PromptError(
-                f"{shown(part)}: a prompt is {', '.join(f'{known}=' for known in KINDS)} and what it asks for, such as "
+                f"{shown(part)}: a prompt is {', '.join(f'{known}=' for known in TEXT_KINDS)} and its value, such as "
                 "click=120,88,45; a file of prompts ends in .json"
             )
         entries.append(from_text(kind, text, kind))
@@ -121,8 +124,11 @@ def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3
 
 
 def _side(text: str) -> tuple[bool, str]:
-    """Whether it is inside the lesion, and what comes after `not:`."""
-    return not text.startswith("not:"), text.removeprefix("not:")
+    """Whether it is a foreground prompt, and what comes after `background:` (or `not:`, its old spelling)."""
+    for background in ("background:", "not:"):
+        if text.startswith(background):
+            return False, text.removeprefix(background)
+    return True, text
 
 
 def _scribble(text: str, name: str) -> TextEntry:

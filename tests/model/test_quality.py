@@ -22,7 +22,7 @@ def test_a_network_that_gains_it_draws_what_it_did() -> None:
     crop, clicks = torch.randn(1, 1, 32, 32, 32), torch.full((1, 1, 3), 12.0)
     with torch.no_grad():
         assert torch.equal(plain.network(crop, clicks), gained.network(crop, clicks))
-        expected = gained.network.judge(gained.network.encode(crop), torch.rand(1, 32, 32, 32))
+        expected = gained.network.predict_iou(gained.network.encode(crop), torch.rand(1, 32, 32, 32))
     assert expected.tolist() == [0.0], "before it is trained it expects one half of anything"
 
 
@@ -30,8 +30,11 @@ def test_it_reads_the_crop_and_the_mask() -> None:
     network = judging_bundle().network
     probability = torch.rand(2, 32, 32, 32)
     with torch.no_grad():
-        one, other = network.judge(encoded(network), probability), network.judge(encoded(network, 1), probability)
-        sure = network.judge(encoded(network), (probability > 0.5).float())
+        one, other = (
+            network.predict_iou(encoded(network), probability),
+            network.predict_iou(encoded(network, 1), probability),
+        )
+        sure = network.predict_iou(encoded(network), (probability > 0.5).float())
     assert one.shape == (2,)
     assert not torch.equal(one, other)
     assert not torch.equal(one, sure)
@@ -41,7 +44,7 @@ def test_no_gradient_leaves_it() -> None:
     network = judging_bundle().network.train()
     logits = network.decode(features := encoded(network), torch.full((2, 1, 3), 12.0))
     probability = logits.softmax(dim=1)[:, 1]
-    quality_loss(network.judge(features, probability), logits, torch.ones(2, 32, 32, 32).long()).backward()  # type: ignore[no-untyped-call]
+    quality_loss(network.predict_iou(features, probability), logits, torch.ones(2, 32, 32, 32).long()).backward()  # type: ignore[no-untyped-call]
     moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved
     assert all(name.startswith("quality.") for name in moved)
@@ -72,12 +75,14 @@ def test_it_learns_the_ratio() -> None:
     optimiser = torch.optim.Adam(network.quality.parameters(), lr=0.01)
     for _ in range(80):
         optimiser.zero_grad()
-        quality_loss(network.judge(features, probability), logits, truth).backward()  # type: ignore[no-untyped-call]
+        quality_loss(network.predict_iou(features, probability), logits, truth).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    assert torch.allclose(network.judge(features, probability).sigmoid(), torch.tensor([3 / 16, 13 / 16]), atol=0.05)
+    assert torch.allclose(
+        network.predict_iou(features, probability).sigmoid(), torch.tensor([3 / 16, 13 / 16]), atol=0.05
+    )
 
 
 def test_the_papers_network_has_none() -> None:
     with pytest.raises(ValueError, match="this network predicts no quality"):
-        small_bundle().network.judge(encoded(small_bundle().network), torch.zeros(2, 32, 32, 32))
+        small_bundle().network.predict_iou(encoded(small_bundle().network), torch.zeros(2, 32, 32, 32))
     assert CONFIG.quality_width == 0

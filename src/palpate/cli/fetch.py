@@ -15,7 +15,7 @@ from .console import Console, JsonOption, app
 
 if TYPE_CHECKING:
     from ..weights import Asset, Fetched
-    from ..weights.http import Progress
+    from ..weights.http import DownloadProgress
 
 
 @app.command(
@@ -54,7 +54,7 @@ def fetch(
         for asset in [weights.find(name) for name in names]:  # every name is looked at before anything is downloaded
             began = time.perf_counter()
             with _bar(console, asset.name) as progress:
-                found = weights.fetch(asset, source=source, folder=folder, progress=progress, tell=console.warn)
+                found = weights.fetch(asset, source=source, folder=folder, progress=progress, warn=console.warn)
             console.seconds[asset.name] = time.perf_counter() - began
             records.append(_record(asset, found))
         console.result({"fetched": records}, [line for record in records for line in _lines(record)])
@@ -84,10 +84,10 @@ def _lines(record: dict[str, Any]) -> list[str]:
 
 
 def _row(asset: Asset, folder: Path | None) -> dict[str, Any]:
-    from ..weights import look
+    from ..weights import find_local
 
     try:
-        found, wrong = look(asset, folder=folder), None
+        found, wrong = find_local(asset, folder=folder), None
     except PalpateError as error:
         found, wrong = None, str(error)
     return {
@@ -114,7 +114,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 @contextmanager
-def _bar(console: Console, name: str) -> Iterator[Progress | None]:
+def _bar(console: Console, name: str) -> Iterator[DownloadProgress | None]:
     """A bar with bytes, speed and time left, on a terminal."""
     from rich.console import Console as Terminal
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _OTHERS = "--box, --scribble, --lasso, --initial-mask or --prompts"
 HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
 HOW_TO_CORRECT = f"Give --click or --background X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
-_KINDS = {"prior": "--initial-mask", "not": "--background", "mm": "--click-mm"}  # of texts; others are called alike
 _PANEL = "Prompts"
 
 
@@ -62,12 +61,12 @@ class GivenPrompts:
         listed: list[Path] = []
         for file in self.files:
             listed += (file, *named_files(read_entries(file), file.parent))
-        masks = [(kind, text) for kind, text in self.texts if kind in ("prior", "scribble")]
+        masks = [(kind, text) for kind, text in self.texts if kind in ("initial-mask", "scribble")]
         return (*listed, *named_files((from_text(kind, text, _option(kind)) for kind, text in masks), Path()))
 
 
 def _option(kind: str) -> str:
-    return _KINDS.get(kind, f"--{kind}")
+    return "--click-mm" if kind == "mm" else f"--{kind}"
 
 
 def _given(
@@ -93,14 +92,14 @@ def _given(
         list[str] | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `not:` before it: outside the lesion.",
+            help="A stroke X,Y,Z:X,Y,Z:... or a painted mask's file; `background:` before it: outside the lesion.",
         ),
     ] = None,
     lasso: Annotated[
         list[str] | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `not:` before it: outside the lesion.",
+            help="A slice and an outline on it, z=45:X,Y:X,Y:X,Y; `background:` before it: outside the lesion.",
         ),
     ] = None,
     initial_mask: Annotated[
@@ -120,13 +119,13 @@ def _given(
     ] = None,
 ) -> GivenPrompts:
     kinds = {
-        "prior": initial_mask,
+        "initial-mask": initial_mask,
         "box": box,
         "scribble": scribble,
         "lasso": lasso,
         "click": click,
         "mm": click_mm,
-        "not": background,
+        "background": background,
     }
     return GivenPrompts(
         tuple(prompts or ()), tuple((kind, text) for kind, texts in kinds.items() for text in texts or ())

@@ -269,12 +269,12 @@ class _PromptFiles:
         self._number = numbered.number
         return entry(numbered.prompt, self)
 
-    def keep_mask(self, mask: Mask) -> str:
+    def save_mask(self, mask: Mask) -> str:
         """Plan a file for a mask; returns its name."""
         ours = Mask(mask.array, mask.start, self.volume.grid, self.volume.source)
         return self._plan(".nii.gz", lambda path: write(ours, path))
 
-    def keep_places(self, places: Places) -> str:
+    def save_places(self, places: Places) -> str:
         """Plan a file for a stroke's voxels, `[N, 3]`; returns its name."""
         return self._plan(".npy", lambda path: np.save(path, places.astype(np.int32), allow_pickle=False))
 

@@ -41,7 +41,7 @@ class Series:
         uid: its Series Instance UID.
         number: its Series Number, or "" if it has none.
         modality: "CT", "MR" or "PT".
-        description: the scanner's own words.
+        description: the scanner's own text.
         files: its slices' files, in no particular order.
     """
 
@@ -93,10 +93,10 @@ def _find(folder: Path) -> list[list[Slice]]:
         found, more = _sort_out(below)
         others |= more
     if not found:
-        seen = f"only {', '.join(sorted(others))}" if others else "no DICOM files"
-        frames = "; convert multi-frame files to NIfTI first" if "Enhanced" in seen else ""
+        present = f"only {', '.join(sorted(others))}" if others else "no DICOM files"
+        frames = "; convert multi-frame files to NIfTI first" if "Enhanced" in present else ""
         raise SeriesError(
-            f"holds no series of CT, MR or PET slices ({seen}); give the folder that holds the slices{frames}"
+            f"holds no series of CT, MR or PET slices ({present}); give the folder that holds the slices{frames}"
         )
     return found
 
@@ -128,7 +128,7 @@ def _sort_out(paths: Iterable[Path]) -> tuple[list[list[Slice]], set[str]]:
 
 
 def _header(path: Path) -> Dataset | None:
-    """What a DICOM file says before its pixels; None for other files."""
+    """A DICOM file's attributes before its pixels; None for other files."""
     import pydicom
 
     if not is_dicom(path):

@@ -31,7 +31,7 @@ _SHEAR = 1e-4
 
 @dataclass(frozen=True)
 class Placement:
-    """A grid in ITK's terms, LPS millimetres; kept as a file's header, to be repeated.
+    """A grid in ITK's terms, LPS millimetres; stored as a file's header, to be repeated.
 
     Attributes:
         origin: centre of the first voxel, `[3]`.
@@ -109,7 +109,7 @@ def grid_of(image: Image) -> Grid:
 
 
 def mark_of(path: Path) -> str:
-    """What a file's header says of who wrote it; see `mark`.
+    """The text in a file's header that names its writer; see `mark`.
 
     Raises:
         FormatError: not of its format, or damaged.
@@ -197,7 +197,7 @@ def _damaged(path: Path, error: RuntimeError) -> str:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The telling line of ITK's message: its last but for MetaImage's, which adds a stale errno."""
+    """The informative line of ITK's message: its last but for MetaImage's, which adds a stale errno."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = next((line for line in reversed(lines) if not line.startswith("Reason:")), "no reason given")
-    return telling.rpartition("): ")[2]  # without the address of an object
+    reason = next((line for line in reversed(lines) if not line.startswith("Reason:")), "no reason given")
+    return reason.rpartition("): ")[2]  # without the address of an object

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENDINGS = (".nii", ".nii.gz")
 
 # All that places a voxel in space. A mask repeats these fields and no other: what the scan's header
-# says of intensities does not hold for it, and texts and extensions may name the patient.
+# has of intensities does not hold for it, and texts and extensions may name the patient.
 _GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -31,13 +31,13 @@ _GEOMETRY = (
 # Millimetres in the header's unit of length, for xyzt_units' codes of metre and micron; other codes
 # are millimetres or unknown, which everyone takes for millimetres.
 _UNIT_MM = {1: 1000.0, 3: 0.001}
-# sform and qform of one scan differ by rounding (a quaternion's float32 most near a half turn).
+# sform and qform of one scan differ by rounding (a quaternion's float32 largest near a half turn).
 _SAME_PLACE = 0.25  # of a voxel's shortest edge, at the grid's corners
 
 
 @dataclass(frozen=True)
-class Header:
-    """A NIfTI file's header, kept to be repeated.
+class NiftiHeader:
+    """A NIfTI file's header, to be repeated in a mask's file.
 
     Attributes:
         stored: nibabel's header with the file's own bytes, not repaired.
@@ -57,9 +57,9 @@ def read(path: Path) -> Volume:
     """
     image = _open(path)
     affine = _affine(image.header)
-    # Shape and geometry are judged before the voxels are read, which may take long.
+    # Shape and geometry are checked before the voxels are read, which may take long.
     grid = Volume(np.broadcast_to(np.int8(0), image.shape), affine).grid
-    header = Header(_stored_header(path, image.header), grid.affine)
+    header = NiftiHeader(_stored_header(path, image.header), grid.affine)
     return Volume(_voxels(image), affine, Source(str(path), "nifti", header), _notes(path, image.header, grid))
 
 
@@ -75,7 +75,7 @@ def of_image(image: SpatialImage) -> Volume:
     # Only a header that describes the image's grid can be repeated in a mask's file.
     source = None
     if header is not None and path and path.lower().endswith(ENDINGS) and np.array_equal(_affine(header), grid.affine):
-        source = Source(path, "nifti", Header(header.copy(), grid.affine))
+        source = Source(path, "nifti", NiftiHeader(header.copy(), grid.affine))
     return Volume(_voxels(image), grid.affine, source, notes)
 
 
@@ -93,7 +93,7 @@ def grid_of(image: SpatialImage) -> Grid:
 
 
 def mark_of(path: Path) -> str:
-    """What a file's header says of who wrote it; see `mark`.
+    """The text in a file's header that names its writer; see `mark`.
 
     Raises:
         FormatError: not NIfTI, or damaged.
@@ -131,7 +131,9 @@ def _open(path: Path) -> Nifti1Image:
         with muted(logger):  # repairs; those that matter are notes of ours
             image = nib.load(path, mmap=False)
     except _damage() as error:
-        raise FormatError(f"not a readable NIfTI file ({_said(error)}); copy it again from where it came") from error
+        raise FormatError(
+            f"not a readable NIfTI file ({_one_line(error)}); copy it again from where it came"
+        ) from error
     if not isinstance(image, nib.Nifti1Image):
         raise FormatError(f"not a NIfTI file but {type(image).__name__}; convert it first")
     return image
@@ -177,7 +179,7 @@ def _unit(header: Nifti1Header) -> float:
 
 
 def _notes(path: Path | str, header: Nifti1Header, grid: Grid) -> tuple[str, ...]:
-    """Where a header contradicts itself or says nothing, and which part was believed."""
+    """Where a header contradicts itself or lacks a place, and which part was believed."""
     sform, qform = int(header["sform_code"]), int(header["qform_code"])
     if not sform and not qform:
         return (
@@ -213,7 +215,7 @@ def _voxels(image: SpatialImage) -> npt.NDArray[Any]:
             return np.asarray(stored, dtype=np.float32)
     except _damage() as error:
         raise FormatError(
-            f"the voxels are cut short or damaged ({_said(error)}); copy it again from where it came"
+            f"the voxels are cut short or damaged ({_one_line(error)}); copy it again from where it came"
         ) from error
 
 
@@ -260,5 +262,5 @@ def _damage() -> tuple[type[Exception], ...]:
     )
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())  # nibabel breaks lines

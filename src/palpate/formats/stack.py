@@ -15,7 +15,7 @@ from ..volume import FloatArray
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# What a slice's header must say to have a place in space.
+# Attributes that place a slice in space.
 PLACEMENT = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 _LPS = np.array([-1.0, -1.0, 1.0])  # DICOM's patient axes to RAS and back
 _EVEN = 0.1  # of the step between slices: how far one may lie from its place on an even grid
@@ -27,7 +27,7 @@ class Slice:
 
     Attributes:
         path: the file.
-        header: what it says before its pixels.
+        header: its attributes before its pixels.
     """
 
     path: Path

@@ -49,7 +49,7 @@ def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
             folder, no permission, the scan's own file, or a sheared grid in a format other than NIfTI.
     """
     path = Path(path)
-    # In small letters only: ITK refuses to write "SCAN.MHA", and says so after the work is done.
+    # In small letters only: ITK refuses to write "SCAN.MHA", and does so after the work is done.
     if not path.name.endswith(WRITABLE):
         raise OutputError(f"cannot write {path}: unknown ending; use one of {', '.join(WRITABLE)}")
     if scan is not None:
@@ -79,7 +79,7 @@ def check_spared(path: str | Path, scan: Volume | Patch) -> Path:
 
 
 def is_own(path: str | Path) -> bool:
-    """Whether an image is as Palpate wrote it: its header says so, and its voxels were not changed since.
+    """Whether an image is as Palpate wrote it: its header names Palpate, and its voxels were not changed since.
 
     Of another program's file only the header is read.
     """

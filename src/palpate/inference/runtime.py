@@ -181,7 +181,7 @@ class TorchRuntime(Runtime):
         if self.network.quality is None:
             return None
         with self.compute, torch.inference_mode():
-            return float(self.network.judge(crop.features, probability[None]).sigmoid())
+            return float(self.network.predict_iou(crop.features, probability[None]).sigmoid())
 
 
 def _nbytes(features: Features) -> int:

@@ -24,7 +24,7 @@ class SpatialAdapter(nn.Module):
         self.linear2 = nn.Linear(inner, config.width)
 
     def mix(self, tokens: Tensor) -> Tensor:
-        """The part that looks at neighbours: tokens `[B, H, W, D, C]` to `[B, H, W, D, inner]`."""
+        """The part that mixes neighbours: tokens `[B, H, W, D, C]` to `[B, H, W, D, inner]`."""
         inner = F.relu(self.linear1(tokens))
         return F.relu(self.conv(inner.permute(0, 4, 1, 2, 3))).permute(0, 2, 3, 4, 1)
 

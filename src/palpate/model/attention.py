@@ -6,7 +6,7 @@ the key, so they are appended to query and key, and the biased score is the fuse
 
 - positions: the query carries `s · q · R` for each of the 8 key coordinates of an axis; the key carries
   a one-hot of its coordinate.
-- regions of a shifted window: the key says -1 or +1 for its side of the cut, the query -50 or +50; sides that
+- regions of a shifted window: the key carries -1 or +1 for its side of the cut, the query -50 or +50; sides that
   differ lose 100 against sides that agree, and what all keys share does not change a softmax.
 - padding: the query carries 1, the key 0 or a large negative number.
 """

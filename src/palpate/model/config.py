@@ -59,10 +59,12 @@ class NetworkConfig(BaseModel):
         0,
         ge=0,
         description="channels of the dense prompt encoder, with which come labels of prompts (negative clicks, boxes) "
-        "and the prior mask; 0: none, positive clicks only, as in the paper",
+        "and the initial mask; 0: none, positive clicks only, as in the paper",
     )
     quality_width: int = Field(
-        0, ge=0, description="hidden width of the head that predicts a mask's quality; 0: none, as in the paper"
+        0,
+        ge=0,
+        description="hidden width of the head that predicts a mask's intersection over union; 0: none, as in the paper",
     )
     spare_attention: bool = Field(
         True, description="hold the release's stored but unused token-to-image attention, so that its files load"

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import NetworkConfig
-from .dense import Seen
+from .dense import DenseFeatures
 
 
 class Prepared(NamedTuple):
-    """What of the decoder does not depend on the clicks.
+    """The part of the decoder that does not depend on the clicks.
 
     Attributes:
         partial: the first three maps' and the crop's share of the joint convolution, `[B, decoder_width, 2h, 2w, 2d]`.
@@ -121,17 +121,17 @@ class MaskDecoder(nn.Module):
         H, W, D = crop.shape[2:]
         return Prepared(partial, levels, (H, W, D))
 
-    def forward(self, prepared: Prepared, conditioned: Tensor, seen: Seen | None = None) -> Tensor:
+    def forward(self, prepared: Prepared, conditioned: Tensor, dense: DenseFeatures | None = None) -> Tensor:
         """The prepared share and the conditioned deepest map `[B, C, h, w, d]` to logits `[B, 2, H, W, D]`.
 
-        `seen` is what maps of prompts add.
+        `dense` is the output of the encoder of prompts as maps.
         """
         share = self.joint.weight[:, 3 * self.width : 4 * self.width]
         x = prepared.partial + F.conv3d(self.heads[3](conditioned), share, padding=1)
-        if seen is not None:
-            x = x + seen.middle
+        if dense is not None:
+            x = x + dense.middle
         x = F.relu(F.instance_norm(x))
         logits = F.interpolate(self.classify(x), size=prepared.size, mode="trilinear", align_corners=True)
         if self.detail is None:
             return logits
-        return logits + self.detail.ascend(x, prepared.levels, None if seen is None else seen.fine)
+        return logits + self.detail.ascend(x, prepared.levels, None if dense is None else dense.fine)

@@ -1,9 +1,9 @@
-"""Prompts as maps: where they lie, and what was there before, at the crop's own places (not in the paper).
+"""Prompts and the mask so far as maps on the crop's own grid (not in the paper).
 
-In the paper the image attends to ten global queries that know no position, so a click says what the lesion looks like
-but not where it ends. Here every prompt is also drawn on the crop's grid, and a small convolutional encoder adds what
-it sees at the deepest map, at the decoder's grid and, where there is a detail path, at the crop's resolution. All
-three start at zero: a network that gains it computes what it did before, until it is trained.
+In the paper the image attends to ten global queries without a position, so a click gives the lesion's appearance but
+not its extent. Here every prompt is also drawn on the crop's grid. A small convolutional encoder adds its output to
+the deepest map, to the decoder's grid and, where there is a detail path, at the crop's resolution. All three start at
+zero: a network that gains this encoder computes the same as before, until it is trained.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 
-CHANNELS = ("positive", "negative", "box", "prior")
+CHANNELS = ("foreground", "background", "box", "initial mask")
 
 
-class Seen(NamedTuple):
-    """What the maps add.
+class DenseFeatures(NamedTuple):
+    """The encoder's output, each part added to a map of the network.
 
     Attributes:
         deep: to the deepest map, `[B, neck_width, h, w, d]`.
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
 
 
 class DensePrompts(nn.Module):
-    """Maps of prompts to what they add to the network's maps."""
+    """Maps of prompts to additions to the network's maps."""
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -48,16 +48,16 @@ class DensePrompts(nn.Module):
         self.fine1 = nn.Conv3d(len(CHANNELS), detail, 3, padding=1) if detail else None
         self.fine2 = zeroed(nn.Conv3d(detail, detail, 3, padding=1)) if detail else None
 
-    def forward(self, maps: Tensor) -> Seen:
-        """Maps `[B, 4, H, W, D]`, by `CHANNELS`: spots and box 0 to 1, the prior -1 to 1 (0: none given)."""
-        # A spot of one voxel must not drown in its cell, nor a prior's edge be moved: the largest value, and the mean.
-        mean, most = F.avg_pool3d(maps, self.cell), F.max_pool3d(maps, self.cell)
-        x = F.relu(self.conv2(F.relu(self.conv1(torch.cat([mean, most], dim=1)))))
+    def forward(self, maps: Tensor) -> DenseFeatures:
+        """Maps `[B, 4, H, W, D]`, by `CHANNELS`: spots and box 0 to 1, the initial mask -1 to 1 (0: none given)."""
+        # The largest value, so that a spot of one voxel counts in its cell; the mean, so that a mask's edge stays.
+        mean, largest = F.avg_pool3d(maps, self.cell), F.max_pool3d(maps, self.cell)
+        x = F.relu(self.conv2(F.relu(self.conv1(torch.cat([mean, largest], dim=1)))))
         deep = self.deep(F.relu(self.conv3(x)))
         if self.fine1 is None or self.fine2 is None:
-            return Seen(deep, self.middle(x), None)
+            return DenseFeatures(deep, self.middle(x), None)
         fine = self.fine1(maps) if torch.is_grad_enabled() else in_eights(self.fine1, maps)
-        return Seen(deep, self.middle(x), self.fine2(F.relu(fine)))
+        return DenseFeatures(deep, self.middle(x), self.fine2(F.relu(fine)))
 
 
 def in_eights(layer: nn.Conv3d, x: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ from .tuning import is_frozen, is_unused
 
 
 class Features(NamedTuple):
-    """What is kept of a crop between clicks.
+    """A crop's features, computed once and used for every click.
 
     Attributes:
         deepest: the deepest map, before any click, `[B, neck_width, h, w, d]`.
-        prepared: the decoder's share that no click changes.
+        prepared: the part of the decoder that does not depend on clicks.
     """
 
     deepest: Tensor
@@ -52,7 +52,7 @@ class Network(nn.Module):
         self.quality = QualityHead(config) if config.quality_width else None
 
     def encode(self, crop: Tensor, progress: Callable[[float], None] | None = None) -> Features:
-        """All that can be computed of a normalised crop `[B, 1, D, H, W]` before any click.
+        """The features of a normalised crop `[B, 1, D, H, W]`, which do not depend on clicks.
 
         Args:
             crop: the crop.
@@ -83,7 +83,7 @@ class Network(nn.Module):
             features: what `encode` gave.
             clicks: float `[B, N, 3]`, positions (d, h, w) in the crop; a promptless network takes None only.
             labels: int64 `[B, N]`, what each is, by its place in `prompt.LABELS`; None: all are positive clicks.
-            maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: only what clicks look like.
+            maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: the tokens alone.
 
         Raises:
             ValueError: labels or maps for a network that has no dense prompts; clicks for one that takes none, or no
@@ -99,15 +99,15 @@ class Network(nn.Module):
         H, W, D = features.prepared.size
         size = torch.tensor([H, W, D], device=clicks.device, dtype=torch.float32)
         points = (clicks.float()[..., [1, 2, 0]] + 0.5) * 2 / size - 1
-        seen = None if self.dense is None or maps is None else self.dense(maps.permute(0, 1, 3, 4, 2))
-        deepest = features.deepest if seen is None else features.deepest + seen.deep
-        logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), seen)
+        dense = None if self.dense is None or maps is None else self.dense(maps.permute(0, 1, 3, 4, 2))
+        deepest = features.deepest if dense is None else features.deepest + dense.deep
+        logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), dense)
         return logits.permute(0, 1, 4, 2, 3)
 
-    def judge(self, features: Features, probability: Tensor) -> Tensor:
+    def predict_iou(self, features: Features, probability: Tensor) -> Tensor:
         """Logits `[B]` of the intersection over union expected of the mask of a probability `[B, D, H, W]`.
 
-        Gradients end here: the mask does not learn to look good.
+        No gradient flows back to the features or the probability.
 
         Raises:
             ValueError: a network that predicts no quality.

@@ -1,8 +1,8 @@
-"""How good a mask is, as the network itself expects: its intersection over union with the truth (not in the paper).
+"""Prediction of a mask's intersection over union with the truth (not in the paper).
 
-SAM predicts it from a token of its decoder (Kirillov et al., arXiv 2304.02643, section 3); this network has no such
-token, so it is read from what is kept of the crop, pooled over the lesion, its edge and everything, and from how sure
-the probability is of itself. No gradient of it reaches what draws the mask; it chooses among views (`zoom`).
+SAM predicts it from a token of its decoder (Kirillov et al., arXiv 2304.02643, section 3). This network has no such
+token, so the head reads the crop's features, pooled over the lesion, its edge and the whole crop, and how far the
+probability is from 0 and 1. Its gradient does not reach the rest of the network. It chooses among views (`zoom`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .config import NetworkConfig
 
 
 class QualityHead(nn.Module):
-    """A crop's kept features and a lesion's probability to the logit of the expected intersection over union."""
+    """A crop's features and a lesion's probability to the logit of the expected intersection over union."""
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -27,7 +27,7 @@ class QualityHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, partial: Tensor, deepest: Tensor, probability: Tensor) -> Tensor:
-        """The decoder's kept share `[B, C, 2h, 2w, 2d]`, the deepest map and a probability `[B, H, W, D]`: `[B]`."""
+        """The decoder's prepared part `[B, C, 2h, 2w, 2d]`, deepest map and probability `[B, H, W, D]`: `[B]`."""
         probability = probability[:, None].float()
         edge = 4 * probability * (1 - probability)
         pooled = [pooled_over(F.instance_norm(x.float()), probability, edge) for x in (partial, deepest)]
@@ -37,7 +37,7 @@ class QualityHead(nn.Module):
 
 
 def pooled_over(x: Tensor, probability: Tensor, edge: Tensor) -> Tensor:
-    """A map's means over the lesion, over where it is unsure, and over everything, `[B, 3 C]`."""
+    """A map's means over the lesion, over where the probability is uncertain, and over the whole crop, `[B, 3 C]`."""
     means = []
     for weight in (probability, edge):
         share = F.interpolate(weight, size=x.shape[2:], mode="area")
@@ -46,7 +46,7 @@ def pooled_over(x: Tensor, probability: Tensor, edge: Tensor) -> Tensor:
 
 
 def shape_of(probability: Tensor, edge: Tensor) -> Tensor:
-    """The lesion's share of the crop (its logarithm), doubt inside it, doubt at large, and its share of the faces."""
+    """The lesion's share of the crop (logarithm), uncertainty in it and in the crop, its share of the faces."""
     voxels = float(probability[0].numel())
     lesion, doubt = probability.sum(dim=(1, 2, 3, 4)), edge.sum(dim=(1, 2, 3, 4))
     faces = [probability.select(axis, place).flatten(1).mean(dim=1) for axis in (2, 3, 4) for place in (0, -1)]

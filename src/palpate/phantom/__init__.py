@@ -37,7 +37,7 @@ class Phantom:
         volume: the synthetic scan, int16 HU `[X, Y, Z]`.
         lesion: the synthetic lesion: the voxels whose centre lies inside it.
         click: the voxel of the lesion farthest from its border.
-        title: one line that says what it is, beginning with "synthetic".
+        title: one line that describes it, beginning with "synthetic".
     """
 
     volume: Volume
@@ -119,12 +119,12 @@ def oblique_affine(
             or a centre that are not three numbers.
     """
     edges = _edges(shape, spacing)
-    for words, value in (
+    for expected, value in (
         ("angles are three numbers of degrees", angles_deg),
         ("a centre is three RAS millimetres", centre_mm),
     ):
         if np.shape(value) != (3,) or not np.isfinite(value).all():
-            raise GeometryError(f"{words}, not {value!r}")
+            raise GeometryError(f"{expected}, not {value!r}")
     rows = [next((row for row, pair in enumerate(("RL", "AP", "SI")) if a in pair), -1) for a in orientation.upper()]
     if sorted(rows) != [0, 1, 2]:
         raise GeometryError(f"an orientation is one each of R/L, A/P and S/I, such as LPS, not {orientation!r}")

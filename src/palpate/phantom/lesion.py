@@ -89,7 +89,7 @@ def placed(seed: int, body: Sequence[Tissue], site: Site, diameter: float) -> Bl
     for centre in tries[name_at(body, tries) == site]:
         here = Blob(centre, blob.radius, blob.turned, blob.bumps, blob.heights)
         border = here.surface(_GAP_MM)
-        # A few points tell of most places that they will not do.
+        # A few points rule out most places.
         if all(set(name_at(body, points).tolist()) <= _GROWS_INTO[site] for points in (border[::20], border)):
             return here
     return None

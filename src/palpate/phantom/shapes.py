@@ -26,7 +26,7 @@ class Tissue:
         name: the organ that it belongs to.
         hu: its Hounsfield units.
         distance: to its border, mm, negative inside.
-        low: the least coordinates that it can have.
+        low: the smallest coordinates that it can have.
         high: the greatest.
     """
 

@@ -1,6 +1,6 @@
 """A lesion as a picture: three planes through it, with contours, clicks, a scale and what was measured.
 
-The planes are those of the scan's own array, turned so that patients lie as radiologists look at them: the patient's
+The planes are those of the scan's own array, turned so that patients lie as radiologists are used to: the patient's
 right at the viewer's left, anterior or superior at the top, and in the sagittal plane anterior at the left. Nothing is
 resampled, and only what is shown is converted.
 """
@@ -29,7 +29,7 @@ __all__ = ["ENDINGS", "Plane", "check_picture", "lesion_picture", "lesion_planes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
-# Inches; at 150 dpi 1800 x 705 pixels. A line of words takes `_LINE`.
+# Inches; at 150 dpi 1800 x 705 pixels. A line of text takes `_LINE`.
 _WIDTH, _PANEL, _GAP, _LINE = 12.0, 3.8, 0.15, 0.45
 _GROUND, _BEYOND, _INK = "#0b0d10", "#171b21", "#eceff1"
 _MASK, _TRUTH, _CLICK = "#2ff3c5", "#ffc845", "#ff6fb0"
@@ -73,13 +73,13 @@ def lesion_picture(
         left = _GAP + column * (_PANEL + _GAP)
         axes = figure.add_axes((left / _WIDTH, _LINE / height, _PANEL / _WIDTH, _PANEL / height))
         _draw(axes, plane, (black, white))
-    _words(figure, _caption(volume, mask, planes, (black, white)), title)
+    _write_texts(figure, _caption(volume, mask, planes, (black, white)), title)
     _legend(figure, clicks=bool(clicks), truth=truth is not None, mask=not mask.empty)
     return figure
 
 
 def save_picture(figure: Figure, path: str | Path) -> None:
-    """Write a picture as its path's ending says: .png, .jpg, .pdf or .svg.
+    """Write a picture in the format of its path's ending: .png, .jpg, .pdf or .svg.
 
     Raises:
         OutputError: another ending, a missing folder, no permission, or a full disk; an old file is left intact.
@@ -174,8 +174,8 @@ def _rounded_down(length: float) -> float:
     return float(next(round(n * power, 12) for n in (5, 2, 1) if n * power <= length * (1 + 1e-9)))
 
 
-def _text(axes: Axes, x: float, y: float, words: str, **style: object) -> None:
-    """Words at a place of the panel, legible on black and on white; near an edge they grow away from it."""
+def _text(axes: Axes, x: float, y: float, text: str, **style: object) -> None:
+    """Text at a place of the panel, legible on black and on white; near an edge they grow away from it."""
     from matplotlib.patheffects import withStroke
 
     placed: dict[str, Any] = {
@@ -184,7 +184,7 @@ def _text(axes: Axes, x: float, y: float, words: str, **style: object) -> None:
         **style,
     }
     halo = withStroke(linewidth=1.4, foreground="black")
-    axes.text(x, y, words, transform=axes.transAxes, path_effects=[halo], **placed)
+    axes.text(x, y, text, transform=axes.transAxes, path_effects=[halo], **placed)
 
 
 def _caption(volume: Volume, mask: Mask, planes: Sequence[Plane], window: tuple[float, float]) -> str:
@@ -203,7 +203,7 @@ def _number(window: tuple[float, float], which: int) -> str:
     return f"{window[which]:.{digits}f}".replace("-", "−")
 
 
-def _words(figure: Figure, caption: str, title: str | None) -> None:
+def _write_texts(figure: Figure, caption: str, title: str | None) -> None:
     height = figure.get_figheight()
     figure.text(_GAP / _WIDTH, _LINE / 2 / height, caption, color=_INK, fontsize=9.5, va="center")
     if title is not None:

@@ -1,4 +1,4 @@
-"""Which slices of a scan show a lesion, cut and turned as they are looked at, and the window that suits them."""
+"""Which slices of a scan show a lesion, cut and turned as on a viewing box, and the window that suits them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import GeometryError
 from ..prompts import Click, check_fits
-from ..volume import Index3, Mask, Patch, Volume
+from ..volume import Index3, Mask, Volume
 
 MARGIN_MM = 30.0
 _LUNG_WINDOW = (-1350.0, 150.0)
@@ -24,7 +24,7 @@ _SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One slice of a scan as it is looked at: row 0 is the picture's top, column 0 its left.
+    """One slice of a scan as it is shown: row 0 is the picture's top, column 0 its left.
 
     Attributes:
         name: "axial", "coronal" or "sagittal".
@@ -121,7 +121,8 @@ class _Shown:
         directions, spacing = self.volume.grid.anatomical_axes, self.volume.spacing
         axis, (rows, row_sign), (columns, column_sign) = directions[across][0], directions[down], directions[along]
         index = self.centre[axis]
-        cut = tuple(slice(index, index + 1) if a == axis else self.box[a] for a in range(3))
+        cut_x, cut_y, cut_z = (slice(index, index + 1) if a == axis else self.box[a] for a in range(3))
+        cut = cut_x, cut_y, cut_z
 
         def turned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return array.transpose(axis, rows, columns)[0, ::-row_sign, ::-column_sign]
@@ -138,8 +139,8 @@ class _Shown:
             axis=axis,
             index=index,
             values=turned(self.volume.array[cut]).astype(np.float32),
-            lesion=turned(_cut(self.mask, cut)),
-            truth=None if self.truth is None else turned(_cut(self.truth, cut)),
+            lesion=turned(self.mask[cut]),
+            truth=None if self.truth is None else turned(self.truth[cut]),
             spacing=(float(spacing[rows]), float(spacing[columns])),
             letters=(*_SIDES[along], *_SIDES[down]),
             clicks=tuple(place(click) for click in self.clicks),
@@ -160,18 +161,6 @@ def _middle(mask: Mask) -> Index3:
         best = min(candidates, key=lambda i: (-int(counts[i]), float(from_centre[i])))
         found.append(mask.start[axis] + best)
     return found[0], found[1], found[2]
-
-
-def _cut(patch: Patch, box: tuple[slice, ...]) -> npt.NDArray[Any]:
-    """A box of a patch's grid, without making the full grid."""
-    out = np.zeros([part.stop - part.start for part in box], dtype=patch.array.dtype)
-    low = [max(part.start, own.start) for part, own in zip(box, patch.box, strict=True)]
-    high = [min(part.stop, own.stop) for part, own in zip(box, patch.box, strict=True)]
-    if all(a < b for a, b in zip(low, high, strict=True)):
-        into = tuple(slice(a - part.start, b - part.start) for a, b, part in zip(low, high, box, strict=True))
-        source = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, patch.start, strict=True))
-        out[into] = patch.array[source]
-    return out
 
 
 def automatic_window(volume: Volume, planes: Sequence[Plane]) -> tuple[float, float]:

@@ -188,7 +188,7 @@ class Scribble(_Digested):
 
     @classmethod
     def of(cls, painted: npt.NDArray[Any] | Mask | ImageLike, scan: GridLike, positive: bool = True) -> Scribble:
-        """The voxels where a painted mask is above 0.
+        """The stroke of all voxels where a painted mask is above 0.
 
         Args:
             painted: an array `[X, Y, Z]` of numbers, taken to lie on the scan's grid; or a mask, a volume, a path, a
@@ -267,7 +267,7 @@ class Lasso(_Digested):
 
 @dataclass(frozen=True, eq=False, init=False)
 class InitialMask(_Digested):
-    """A mask to start from and to be made better.
+    """The mask that the segmentation starts from, to be corrected by further prompts.
 
     Attributes:
         mask: on the scan's grid; a copy, read-only.
@@ -278,7 +278,7 @@ class InitialMask(_Digested):
     positive: bool = field(default=True, init=False)
 
     def __init__(self, mask: Mask | ImageLike):
-        """A mask to start from.
+        """An initial mask.
 
         Args:
             mask: a `Mask`; or the voxels above 0 of a `Volume`, of a path's file, or of a nibabel or SimpleITK image.

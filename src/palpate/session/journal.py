@@ -152,7 +152,7 @@ class SessionFiles:
         self.folder, self.grid, self.source = folder / FILES, grid, source
         self._made: list[Path] = []
 
-    def keep_mask(self, mask: Mask) -> str:
+    def save_mask(self, mask: Mask) -> str:
         """A mask as a NIfTI file; returns its name.
 
         Raises:
@@ -162,7 +162,7 @@ class SessionFiles:
         ours = Mask(mask.array, mask.start, self.grid, self.source)
         return self._keep(".nii.gz", lambda path: write(ours, path))
 
-    def keep_places(self, places: Places) -> str:
+    def save_places(self, places: Places) -> str:
         """Voxels `[N, 3]` as a NumPy file; returns its name.
 
         Raises:

@@ -26,7 +26,7 @@ from pydantic import (
 
 from ..errors import SessionError
 from ..lesions import NumberedPrompt, Status
-from ..prompt_file import Entry, Files, record
+from ..prompt_file import Files, PromptEntry, record
 from ..prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from ..volume import Grid
 
@@ -78,7 +78,7 @@ class Context(Files, Protocol):
         """Refuse a name that is not a whole file of ours."""
 
 
-_ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+_ENTRY: TypeAdapter[PromptEntry] = TypeAdapter(PromptEntry)
 
 
 def _read_prompt(value: Any, info: ValidationInfo) -> Prompt:  # noqa: ANN401 - a prompt, or whatever a line holds

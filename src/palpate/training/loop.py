@@ -172,7 +172,7 @@ class Trainer:
         """What the quality head, where there is one, has to learn from masks as they are."""
         if self.network.quality is None:
             return logits.new_zeros(())
-        quality = self.network.judge(features, logits.detach().float().softmax(dim=1)[:, 1])
+        quality = self.network.predict_iou(features, logits.detach().float().softmax(dim=1)[:, 1])
         return quality_loss(quality, logits, truth)
 
     def _share(self, loss: Tensor) -> float:

@@ -59,7 +59,7 @@ class Official:
         return self.url.rsplit("/", 1)[-1]
 
 
-Source = Hub | Official
+AssetSource = Hub | Official
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ class Asset:
 
     name: str
     kind: Literal["weights", "cohort"]
-    sources: tuple[Source, ...]
+    sources: tuple[AssetSource, ...]
     licence: str
     about: str
     title: str = "SAM"
 
-    def place(self, source: Source, root: Path) -> Path:
+    def place(self, source: AssetSource, root: Path) -> Path:
         """Where a source's file belongs under a root folder."""
         return root / "cohorts" / source.file if self.kind == "cohort" else root / "weights" / self.name / source.file
 
-    def at(self, source: str | None) -> tuple[Source, ...]:
+    def at(self, source: str | None) -> tuple[AssetSource, ...]:
         """The sources, or the one that was asked for.
 
         Raises:
@@ -99,8 +99,8 @@ class Asset:
         return found
 
     @property
-    def fault(self) -> type[PalpateError]:
-        """What is raised when it cannot be had."""
+    def error_type(self) -> type[PalpateError]:
+        """The error for one that cannot be fetched or used."""
         return CohortError if self.kind == "cohort" else ModelError
 
 

@@ -1,8 +1,8 @@
 """A file over HTTP, resumed where it was cut off.
 
-Bytes gather in a `.part` file. Beside it stands what the server called this version of the file (its
-ETag, or its date): sent along with the range (`If-Range`), it makes a server whose file has changed answer with the
-whole new file instead of the end of another.
+Bytes are appended to a `.part` file. Beside it lies the server's name of this version of the file (its ETag, or its
+date). It is sent along with the range (`If-Range`), so that a server whose file has changed sends the whole new file
+instead of the end of another.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ..errors import ModelError, OutputError
 from ..files import writing
 from .assets import Official
 
-Progress = Callable[[int, int | None], None]
+DownloadProgress = Callable[[int, int | None], None]
 """Called with the bytes that are here and the bytes that there are (None while unknown)."""
 
-GO_ON = "what came is kept. Free some space, or name another folder in PALPATE_HOME, and call again"
+RESUME_HINT = "the part that arrived stays. Free some space, or name another folder in PALPATE_HOME, and call again"
 BLOCK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
-PATIENCE = 5  # attempts in a row that bring nothing new
+MAX_ATTEMPTS = 5  # in a row that bring no new byte
 PAUSE = 1.0  # seconds before the first of them; doubled each time
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a busy server says, and later does not
+TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)  # of a busy server; a later attempt may succeed
 
 
 class UnreachableError(Exception):
@@ -39,40 +39,42 @@ class _DroppedError(Exception):
     """An answer that broke off, or one to ask for again."""
 
 
-class _SilentError(Exception):
+class _NoAnswerError(Exception):
     """No answer at all."""
 
 
-def download(origin: Official, part: Path, progress: Progress) -> None:
+def download(origin: Official, part: Path, progress: DownloadProgress) -> None:
     """Bring `part` to its full length, from where an earlier call left it.
 
     Args:
         origin: the address, and the published size if there is one.
         part: the file that grows; the caller checks it and renames it.
-        progress: told how far it is.
+        progress: called with the bytes that are here and the whole file's (None: unknown).
 
     Raises:
         UnreachableError: no answer, a refusal, or a connection that keeps dropping.
         ModelError: the server's file is not of the published size.
         OutputError: `part` cannot be written.
     """
-    answered, fruitless = False, 0
+    answered, attempts = False, 0
     while True:
         before = _length(part)
         try:
             return _continue(origin, part, progress)
-        except _SilentError as error:
-            # Someone offline wants to be told at once; someone whose connection broke off, to get the rest.
+        except _NoAnswerError as error:
+            # Offline, an error at once; after a connection that broke off, another attempt at the rest.
             if not answered:
                 raise UnreachableError(str(error)) from error
             reason = error.args[0]
         except _DroppedError as error:
             answered, reason = True, error.args[0]
-        fruitless = 0 if _length(part) > before else fruitless + 1
-        if fruitless >= PATIENCE:
-            kept = f"; {_length(part):,} bytes are kept, and the next call goes on from there" if _length(part) else ""
-            raise UnreachableError(f"{reason}, {PATIENCE} times in a row{kept}")
-        time.sleep(PAUSE * 2**fruitless)
+        attempts = 0 if _length(part) > before else attempts + 1
+        if attempts >= MAX_ATTEMPTS:
+            here = (
+                f"; {_length(part):,} bytes are here, and the next call continues from there" if _length(part) else ""
+            )
+            raise UnreachableError(f"{reason}, {MAX_ATTEMPTS} times in a row{here}")
+        time.sleep(PAUSE * 2**attempts)
 
 
 def discard(part: Path) -> None:
@@ -81,7 +83,7 @@ def discard(part: Path) -> None:
     _version_file(part).unlink(missing_ok=True)
 
 
-def _continue(origin: Official, part: Path, progress: Progress) -> None:
+def _continue(origin: Official, part: Path, progress: DownloadProgress) -> None:
     """One request for what is missing."""
     version = _version(part)
     offset = _length(part) if version else 0
@@ -94,7 +96,7 @@ def _continue(origin: Official, part: Path, progress: Progress) -> None:
         with error:
             return _refused(error, part, offset)
     except (OSError, http.client.HTTPException) as error:
-        raise _SilentError(f"no answer ({getattr(error, 'reason', None) or error})") from error
+        raise _NoAnswerError(f"no answer ({getattr(error, 'reason', None) or error})") from error
     with response:
         begins, total = _extent(response)
         if begins not in (0, offset):
@@ -109,21 +111,21 @@ def _continue(origin: Official, part: Path, progress: Progress) -> None:
 
 
 def _refused(error: urllib.error.HTTPError, part: Path, offset: int) -> None:
-    """What an error status means; returns if the file is complete after all."""
+    """Raise what an error status means; return if the file is complete after all."""
     if error.code == 416:
         # Nothing lies beyond the offset: either all is here (a process killed before its last step), or something else.
         if error.headers.get("Content-Range") == f"bytes */{offset}":
             return
         discard(part)
         raise _DroppedError("the server has no such range")
-    said = f"HTTP {error.code} {error.reason}".strip()
-    if error.code in PASSING:
-        raise _DroppedError(said)
-    raise UnreachableError(said)
+    status = f"HTTP {error.code} {error.reason}".strip()
+    if error.code in TRANSIENT_STATUSES:
+        raise _DroppedError(status)
+    raise UnreachableError(status)
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Where an answer's bytes begin, and how long the whole file is, if it says."""
+    """Where a response's bytes begin, and the length of the whole file; None if the server does not send it."""
     if response.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if match is None:
@@ -136,7 +138,7 @@ def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
 def _check_size(origin: Official, part: Path, total: int | None) -> None:
     if None not in (origin.bytes, total) and origin.bytes != total:
         discard(part)
-        raise ModelError(f"{origin.url}: {total:,} bytes where {origin.bytes:,} are published; nothing was kept")
+        raise ModelError(f"{origin.url}: {total:,} bytes where {origin.bytes:,} are published; nothing was saved")
 
 
 def _check_room(part: Path, total: int | None, begins: int) -> None:
@@ -153,18 +155,18 @@ def _start(part: Path, response: http.client.HTTPResponse) -> None:
     etag = response.headers.get("ETag", "")
     # A weak ETag may name files that differ in bytes, so it cannot stand for one of them.
     version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-    with writing(part, GO_ON):
+    with writing(part, RESUME_HINT):
         part.write_bytes(b"")
         _version_file(part).write_text(version)
 
 
-def _append(response: http.client.HTTPResponse, part: Path, total: int | None, progress: Progress) -> None:
-    with writing(part, GO_ON):
+def _append(response: http.client.HTTPResponse, part: Path, total: int | None, progress: DownloadProgress) -> None:
+    with writing(part, RESUME_HINT):
         file = part.open("ab")
     with file:
         progress(file.tell(), total)
         for block in _blocks(response):
-            with writing(part, GO_ON):
+            with writing(part, RESUME_HINT):
                 file.write(block)
                 file.flush()
             progress(file.tell(), total)

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..files import writing
 from .assets import Hub
-from .http import Progress, UnreachableError
+from .http import DownloadProgress, UnreachableError
 
-ATTEMPTS = 3  # at a download that breaks off in a way that the client does not mend itself
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
+MAX_ATTEMPTS = 3  # at a download that breaks off in a way that the client does not retry itself
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 def switched_off() -> bool:
@@ -22,7 +22,7 @@ def switched_off() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str | None]:
+def download(origin: Hub, folder: Path, progress: DownloadProgress) -> tuple[Path, str | None]:
     """The file within `folder`, and the SHA-256 that the Hub gives for it (large files have one).
 
     Raises:
@@ -35,13 +35,13 @@ def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str |
     try:
         # Asked first: it fails at once where the client's own download tries for a while, and it pins the commit.
         url = hf_hub_url(origin.repo, origin.file, revision=origin.revision, endpoint=endpoint)
-        seen = get_hf_file_metadata(url, endpoint=endpoint)
-        for left in reversed(range(ATTEMPTS)):
+        metadata = get_hf_file_metadata(url, endpoint=endpoint)
+        for left in reversed(range(MAX_ATTEMPTS)):
             try:
                 path = hf_hub_download(
                     origin.repo,
                     origin.file,
-                    revision=seen.commit_hash or origin.revision,
+                    revision=metadata.commit_hash or origin.revision,
                     local_dir=folder,
                     endpoint=endpoint,
                     tqdm_class=_counting(progress),
@@ -52,16 +52,16 @@ def download(origin: Hub, folder: Path, progress: Progress) -> tuple[Path, str |
                 if isinstance(error, OSError) or not left:
                     raise
     except Exception as error:  # the transport's own errors have no common root, and change with the client's version
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
             with writing(folder, "free some space and call again"):
                 raise
         raise UnreachableError(" ".join(str(error).split())[:300] or type(error).__name__) from error
-    announced = seen.etag if seen.etag and re.fullmatch("[0-9a-f]{64}", seen.etag) else None
+    announced = metadata.etag if metadata.etag and re.fullmatch("[0-9a-f]{64}", metadata.etag) else None
     return Path(path), announced
 
 
-def _counting(progress: Progress) -> type[Any]:
-    """A progress bar for the client that shows nothing and tells `progress`."""
+def _counting(progress: DownloadProgress) -> type[Any]:
+    """A progress bar for the client that shows nothing and calls `progress`."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined] # re-exported, not in __all__
 
     class Counting(tqdm):

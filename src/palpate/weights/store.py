@@ -1,9 +1,8 @@
-"""Where fetched files are kept, and whether they are what they should be."""
+"""The folder of fetched files, and whether they are what was published."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelError, PalpateError, PalpateWarning
-from ..files import replacing, writing
+from ..files import file_sha256, replacing, writing
 from . import http, hub
-from .assets import Asset, Hub, Source, find
-from .http import Progress, UnreachableError
+from .assets import Asset, AssetSource, Hub, find
+from .http import DownloadProgress, UnreachableError
 from .unpacking import unpack
 
-Origin = Literal["hub", "official", "by hand"]
+SourceKind = Literal["hub", "official", "by hand"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Fetched:
 
     path: Path
     verified: bool
-    source: Origin
+    source: SourceKind
     sha256: str | None
     bytes: int | None
 
@@ -60,9 +59,9 @@ def fetch(
     what: str | Asset,
     *,
     source: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     folder: str | Path | None = None,
-    tell: Callable[[str], None] = _warn,
+    warn: Callable[[str], None] = _warn,
 ) -> Fetched:
     """Have a file of the table here: found, or downloaded, and checked either way.
 
@@ -70,8 +69,8 @@ def fetch(
         what: its name in the table, or an entry like the table's.
         source: "hub" or "official"; by default the preferred one, then the others.
         progress: called with the bytes that are here and those that there are (None: unknown).
-        folder: where to keep it, instead of `home()`.
-        tell: called with a sentence when the next source is tried; by default a `PalpateWarning`.
+        folder: where to put it, instead of `home()`.
+        warn: called with a sentence when the next source is tried; by default a `PalpateWarning`.
 
     Raises:
         ModelError: an unknown name; weights that no source gives, with what to put where by hand;
@@ -89,19 +88,19 @@ def fetch(
     if found is None and source is None and hub.switched_off():
         failures.append("HF_HUB_OFFLINE is set")
     elif found is None:
-        found = _downloaded(asset, sources, root, progress or (lambda here, total: None), tell, failures)
+        found = _downloaded(asset, sources, root, progress or (lambda here, total: None), warn, failures)
     if found is None:
-        told = "; ".join(failures)
-        raise asset.fault(f"{asset.name} could not be downloaded ({told}). {needed(asset, sources, root)}")
+        reasons = "; ".join(failures)
+        raise asset.error_type(f"{asset.name} could not be downloaded ({reasons}). {needed(asset, sources, root)}")
     return found
 
 
 def _downloaded(
     asset: Asset,
-    sources: tuple[Source, ...],
+    sources: tuple[AssetSource, ...],
     root: Path,
-    progress: Progress,
-    tell: Callable[[str], None],
+    progress: DownloadProgress,
+    warn: Callable[[str], None],
     failures: list[str],
 ) -> Fetched | None:
     """The first source that answers; why the others did not is added to `failures`."""
@@ -111,24 +110,24 @@ def _downloaded(
         except UnreachableError as error:
             failures.append(f"{origin.url}: {error}")
             if later < len(sources):
-                tell(f"{failures[-1]}; taking {sources[later].url} instead")
+                warn(f"{failures[-1]}; taking {sources[later].url} instead")
         else:
             return _present(asset, (origin,), root) or _unpacked(asset, (origin,), root)
     return None
 
 
 def cached(what: str | Asset, *, folder: str | Path | None = None) -> Path | None:
-    """Where a file or cohort of the table is, if it is here already; see `look`."""
-    found = look(what, folder=folder)
+    """Where a file or cohort of the table is, if it is here already; see `find_local`."""
+    found = find_local(what, folder=folder)
     return found.path if found else None
 
 
-def look(what: str | Asset, *, folder: str | Path | None = None) -> Fetched | None:
-    """What of the table is here already, checked; None if it is not. Uses no network.
+def find_local(what: str | Asset, *, folder: str | Path | None = None) -> Fetched | None:
+    """A file or cohort of the table that is here already, checked; None if it is not here. Uses no network.
 
     Args:
         what: its name in the table, or an entry like the table's.
-        folder: where it is kept, instead of `home()`.
+        folder: where it lies, instead of `home()`.
 
     Raises:
         ModelError: an unknown name, or weights whose size or hash is not the published one.
@@ -138,7 +137,7 @@ def look(what: str | Asset, *, folder: str | Path | None = None) -> Fetched | No
     return _present(asset, asset.sources, home() if folder is None else Path(folder))
 
 
-def needed(asset: Asset, sources: tuple[Source, ...] | None = None, root: Path | None = None) -> str:
+def needed(asset: Asset, sources: tuple[AssetSource, ...] | None = None, root: Path | None = None) -> str:
     """What someone without a network has to put where."""
     ways = []
     for origin in sources or asset.sources:
@@ -153,7 +152,7 @@ def needed(asset: Asset, sources: tuple[Source, ...] | None = None, root: Path |
     )
 
 
-def _present(asset: Asset, sources: tuple[Source, ...], root: Path) -> Fetched | None:
+def _present(asset: Asset, sources: tuple[AssetSource, ...], root: Path) -> Fetched | None:
     """The first source's file that is in its place, checked; for a cohort, its folder."""
     for origin in sources:
         place = asset.place(origin, root)
@@ -167,7 +166,7 @@ def _present(asset: Asset, sources: tuple[Source, ...], root: Path) -> Fetched |
     return None
 
 
-def _unpacked(asset: Asset, sources: tuple[Source, ...], root: Path) -> Fetched | None:
+def _unpacked(asset: Asset, sources: tuple[AssetSource, ...], root: Path) -> Fetched | None:
     """A cohort whose archive is here, after unpacking it."""
     for origin in sources if asset.kind == "cohort" else ():
         place = asset.place(origin, root)
@@ -182,14 +181,14 @@ def _folder(archive: Path) -> Path:
     return archive.with_name(archive.name.split(".")[0])
 
 
-def _of_archive(archive: Fetched | None) -> tuple[bool, Origin, str | None, int | None]:
+def _of_archive(archive: Fetched | None) -> tuple[bool, SourceKind, str | None, int | None]:
     """What is known of a cohort's folder; nothing, if its archive is gone."""
     return (
         (archive.verified, archive.source, archive.sha256, archive.bytes) if archive else (False, "by hand", None, None)
     )
 
 
-def _obtain(asset: Asset, origin: Source, root: Path, progress: Progress) -> None:
+def _obtain(asset: Asset, origin: AssetSource, root: Path, progress: DownloadProgress) -> None:
     """Download a file, check it, and only then put it in its place."""
     place = asset.place(origin, root)
     with _alone(place):
@@ -205,7 +204,7 @@ def _obtain(asset: Asset, origin: Source, root: Path, progress: Progress) -> Non
             digest = _verified(origin, staged, announced)
         except ModelError as error:
             http.discard(staged)
-            raise asset.fault(str(error)) from error
+            raise asset.error_type(str(error)) from error
         with writing(place, "name another folder in PALPATE_HOME"):
             staged.replace(place)
             http.discard(staged)
@@ -216,22 +215,22 @@ def _obtain(asset: Asset, origin: Source, root: Path, progress: Progress) -> Non
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Hold the folder against other processes, which would append to the same file; freed even by a killed process."""
-    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined] # re-exported, not in __all__
+    """Lock the folder against other processes, which would append to the same file; a killed process frees it."""
+    from filelock import FileLock
 
     with contextlib.ExitStack() as held:
         with writing(place, "name another folder in PALPATE_HOME"):
             place.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(WeakFileLock(place.parent / ".lock"))
+            held.enter_context(FileLock(place.parent / ".lock", preserve_lock_file=True))
         yield
 
 
-def _verified(origin: Source, path: Path, announced: str | None = None) -> str:
-    """The SHA-256 of a file whose size and hash are as published, and which is whole as far as its format can tell."""
+def _verified(origin: AssetSource, path: Path, announced: str | None = None) -> str:
+    """The SHA-256 of a file whose size and hash are as published, and which is whole as far as its format shows."""
     size = path.stat().st_size
     if origin.bytes is not None and size != origin.bytes:
         raise ModelError(f"{origin.url}: {size:,} bytes came where {origin.bytes:,} are published; they were deleted")
-    digest = _sha256(path)
+    digest = file_sha256(path)
     for known, who in ((origin.sha256, "published"), (announced, "announced by the Hub")):
         if known is not None and digest != known:
             raise ModelError(f"{origin.url}: SHA-256 {digest} came where {known} is {who}; the file was deleted")
@@ -239,18 +238,18 @@ def _verified(origin: Source, path: Path, announced: str | None = None) -> str:
     return digest
 
 
-def _checked(asset: Asset, origin: Source, place: Path) -> Fetched:
-    """A file in its place, after a look at its size and hash; the hash is computed once, and again when it changes."""
+def _checked(asset: Asset, origin: AssetSource, place: Path) -> Fetched:
+    """A file in its place, its size and hash checked; the hash is computed once, and again when it changes."""
     stat = place.stat()
     mend = f"delete it and run `palpate fetch {asset.name}`, or put the right one there"
     if origin.bytes is not None and stat.st_size != origin.bytes:
-        raise asset.fault(f"{place}: {stat.st_size:,} bytes where {origin.bytes:,} are published; {mend}")
+        raise asset.error_type(f"{place}: {stat.st_size:,} bytes where {origin.bytes:,} are published; {mend}")
     digest, source = _noted(place)
     if digest is None:
         _check_whole(place)
-        digest = _sha256(place)
+        digest = file_sha256(place)
     if origin.sha256 is not None and digest != origin.sha256:
-        raise asset.fault(f"{place}: SHA-256 {digest} where {origin.sha256} is published; {mend}")
+        raise asset.error_type(f"{place}: SHA-256 {digest} where {origin.sha256} is published; {mend}")
     if source is None:
         source = "by hand"
         with contextlib.suppress(PalpateError):  # a shared folder may be read-only; it is then hashed each time
@@ -259,7 +258,7 @@ def _checked(asset: Asset, origin: Source, place: Path) -> Fetched:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a safetensors file that is cut short: where no hash is published, its header is all that can tell."""
+    """Refuse a safetensors file that is cut short: where no hash is published, its header is all that shows it."""
     if path.suffix != ".safetensors":
         return
     from safetensors import SafetensorError, safe_open
@@ -271,24 +270,19 @@ def _check_whole(path: Path) -> None:
         raise ModelError(f"{path}: not a whole safetensors file ({error}); delete it and fetch it again") from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _note_file(place: Path) -> Path:
     return place.with_name(f"{place.name}.json")
 
 
-def _note(place: Path, digest: str, source: Origin) -> None:
-    """Write down a file's hash, with the size and time by which a later change of the file is seen."""
+def _note(place: Path, digest: str, source: SourceKind) -> None:
+    """Write down a file's hash, with the size and time by which a later change of the file is found."""
     stat = place.stat()
     record = {"sha256": digest, "source": source, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     with replacing(_note_file(place)) as (staged,):
         staged.write_text(json.dumps(record))
 
 
-def _noted(place: Path) -> tuple[str | None, Origin | None]:
+def _noted(place: Path) -> tuple[str | None, SourceKind | None]:
     """The hash and source that were written down, if the file has not changed since."""
     stat = place.stat()
     try:

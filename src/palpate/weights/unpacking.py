@@ -1,4 +1,4 @@
-"""A cohort's archive, unpacked whole or not at all, and nowhere else than it should."""
+"""A cohort's archive, unpacked whole or not at all, and into its own folder alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unpack(archive: Path, folder: Path) -> None:
         raise CohortError(f"{archive}: this Python cannot unpack safely; use 3.11.4 or newer, or unpack it by hand")
     try:
         with (
-            writing(folder, f"free some space; {archive} is kept", action="unpack to"),
+            writing(folder, f"free some space; {archive} stays", action="unpack to"),
             hidden_folder(folder.parent) as staged,
         ):
             with tarfile.open(archive) as tar:
