@@ -10,7 +10,8 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palpate.errors import PromptError
+from palpate.errors import GeometryWarning, PromptError
+from palpate.formats import read
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble, check_grid, check_inside, shown
 from palpate.volume import Grid, Mask, Probability, Volume
 
@@ -378,3 +379,21 @@ def test_a_digest_is_the_same_in_every_process_and_found_once() -> None:
     content = b"click 1 (1, 3) " + np.array([1, 2, 3], "<i8").tobytes()
     assert click.digest == hashlib.sha256(content).digest()
     assert click.digest is click.digest
+
+
+def test_notes_of_an_image_travel_with_the_prompt(tmp_path: Path) -> None:
+    lesion = np.zeros(GRID.shape, np.uint8)
+    lesion[1, 2, 3] = 1
+    image = nib.Nifti1Image(lesion, GRID.affine)
+    image.set_qform(np.diag([2, 3, 4, 1]), code=1)
+    image.to_filename(tmp_path / "odd.nii")
+    doubt = f"{tmp_path / 'odd.nii'}: the header's sform and qform differ; the sform was believed"
+    for make in (InitialMask, lambda mask: Scribble.of(mask, GRID)):
+        with pytest.warns(GeometryWarning, match="sform and qform differ"):
+            of_path = make(tmp_path / "odd.nii")
+        assert of_path.notes == (doubt,)
+        of_volume = make(read(tmp_path / "odd.nii", warn=False))
+        assert (of_volume.notes, of_volume.digest) == ((doubt,), of_path.digest)
+        plain = make(Mask(ONE_VOXEL, (1, 2, 3), GRID))
+        assert (plain.notes, plain.digest) == ((), of_path.digest)
+    assert Click((1, 2, 3)).notes == Box((1, 2, 3), (1, 2, 3)).notes == Lasso(0, 1, SQUARE).notes == ()

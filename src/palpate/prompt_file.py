@@ -39,6 +39,7 @@ from pydantic_core import ErrorDetails
 
 from .errors import PromptError, ScanError
 from .files import error_text
+from .formats import read
 from .prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_fits, shown
 from .volume import Grid, Index3, Mask
 
@@ -175,7 +176,7 @@ class PromptFile(BaseModel):
 
 
 def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
-    """The prompts of a file, for a scan's grid, in their order.
+    """The prompts of a file, for a scan's grid, in their order; of images that the file names, notes are in theirs.
 
     Raises:
         PromptError: no such file, not this schema, or a prompt that is none or does not lie in the scan.
@@ -235,13 +236,13 @@ def _whole(index: Three) -> Index3:
 
 
 def read_initial_mask(path: str | Path) -> InitialMask:
-    """A mask's file as an initial mask: every value above 0.
+    """A mask's file as an initial mask: every value above 0; doubts about the file are in its notes.
 
     Raises:
         ScanError: it cannot be read.
         PromptError: it is empty.
     """
-    return InitialMask(Path(path))
+    return InitialMask(read(path, warn=False))
 
 
 class Files(Protocol):

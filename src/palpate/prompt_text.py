@@ -38,7 +38,7 @@ class Painted:
     def prompt(self, grid: Grid, folder: Path) -> Prompt:
         """The stroke: every voxel above 0 of the file, which must lie on the scan's grid."""
         try:
-            return Scribble.of(read(folder / self.mask), grid, self.positive)
+            return Scribble.of(read(folder / self.mask, warn=False), grid, self.positive)
         except PromptError as error:
             raise PromptError(f"{self.mask}: {error}") from error
 

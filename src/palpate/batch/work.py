@@ -106,9 +106,10 @@ class Segmenter:
     def do(self, job: Job) -> Finding:
         """Segment and save; whatever goes wrong is told in what comes back."""
         began = time.perf_counter()
+        of_prompts: list[str] = []
         with _noting() as odd:
             try:
-                prediction = self._segmented(job)
+                prediction = self._segmented(job, of_prompts)
             except Exception as error:  # one strange file must not end a night's work
                 words = " ".join(str(error).split()) or "no more is known"
                 finding = Finding(error=type(error).__name__, message=words)
@@ -120,13 +121,17 @@ class Segmenter:
                     extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
                     quality=None if quality is None else round(quality, 3),
                 )
-        return replace(finding, seconds=round(time.perf_counter() - began, 3), warnings="; ".join([*self._odd, *odd]))
+        return replace(
+            finding, seconds=round(time.perf_counter() - began, 3), warnings="; ".join([*self._odd, *of_prompts, *odd])
+        )
 
-    def _segmented(self, job: Job) -> Prediction:
+    def _segmented(self, job: Job, notes: list[str]) -> Prediction:
         volume = self._read(job.source)
         for path in job.outputs:
             check_output(path, volume)
-        prediction = self.predictor.predict(job.pointed(volume.grid))
+        prompts = job.pointed(volume.grid)
+        notes += [note for prompt in prompts for note in prompt.notes]
+        prediction = self.predictor.predict(prompts)
         with all_or_none(*written_files(*job.outputs)):
             if job.probability is not None:
                 prediction.probability.save(job.probability)

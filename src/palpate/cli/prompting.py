@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,8 +36,12 @@ class GivenPrompts:
     def __bool__(self) -> bool:
         return bool(self.files or self.texts)
 
-    def read(self, volume: Volume) -> list[Prompt]:
+    def read(self, volume: Volume, warn: Callable[[str], None]) -> list[Prompt]:
         """The prompts on a scan: those of the files, initial masks, foreground prompts, then background prompts.
+
+        Args:
+            volume: the scan.
+            warn: called with each note about a mask's file.
 
         Raises:
             PromptError: what cannot be read as a prompt.
@@ -47,6 +52,9 @@ class GivenPrompts:
 
         filed: list[Prompt] = [prompt for file in self.files for prompt in read_prompts(file, volume.grid)]
         typed = [from_text(kind, text, _option(kind)).prompt(volume.grid, Path()) for kind, text in self.texts]
+        for prompt in (*filed, *typed):
+            for note in prompt.notes:
+                warn(note)
         return filed + sorted(typed, key=lambda prompt: not prompt.positive)
 
     def read_from(self) -> tuple[Path, ...]:

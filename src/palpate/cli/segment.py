@@ -96,7 +96,7 @@ def segment(
     check_outputs(outputs.images, picture, truth, volume)
     check_inputs_stay((*outputs.images, picture), prompts.read_from())
     check_replaced(overwrite, *outputs.images)
-    given = prompts.read(volume)
+    given = prompts.read(volume, console.warn)
     if not given:
         raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or run `palpate propose`, with an automatic model")
     check_inside(given, volume.grid)

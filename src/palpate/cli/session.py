@@ -36,7 +36,7 @@ def add(
 ) -> None:
     """Add prompts to a lesion; the session and the lesion are begun where there are none."""
     with visit.opened(begin=True) as session:
-        given = prompts.read(session.volume)
+        given = prompts.read(session.volume, visit.console.warn)
         if not given and not accept:
             raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_CORRECT}, or --accept")
         with visit.segmenting(session), wholly(session):
@@ -55,7 +55,7 @@ def replace_prompt(
 ) -> None:
     """Put another prompt in the place of one, under its number."""
     with visit.changing(lesion) as (session, number):
-        given = prompts.read(session.volume)
+        given = prompts.read(session.volume, visit.console.warn)
         if len(given) != 1:
             raise SessionError(
                 f"one prompt takes the place of one, not {len(given)}. {HOW_TO_CORRECT}: one of them, once"

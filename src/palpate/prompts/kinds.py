@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import PromptError
 from ..formats import as_grid, as_volume, is_image
-from ..volume import Grid, Index3, Mask, Patch
+from ..volume import Grid, Index3, Mask, Patch, Volume
 from .given import (
     MAX_INDEX,
     MAX_VOXELS,
@@ -50,8 +50,12 @@ class Prompt(Protocol):
     def digest(self) -> bytes:
         """SHA-256 of its kind, side and content: equal for equal prompts, in every process."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the image that it was made of, as `Volume.notes`; not part of its content."""
 
-class _Digested:
+
+class _PromptBase:
     """The digest of a prompt, from the arrays that make up its content."""
 
     kind: ClassVar[str]
@@ -71,7 +75,7 @@ class _Digested:
 
 
 @dataclass(frozen=True)
-class Click(_Digested):
+class Click(_PromptBase):
     """A voxel inside the lesion, or outside it.
 
     Attributes:
@@ -80,6 +84,7 @@ class Click(_Digested):
     """
 
     kind: ClassVar[str] = "click"
+    notes: ClassVar[tuple[str, ...]] = ()
     index: Index3
     positive: bool = True
 
@@ -127,7 +132,7 @@ class Click(_Digested):
 
 
 @dataclass(frozen=True)
-class Box(_Digested):
+class Box(_PromptBase):
     """A box around the lesion, or, one voxel thick, around its outline on one slice.
 
     Attributes:
@@ -137,6 +142,7 @@ class Box(_Digested):
     """
 
     kind: ClassVar[str] = "box"
+    notes: ClassVar[tuple[str, ...]] = ()
     first: Index3
     last: Index3
     positive: bool = field(default=True, init=False)
@@ -157,17 +163,19 @@ class Box(_Digested):
 
 
 @dataclass(frozen=True, eq=False)
-class Scribble(_Digested):
+class Scribble(_PromptBase):
     """A stroke of voxels inside the lesion, or outside it.
 
     Attributes:
         places: its voxels, `[N, 3]`, each once; a copy, read-only.
         positive: inside the lesion; False: outside it.
+        notes: of the painted image that it was made of.
     """
 
     kind: ClassVar[str] = "scribble"
     places: Places
     positive: bool = True
+    notes: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", frozen(unrepeated(checked_places(self.places, "a scribble"))))
@@ -202,7 +210,7 @@ class Scribble(_Digested):
             ScanError: a path or an image that cannot be read.
         """
         grid = as_grid(scan)
-        array = _painted(painted, grid)
+        array, notes = _painted(as_volume(painted) if is_image(painted) else painted, grid)
         if array.shape != grid.shape:
             raise PromptError(
                 f"a scribble of shape {array.shape} does not fit a scan of {grid.shape}; paint on the scan's own grid"
@@ -212,14 +220,14 @@ class Scribble(_Digested):
         places = np.argwhere(array > 0)
         if not len(places):
             raise PromptError("the painted mask is empty: no voxel of it is above 0; paint some, or leave it out")
-        return cls(places, positive)
+        return cls(places, positive, notes=notes)
 
     def _content(self) -> tuple[npt.NDArray[Any], ...]:
         return (self.places,)
 
 
 @dataclass(frozen=True, eq=False)
-class Lasso(_Digested):
+class Lasso(_PromptBase):
     """What an outline on one slice encloses: inside the lesion, or outside it.
 
     Attributes:
@@ -230,6 +238,7 @@ class Lasso(_Digested):
     """
 
     kind: ClassVar[str] = "lasso"
+    notes: ClassVar[tuple[str, ...]] = ()
     axis: int
     slice_index: int
     outline: npt.NDArray[np.float64]
@@ -266,15 +275,17 @@ class Lasso(_Digested):
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class InitialMask(_Digested):
+class InitialMask(_PromptBase):
     """The mask that the segmentation starts from, to be corrected by further prompts.
 
     Attributes:
         mask: on the scan's grid; a copy, read-only.
+        notes: of the image that it was made of.
     """
 
     kind: ClassVar[str] = "initial_mask"
     mask: Mask
+    notes: tuple[str, ...] = field(repr=False)
     positive: bool = field(default=True, init=False)
 
     def __init__(self, mask: Mask | ImageLike):
@@ -288,12 +299,15 @@ class InitialMask(_Digested):
             TypeError: none of these; of an array on the scan's grid, make `Mask(array, (0, 0, 0), volume.grid)`.
             ScanError: a path or an image that cannot be read.
         """
+        notes: tuple[str, ...] = ()
         if not isinstance(mask, Mask):
             volume = as_volume(mask, "an initial mask is a Mask,")
+            notes = volume.notes
             mask = Mask(volume.array > 0, (0, 0, 0), volume.grid).cropped()
         if mask.empty:
             raise PromptError("the initial mask is empty: there is nothing to refine; click instead")
         object.__setattr__(self, "mask", replace(mask, array=frozen(mask.array.copy())))
+        object.__setattr__(self, "notes", notes)
         object.__setattr__(self, "positive", True)
 
     @property
@@ -306,12 +320,11 @@ class InitialMask(_Digested):
         return np.array(held.start), np.array(held.array.shape), np.packbits(held.array)
 
 
-def _painted(painted: npt.NDArray[Any] | Mask | ImageLike, grid: Grid) -> npt.NDArray[Any]:
-    """The numbers of a painted mask; one that has a grid of its own must lie on the scan's."""
-    if isinstance(painted, Mask) or is_image(painted):
-        held = painted if isinstance(painted, Mask) else as_volume(painted)
-        check_grid("the painted mask", held.grid, grid)
-        return np.asarray(held) if isinstance(held, Mask) else held.array
+def _painted(painted: object, grid: Grid) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    """The numbers of a painted mask, and its notes; one that has a grid of its own must lie on the scan's."""
+    if isinstance(painted, (Mask, Volume)):
+        check_grid("the painted mask", painted.grid, grid)
+        return (painted.full(), ()) if isinstance(painted, Mask) else (painted.array, painted.notes)
     if isinstance(painted, Patch):
         raise PromptError(f"a painted mask is no {type(painted).__name__}; of a probability, give its threshold()")
     try:
@@ -320,4 +333,4 @@ def _painted(painted: npt.NDArray[Any] | Mask | ImageLike, grid: Grid) -> npt.ND
         array = np.array(None)
     if array.dtype.kind not in "buif":
         raise PromptError(f"a painted mask is an array of numbers [X, Y, Z], not {shown(painted)}")
-    return array
+    return array, ()
