@@ -4,7 +4,9 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ def table(text: str) -> dict[str, set[str]]:
 ALLOWED = table(TABLE) | {"__init__": WORDS["everything"]}
 NO_TORCH = set(re.findall(r"`(\w+)`", re.findall(r"\n\n([^.]*)\simport\sno\storch\.", TABLE)[0]))
 MODEL_MAY = {"torch", "pydantic", "typing", "__future__", "collections", "math"}
+MAX_LINES, MAX_COMPLEXITY = 40, 15
 INSIDE_SAVE = {("volume", "formats")}  # a grid meets a file in `Patch.save`, inside the method only
 
 
@@ -64,6 +67,79 @@ def violations(source: str, module: str) -> list[str]:
 
 def modules() -> list[tuple[str, Path]]:
     return [(".".join(("palpate", *p.relative_to(SOURCE).with_suffix("").parts)), p) for p in SOURCE.rglob("*.py")]
+
+
+def statements(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Every import of a module but those for type checkers, and that of `Patch.save`."""
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        saving = isinstance(node, ast.ClassDef) and node.name == "Patch"
+        if checking or saving:
+            skipped |= set(ast.walk(node))
+    yield from (n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom)) and n not in skipped)
+
+
+def modules_imported(path: Path, module: str, known: set[str]) -> set[str]:
+    """The modules of ours that one imports, wherever in it; a package stands for its own file."""
+    package = module.split(".")[: None if path.name == "__init__.py" else -1]
+    found: set[str] = set()
+    for node in statements(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        origin = ".".join([*base, *([node.module] if node.module else [])])
+        found |= {f"{origin}.{name.name}" if f"{origin}.{name.name}" in known else origin for name in node.names}
+    return found & known - {"palpate", module}
+
+
+def test_no_import_circle() -> None:
+    """Between modules, imports inside functions among them."""
+    files = {name.removesuffix(".__init__"): path for name, path in modules()}
+    graph = {name: modules_imported(path, name, set(files)) for name, path in files.items() if name != "palpate"}
+    assert len(graph) > 100
+    assert sum(map(len, graph.values())) > 300
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    with pytest.raises(CycleError):
+        list(TopologicalSorter({**graph, "palpate.errors": {"palpate.predictor"}}).static_order())
+
+
+def test_rooms_import_only_rooms_above_them() -> None:
+    """The table's rows are in the order of the arrows: none points back up."""
+    rows = list(table(TABLE).items())
+    for number, (room, may) in enumerate(rows):
+        assert may <= {above for above, _ in rows[:number]}, room
+
+
+def bodies(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Each function's name, and the lines of its body without signature and docstring."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            yield node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_no_function_is_long() -> None:
+    long = {
+        f"{name}.{function}": lines
+        for name, path in modules()
+        for function, lines in bodies(ast.parse(path.read_text()))
+        if lines > MAX_LINES
+    }
+    assert long == {}
+    (found,) = bodies(ast.parse('def f(\n    x: int,\n) -> int:\n    """What it does."""\n    y = x\n\n    return y'))
+    assert found == ("f", 3)
+
+
+def test_no_function_is_complex() -> None:
+    """Ruff counts; the limit is in pyproject.toml."""
+    settings = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    assert "C90" in settings["select"]
+    assert settings["mccabe"]["max-complexity"] == MAX_COMPLEXITY
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "C901", "src"]
+    found = subprocess.run(command, cwd=SOURCE.parents[1], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, ""), found.stdout
 
 
 def test_every_room_has_a_rule() -> None:
