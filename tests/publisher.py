@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,7 +44,7 @@ class Publisher:
 def publishing(**settings: Any) -> Iterator[Publisher]:
     """Run such a server."""
     publisher = Publisher(**settings)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(publisher))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("PublishersHandler", (Handler,), {"publisher": publisher}))
     publisher.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -56,64 +56,64 @@ def publishing(**settings: Any) -> Iterator[Publisher]:
         server.server_close()
 
 
-def _handler(publisher: Publisher) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    """Answers for a publisher; each server has a class of its own."""
 
-        def log_message(self, *_: object) -> None:
-            pass
+    publisher: ClassVar[Publisher]
+    protocol_version = "HTTP/1.1"
 
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def do_GET(self) -> None:
-            self.answer(body=True)
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
 
-        def answer(self, body: bool) -> None:
-            publisher.asked.append((self.command, self.path, self.headers.get("Range")))
-            content = publisher.files.get(self.path)
-            start = self.start()
-            if publisher.busy > 0:
-                publisher.busy -= 1
-                self.say(503)
-            elif publisher.status or content is None:
-                self.say(publisher.status or 404)
-            elif start >= len(content):
-                self.say(416, {"Content-Range": f"bytes */{len(content)}"})
-            else:
-                self.publish(content, start, body)
+    def do_GET(self) -> None:
+        self.answer(body=True)
 
-        def publish(self, content: bytes, start: int, body: bool) -> None:
-            headers = {"ETag": publisher.etag} if publisher.etag else {}
-            if publisher.hub:
-                headers |= {"X-Repo-Commit": COMMIT}
-            if start:
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            if publisher.length:
-                headers["Content-Length"] = str(len(content) - start)
-            self.say(206 if start else 200, headers, end=False)
-            if body:
-                self.send(content[start:])
+    def answer(self, body: bool) -> None:
+        self.publisher.asked.append((self.command, self.path, self.headers.get("Range")))
+        content = self.publisher.files.get(self.path)
+        start = self.start()
+        if self.publisher.busy > 0:
+            self.publisher.busy -= 1
+            self.say(503)
+        elif self.publisher.status or content is None:
+            self.say(self.publisher.status or 404)
+        elif start >= len(content):
+            self.say(416, {"Content-Range": f"bytes */{len(content)}"})
+        else:
+            self.publish(content, start, body)
 
-        def start(self) -> int:
-            wanted = self.headers.get("Range")
-            fresh = self.headers.get("If-Range") in (None, publisher.etag)
-            return int(wanted.removeprefix("bytes=").split("-")[0]) if wanted and publisher.ranges and fresh else 0
+    def publish(self, content: bytes, start: int, body: bool) -> None:
+        headers = {"ETag": self.publisher.etag} if self.publisher.etag else {}
+        if self.publisher.hub:
+            headers |= {"X-Repo-Commit": COMMIT}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if self.publisher.length:
+            headers["Content-Length"] = str(len(content) - start)
+        self.say(206 if start else 200, headers, end=False)
+        if body:
+            self.send(content[start:])
 
-        def say(self, status: int, headers: dict[str, str] | None = None, end: bool = True) -> None:
-            self.send_response(status)
-            self.send_header("Connection", "close")  # said, since a client may else ask again on the closed one
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            if end:
-                self.send_header("Content-Length", "0")
-            self.end_headers()
+    def start(self) -> int:
+        wanted = self.headers.get("Range")
+        fresh = self.headers.get("If-Range") in (None, self.publisher.etag)
+        return int(wanted.removeprefix("bytes=").split("-")[0]) if wanted and self.publisher.ranges and fresh else 0
 
-        def send(self, content: bytes) -> None:
-            if publisher.cuts > 0:
-                publisher.cuts -= 1
-                content = content[: publisher.cut_after]
-            with contextlib.suppress(ConnectionError):  # a client that has seen enough
-                self.wfile.write(content)
+    def say(self, status: int, headers: dict[str, str] | None = None, end: bool = True) -> None:
+        self.send_response(status)
+        self.send_header("Connection", "close")  # said, since a client may else ask again on the closed one
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if end:
+            self.send_header("Content-Length", "0")
+        self.end_headers()
 
-    return Handler
+    def send(self, content: bytes) -> None:
+        if self.publisher.cuts > 0:
+            self.publisher.cuts -= 1
+            content = content[: self.publisher.cut_after]
+        with contextlib.suppress(ConnectionError):  # a client that has seen enough
+            self.wfile.write(content)
