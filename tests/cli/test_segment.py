@@ -46,19 +46,8 @@ def segment(folder: Path, out: Path, *more: object, model: str = "small", click:
 
 def test_help_names_every_verb_with_examples() -> None:
     shown = run("--help").output
-    for verb in (
-        "segment",
-        "batch",
-        "propose",
-        "info",
-        "import",
-        "export",
-        "fetch",
-        "look",
-        "phantom",
-        "prepare",
-        "train",
-    ):
+    verbs = "segment", "batch", "propose", "session", "info", "import", "export", "fetch", "phantom", "prepare", "train"
+    for verb in (*verbs, "doctor"):
         assert verb in shown
         assert f"palpate {verb}" in run(verb, "--help").output.replace("\n", " ")
     assert "not a medical device" in shown

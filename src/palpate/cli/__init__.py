@@ -10,10 +10,32 @@ import typer
 
 from ..errors import PalpateWarning
 from ..openmp import wait_passively
-from . import batch, fetch, look, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
+from . import batch, doctor, fetch, look, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
 from .console import app
 
 __all__ = ["app", "main"]
+
+PANELS = {  # of the help, and the verbs in each
+    "Segment": ("segment", "batch", "propose", "session"),
+    "Train": ("look", "audit", "prepare", "train"),
+    "Models": ("info", "fetch", "import", "export"),
+    "Try and check": ("phantom", "doctor"),
+}
+
+
+def _arrange(panels: dict[str, tuple[str, ...]]) -> None:
+    """Show the verbs in panels, in their order."""
+    panel_of = {verb: panel for panel, verbs in panels.items() for verb in verbs}
+    order = list(panel_of)
+    for group in app.registered_groups:
+        group.rich_help_panel = panel_of[str(group.name)]
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        command.name, command.rich_help_panel = name, panel_of[str(name)]
+    app.registered_commands.sort(key=lambda command: order.index(str(command.name)))
+
+
+_arrange(PANELS)
 
 
 @app.callback(invoke_without_command=True)
