@@ -23,7 +23,7 @@ def no_click(monkeypatch: pytest.MonkeyPatch) -> None:
     click = {
         "model": "palpate-tiny", "device": "cpu", "precision": "float32", "first_seconds": 1.0, "further_seconds": 0.5,
     }  # fmt: skip
-    monkeypatch.setattr(machine, "timed_click", lambda device, precision: click)
+    monkeypatch.setattr(machine, "timed_click", lambda settings: click)
 
 
 def test_everything_on_one_json_object() -> None:

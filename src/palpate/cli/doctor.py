@@ -9,12 +9,13 @@ import typer
 
 from ..errors import PalpateError
 from . import machine
-from .console import FAULTY, Console, DeviceOption, PrecisionOption, app
+from .console import FAULTY, Console, app
+from .inference import Machine
 from .verbs import verb
 
 
 @verb(app, examples=("palpate doctor", "palpate doctor --device cuda --precision bfloat16", "palpate doctor --json"))
-def doctor(console: Console, device: DeviceOption = "auto", precision: PrecisionOption = "float32") -> None:
+def doctor(console: Console, machine_options: Machine) -> None:
     """Show what a bug report needs: versions, machine, threads, extras, caches, and the time of a click.
 
     Exit code 1: something that Palpate needs does not work.
@@ -27,7 +28,8 @@ def doctor(console: Console, device: DeviceOption = "auto", precision: Precision
         "threads": machine.threads,
         "extras": machine.extras,
         "weights": machine.weights_folder,
-        "click": lambda: machine.timed_click(device, precision),
+        "cache": machine.feature_cache,
+        "click": lambda: machine.timed_click(machine_options.settings("palpate-tiny")),
     }
     for name, part in parts.items():
         with console.step(name, f"looking at {name}"):
@@ -72,6 +74,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
         "threads": _threads,
         "extras": _extras,
         "weights": _weights,
+        "cache": _cache,
         "click": _click,
     }
     for name, write in writers.items():
@@ -123,6 +126,10 @@ def _extras(extras: dict[str, Any]) -> list[str]:
 
 def _weights(weights: dict[str, Any]) -> list[str]:
     return [f"weights: {weights['folder']}, {weights['files']} files, {weights['bytes'] / 1e6:,.0f} MB"]
+
+
+def _cache(cache: dict[str, Any]) -> list[str]:
+    return [f"cache: at most {cache['max_bytes'] / 1e9:.1f} GB of features in memory ({cache['variable']} changes it)"]
 
 
 def _click(click: dict[str, Any]) -> list[str]:

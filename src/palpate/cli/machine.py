@@ -8,10 +8,13 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..extras import EXTRAS, install_command
 from ..openmp import chosen
+
+if TYPE_CHECKING:
+    from ..inference import InferenceSettings
 
 PACKAGES = (
     *("torch", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "safetensors", "pydantic", "typer"),
@@ -124,6 +127,13 @@ def extras() -> dict[str, dict[str, Any]]:
     return found
 
 
+def feature_cache() -> dict[str, Any]:
+    """The bound of the cache of features and lesion states, for the whole process, and the variable that changes it."""
+    from ..inference.cache import CACHE, VARIABLE
+
+    return {"max_bytes": CACHE.max_bytes, "variable": VARIABLE}
+
+
 def weights_folder() -> dict[str, Any]:
     """The folder of fetched weights, and the bytes in it."""
     from ..weights import home
@@ -133,18 +143,19 @@ def weights_folder() -> dict[str, Any]:
     return {"folder": _short(folder), "files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
 
-def timed_click(device: str, precision: str) -> dict[str, Any]:
-    """Seconds of a first and of a further click of palpate-tiny on a synthetic nodule.
+def timed_click(settings: InferenceSettings) -> dict[str, Any]:
+    """Seconds of a first and of a further click on a synthetic nodule of 28 mm.
 
     Raises:
-        DeviceError: no such device or precision here.
+        DeviceError: no such device here.
     """
+    from ..devices import device_named
     from ..phantom import make_phantom
     from ..predictor import Predictor
     from ..prompts import Click
 
     made = make_phantom(seed=0, site="lung", lesion_diameter_mm=28.0)
-    predictor = Predictor("palpate-tiny", device, precision)  # type: ignore[arg-type] # Predictor checks it
+    predictor = Predictor(settings)
     predictor.set_volume(made.volume)
     x, y, z = made.click.index
     seconds, prompts = [], []
@@ -155,9 +166,9 @@ def timed_click(device: str, precision: str) -> dict[str, Any]:
         seconds.append(round(time.perf_counter() - began, 3))
     first, further = seconds
     return {
-        "model": "palpate-tiny",
-        "device": str(predictor.device),
-        "precision": precision,
+        "model": settings.model,
+        "device": str(device_named(settings.device)),
+        "precision": settings.precision,
         "first_seconds": first,
         "further_seconds": further,
         "volume_ml": round(mask.volume_ml, 3),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputError
-from .console import BaseOption, Console, DeviceOption, PrecisionOption, app
+from .console import Console, app
+from .inference import BaseOption, Machine
 from .outputs import OverwriteOption, check_outputs, check_replaced, read_truth, text
 from .segment import ScanArgument, SeriesOption, TruthOption
 from .verbs import verb
@@ -40,6 +41,7 @@ def propose(
         ),
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="An automatic model's file (docs/automatic.md).")],
+    machine: Machine,
     base: BaseOption = None,
     min_ml: Annotated[
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
@@ -50,8 +52,6 @@ def propose(
     probability: Annotated[Path | None, typer.Option(help="Also save the probability of lesion, 0 to 1.")] = None,
     truth: TruthOption = None,
     series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Propose lesions without a prompt: labels 1, 2, ... by falling score, and a JSON beside the label map."""
@@ -69,10 +69,7 @@ def propose(
     check_spared(listing, volume)
     check_replaced(overwrite, output, probability)
     with console.step("load", f"loading {model}"):
-        from ..inference import InferenceSettings
-
-        settings = InferenceSettings(model, base and str(base), device=device, precision=precision)  # type: ignore[arg-type]
-        proposer = Proposer(settings)
+        proposer = Proposer(machine.settings(model, base))
     with console.step("propose", "proposing lesions") as progress:
         lesion = proposer.probability(volume, progress=progress)
         found = proposals(lesion, least)

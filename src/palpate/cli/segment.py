@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PromptError
-from .console import (
-    BaseOption,
-    BudgetOption,
-    Console,
-    DeviceOption,
-    ModelOption,
-    PrecisionOption,
-    ZoomOption,
-    app,
-    predictor_of,
-)
+from .console import Console, app
+from .inference import Inference
 from .outputs import OverwriteOption, check_inputs_stay, check_outputs, check_replaced, read_truth, text
 from .prompting import HOW_TO_POINT, PromptOptions
 from .verbs import verb
@@ -66,8 +57,7 @@ def segment(
     scan: ScanArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
     prompts: PromptOptions,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
+    inference: Inference,
     picture: Annotated[
         Path | None, typer.Option(help="Also save a picture: three planes through the lesion (.png, .pdf, .svg).")
     ] = None,
@@ -77,10 +67,6 @@ def segment(
     ] = None,
     truth: TruthOption = None,
     series: SeriesOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Segment the lesion under one or several prompts, and save its mask on the scan's own grid.
@@ -100,8 +86,10 @@ def segment(
     if not given:
         raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or run `palpate propose`, with an automatic model")
     check_inside(given, volume.grid)
-    with console.step("load", f"loading {model}"):
-        predictor = predictor_of(model, base, device, precision, zoom, budget)
+    with console.step("load", f"loading {inference.model}"):
+        from ..predictor import Predictor
+
+        predictor = Predictor(inference.settings())
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
