@@ -372,6 +372,10 @@ def test_prompts_of_equal_content_have_one_digest() -> None:
         (InitialMask(Mask(whole, (0, 0, 0), GRID)), InitialMask(Mask(whole[1:3, 2:3, 3:4], (1, 2, 3), GRID))),
     ):
         assert one.digest == other.digest
+        assert one == other
+        assert hash(one) == hash(other)
+    assert Click((1, 2, 3)) != Click((1, 2, 3), positive=False)
+    assert Click((1, 2, 3)) != (1, 2, 3)
 
 
 def test_a_digest_is_the_same_in_every_process_and_found_once() -> None:

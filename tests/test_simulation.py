@@ -246,5 +246,5 @@ def test_distances_are_millimetres() -> None:
 
 
 def test_a_user_needs_a_lesion() -> None:
-    with pytest.raises(ScanError, match="no lesion to point at"):
+    with pytest.raises(ScanError, match="there is no target to prompt"):
         SimulatedUser(np.zeros(GRID.shape, bool), GRID, 0, "x")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import GeometryError, PalpateError, PromptError, SessionError
@@ -580,6 +580,7 @@ def edit(session: Session, model: Plain, rng: random.Random, number: int, prompt
 
 
 @settings(deadline=None, max_examples=2)
+@example(seed=7904858)  # a stroke in the place of an equal one is no change
 @given(seed=st.integers(0, 2**32))
 def test_random_operations_replayed_are_the_same_to_the_voxel(
     seed: int, tmp_path_factory: pytest.TempPathFactory

@@ -56,7 +56,7 @@ class Prompt(Protocol):
 
 
 class _PromptBase:
-    """The digest of a prompt, from the arrays that make up its content."""
+    """The digest of a prompt, from the arrays that make up its content; prompts of one digest are equal."""
 
     kind: ClassVar[str]
     positive: bool
@@ -70,11 +70,17 @@ class _PromptBase:
             found.update(f"{array.shape} ".encode() + array.astype(array.dtype.newbyteorder("<")).tobytes())
         return found.digest()
 
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, _PromptBase) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     def _content(self) -> tuple[npt.NDArray[Any], ...]:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Click(_PromptBase):
     """A voxel inside the lesion, or outside it.
 
@@ -131,7 +137,7 @@ class Click(_PromptBase):
         return (self.places,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Box(_PromptBase):
     """A box around the lesion, or, one voxel thick, around its outline on one slice.
 
