@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from palpate.bundle import Bundle
 from palpate.cli import app
 from palpate.errors import OutputError
+from palpate.extras import EXTRAS
 from palpate.phantom import make_phantom, write_phantom
 from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
 
@@ -476,3 +477,16 @@ def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
     same = segment(folder, tmp_path / "a.nii.gz", "--uncertainty", tmp_path / "a.nii.gz", model="judging")
     assert same.exit_code == 2
     assert "two results would go to one file" in same.output
+
+
+def test_the_base_install_segments_and_a_picture_names_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    missing = [package.partition(".")[0] for packages in EXTRAS.values() for package in packages]
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from palpate.cli import main; main()"
+    base = [sys.executable, "-c", code, "segment", str(folder / "synthetic_scan.nii.gz"), "--click", "20,25,18"]
+    base += ["--model", str(folder / "small.safetensors"), "-o", str(tmp_path / "m.nii.gz")]
+    done = subprocess.run(base, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn = subprocess.run([*base, "--picture", str(tmp_path / "p.png")], capture_output=True, text=True, check=False)
+    assert drawn.returncode == 2
+    assert "pictures need the package matplotlib, which is not installed" in drawn.stderr
+    assert "in a clone of Palpate, run pip install '.[pictures]'" in drawn.stderr
