@@ -32,7 +32,7 @@ def doctor(console: Console, machine_options: Machine) -> None:
         "click": lambda: machine.timed_click(machine_options.settings("palpate-tiny")),
     }
     for name, part in parts.items():
-        with console.step(name, f"looking at {name}"):
+        with console.step(name, f"checking {name}"):
             try:
                 record[name] = part()
             except (ImportError, OSError, RuntimeError, PalpateError) as error:  # a broken part is what is asked for

@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ModelError, PalpateError
-from .console import Console, JsonOption, app
+from .console import Console, app
+from .verbs import verb
 
 if TYPE_CHECKING:
     from ..weights import Asset, Fetched
     from ..weights.http import DownloadProgress
 
 
-@app.command(
-    epilog="Examples:\n\n"
-    "`palpate fetch sam_vit_b`\n\n"
-    "`palpate fetch sam_vit_b --source official`\n\n"
-    "`palpate fetch medsam hippocampus --folder /data/palpate`\n\n"
-    "`palpate fetch --list`"
+@verb(
+    app,
+    examples=(
+        "palpate fetch sam_vit_b",
+        "palpate fetch sam_vit_b --source official",
+        "palpate fetch medsam hippocampus --folder /data/palpate",
+        "palpate fetch --list",
+    ),
 )
 def fetch(
+    console: Console,
     names: Annotated[
         list[str] | None, typer.Argument(help="sam_vit_b, sam_vit_l, sam_vit_h, medsam, hippocampus; see --list.")
     ] = None,
@@ -37,27 +41,24 @@ def fetch(
         Path | None, typer.Option(help="Keep it here, instead of in PALPATE_HOME or the user's cache folder.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Show what there is, and what is here already.")] = False,
-    machine: JsonOption = False,
 ) -> None:
     """Download weights and cohorts, or check those put there by hand; resumes, verifies, keeps them."""
-    console = Console(machine)
-    with console.reporting():
-        from .. import weights
+    from .. import weights
 
-        if listing:
-            rows = [_row(asset, folder) for asset in weights.ASSETS.values()]
-            console.result({"home": str(folder or weights.home()), "assets": rows}, _table(rows))
-            return
-        if not names:
-            raise ModelError(f"what should be fetched? There are {', '.join(weights.ASSETS)}")
-        records = []
-        for asset in [weights.find(name) for name in names]:  # every name is looked at before anything is downloaded
-            began = time.perf_counter()
-            with _bar(console, asset.name) as progress:
-                found = weights.fetch(asset, source=source, folder=folder, progress=progress, warn=console.warn)
-            console.seconds[asset.name] = time.perf_counter() - began
-            records.append(_record(asset, found))
-        console.result({"fetched": records}, [line for record in records for line in _lines(record)])
+    if listing:
+        rows = [_row(asset, folder) for asset in weights.ASSETS.values()]
+        console.result({"home": str(folder or weights.home()), "assets": rows}, _table(rows))
+        return
+    if not names:
+        raise ModelError(f"what should be fetched? There are {', '.join(weights.ASSETS)}")
+    records = []
+    for asset in [weights.find(name) for name in names]:  # an unknown name is an error before any download
+        began = time.perf_counter()
+        with _bar(console, asset.name) as progress:
+            found = weights.fetch(asset, source=source, folder=folder, progress=progress, warn=console.warn)
+        console.seconds[asset.name] = time.perf_counter() - began
+        records.append(_record(asset, found))
+    console.result({"fetched": records}, [line for record in records for line in _lines(record)])
 
 
 def _record(asset: Asset, found: Fetched) -> dict[str, Any]:

@@ -7,28 +7,27 @@ from typing import Annotated
 
 import typer
 
-from .console import Console, JsonOption, app
+from .console import Console, app
+from .verbs import verb
 
 
-@app.command(epilog="Example:\n\n`palpate phantom demo/ && palpate segment demo/synthetic_scan.nii.gz ...`")
+@verb(app, examples=("palpate phantom demo/", "palpate phantom demo/ --site lung --diameter 20 --seed 3"))
 def phantom(
+    console: Console,
     folder: Annotated[Path, typer.Argument(help="Where to write synthetic_scan.nii.gz and synthetic_lesion.nii.gz.")],
     seed: Annotated[int, typer.Option(help="Another seed, another body and lesion.")] = 0,
     site: Annotated[str, typer.Option(help="Where the lesion grows: liver, lung or kidney.")] = "liver",
     diameter: Annotated[float, typer.Option(help="The lesion's diameter, mm.")] = 28.0,
-    machine: JsonOption = False,
 ) -> None:
     """Write a synthetic CT-like scan with a lesion and its exact mask; say where to click."""
-    console = Console(machine)
-    with console.reporting():
-        with console.step("phantom", "building a synthetic scan"):
-            from ..phantom import make_phantom, write_phantom
+    with console.step("phantom", "building a synthetic scan"):
+        from ..phantom import make_phantom, write_phantom
 
-            made = make_phantom(seed=seed, site=site, lesion_diameter_mm=diameter)  # type: ignore[arg-type]
-            scan, lesion = write_phantom(made, folder)
-        where = ",".join(map(str, made.click.index))
-        record = {"scan": str(scan), "lesion": str(lesion), "click": list(made.click.index), "synthetic": True}
-        console.result(
-            record,
-            [f"synthetic scan {scan}, its lesion {lesion} ({made.lesion.volume_ml:.2f} mL)", f"click it at {where}"],
-        )
+        made = make_phantom(seed=seed, site=site, lesion_diameter_mm=diameter)  # type: ignore[arg-type]
+        scan, lesion = write_phantom(made, folder)
+    where = ",".join(map(str, made.click.index))
+    record = {"scan": str(scan), "lesion": str(lesion), "click": list(made.click.index), "synthetic": True}
+    console.result(
+        record,
+        [f"synthetic scan {scan}, its lesion {lesion} ({made.lesion.volume_ml:.2f} mL)", f"click it at {where}"],
+    )
