@@ -58,7 +58,7 @@ def test_a_full_model_comes_back_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(logits(back), logits(bundle))
 
 
-def test_answers_are_told_apart_by_weights_and_by_how_certainty_is_read_not_by_what_was_measured() -> None:
+def test_the_hash_of_results_is_of_weights_and_calibration_not_of_what_was_measured() -> None:
     bundle = small_bundle()
     answers = bundle.answers_sha256()
     measured = replace(bundle, calibration=Calibration(measured={"scans": 3}))

@@ -298,14 +298,14 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("grid", "differences"), OTHERS)
-def test_in_what_grids_differ_is_told_and_nothing_else(grid: Grid, differences: list[str]) -> None:
-    said = "; ".join(differences)
-    with pytest.raises(PromptError, match=f"^the mask lies on another grid than the scan: {said}.*; resample it to"):
+def test_the_error_names_in_what_grids_differ_and_nothing_else(grid: Grid, differences: list[str]) -> None:
+    listed = "; ".join(differences)
+    with pytest.raises(PromptError, match=f"^the mask lies on another grid than the scan: {listed}.*; resample it to"):
         check_grid("the mask", grid, GRID)
     with pytest.raises(PromptError) as raised:
         check_grid("the mask", grid, GRID)
-    told = [word for word in ("shape", "spacing", "origin", "directions") if f"{word} " in str(raised.value)]
-    assert told == [difference.split()[0] for difference in differences]
+    named = [word for word in ("shape", "spacing", "origin", "directions") if f"{word} " in str(raised.value)]
+    assert named == [difference.split()[0] for difference in differences]
 
 
 def test_a_hundredth_of_a_voxel_is_the_same_grid() -> None:

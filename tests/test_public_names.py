@@ -5,7 +5,8 @@ import importlib.metadata
 import palpate
 
 NAMES = {
-    "BatchError", "Box", "Bundle", "Click", "CohortError", "DeviceError", "FormatError", "GeometryError",
+    "BatchError", "Box", "Bundle", "CancelledError", "Click", "CohortError", "DeviceError", "FormatError",
+    "GeometryError",
     "GeometryWarning", "Grid", "InitialMask", "Lasso", "Lesion", "Mask", "Measurements", "ModelError", "OutputError",
     "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor", "Probability", "PromptError", "Proposal",
     "Proposer",

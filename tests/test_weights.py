@@ -77,21 +77,21 @@ def test_home(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
 
 
 def test_a_whole_download(server: Publisher, here: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     assert weights.cached(official(server)) is None
-    found = weights.fetch(official(server), progress=lambda *n: told.append(n))
+    found = weights.fetch(official(server), progress=lambda *n: reported.append(n))
     assert found.path == here / "weights" / "sam" / "sam.pth" == weights.cached(official(server))
     assert found.path.read_bytes() == CONTENT
     assert (found.verified, found.source, found.sha256, found.bytes) == (True, "official", DIGEST, len(CONTENT))
-    assert told[0] == (0, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reported[0] == (0, len(CONTENT))
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
     assert parts(here) == []
     asked = len(server.asked)
     assert weights.fetch(official(server)) == found
     assert len(server.asked) == asked
 
 
-def test_no_published_hash_is_told(server: Publisher) -> None:
+def test_no_published_hash_is_reported(server: Publisher) -> None:
     found = weights.fetch(official(server, bytes=None, sha256=None))
     assert (found.verified, found.sha256) == (False, DIGEST)
 
@@ -213,7 +213,7 @@ def test_refusals_say_what_to_put_where(server: Publisher, here: Path, status: i
     assert len(server.asked) == (http.MAX_ATTEMPTS if status == 503 else 1)
 
 
-def test_no_answer_is_told_at_once(server: Publisher, here: Path) -> None:
+def test_no_answer_is_an_error_at_once(server: Publisher, here: Path) -> None:
     dead = replace(official(server), sources=(Official("http://127.0.0.1:9/x/sam.pth"),))
     with pytest.raises(ModelError, match="no answer") as raised:
         weights.fetch(dead, folder=here / "usb")
@@ -289,12 +289,12 @@ def the_hub() -> Iterator[Publisher]:
 
 
 def test_the_hub(the_hub: Publisher, here: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    found = weights.fetch(on_hub(the_hub), progress=lambda *n: told.append(n))
+    reported: list[tuple[int, int | None]] = []
+    found = weights.fetch(on_hub(the_hub), progress=lambda *n: reported.append(n))
     assert found.path == here / "weights" / "sam" / "model.safetensors"
     assert found.path.read_bytes() == TENSORS
     assert (found.verified, found.source, found.bytes) == (False, "hub", len(TENSORS))
-    assert told[-1] == (len(TENSORS), len(TENSORS))
+    assert reported[-1] == (len(TENSORS), len(TENSORS))
     assert sorted(p.name for p in found.path.parent.iterdir()) == [
         ".lock",
         "model.safetensors",
@@ -453,5 +453,5 @@ def test_archives_that_are_refused(server: Publisher, here: Path, content: bytes
 
 def test_importing_needs_neither_torch_nor_the_hub() -> None:
     code = "import sys, palpate.weights; print({'torch', 'huggingface_hub', 'safetensors'} & set(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "set()"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "set()"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle, import_foreign, load
     from .errors import (
         BatchError,
+        CancelledError,
         CohortError,
         DeviceError,
         FormatError,
@@ -49,6 +50,7 @@ _ROOMS = {
     "bundle": ("Bundle", "import_foreign", "load"),
     "errors": (
         "BatchError",
+        "CancelledError",
         "CohortError",
         "DeviceError",
         "FormatError",
@@ -77,6 +79,7 @@ __all__ = [
     "BatchError",
     "Box",
     "Bundle",
+    "CancelledError",
     "Click",
     "CohortError",
     "DeviceError",

@@ -132,8 +132,8 @@ def test_a_missing_file_or_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_written_at_several_paths() -> None:
-    told = written_files("a.nii.gz", None, Path("b.mhd"), "c.mha")
-    assert told == (Path("a.nii.gz"), Path("b.zraw"), Path("b.mhd"), Path("c.mha"))
+    files = written_files("a.nii.gz", None, Path("b.mhd"), "c.mha")
+    assert files == (Path("a.nii.gz"), Path("b.zraw"), Path("b.mhd"), Path("c.mha"))
     assert written_files() == ()
 
 

@@ -45,7 +45,7 @@ def test_ras_by_hand(tmp_path: Path) -> None:
     assert read(path).affine.tolist() == [[0, 3, 0, 10], [2, 0, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]]
 
 
-def test_no_anatomical_space_is_told_of(tmp_path: Path) -> None:
+def test_no_anatomical_space_is_noted(tmp_path: Path) -> None:
     path = nrrd(tmp_path / "a.nrrd", "spacings: 2 3 4\n")
     with pytest.warns(GeometryWarning, match=r"a\.nrrd: the header names no anatomical space; orientation LPS"):
         assert read(path).spacing.tolist() == [2, 3, 4]

@@ -60,7 +60,7 @@ def test_the_qform_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(saved(tmp_path / "a.nii", qform=QFORM)).affine, QFORM, atol=1e-5)
 
 
-def test_a_qform_that_differs_is_told_of(tmp_path: Path) -> None:
+def test_a_qform_that_differs_is_noted(tmp_path: Path) -> None:
     with pytest.warns(GeometryWarning, match=r"a\.nii: the header's sform and qform differ; the sform was believed"):
         assert np.array_equal(read(saved(tmp_path / "a.nii", SFORM, QFORM)).affine, SFORM)
 
@@ -78,7 +78,7 @@ def test_notes_travel_with_the_volume_and_warn_only_where_asked(
     assert read(saved(tmp_path / "b.nii", SFORM, SFORM)).notes == ()
 
 
-def test_a_qform_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
+def test_a_qform_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nii", SFORM, SFORM, quatern_b=2.0)
     with pytest.warns(GeometryWarning, match="the sform was believed"):
         assert np.array_equal(read(path).affine, SFORM)
@@ -90,7 +90,7 @@ def test_a_qform_that_differs_by_rounding_is_not(tmp_path: Path) -> None:
     assert np.array_equal(read(saved(tmp_path / "a.nii", SFORM, moved)).affine, SFORM)
 
 
-def test_a_header_without_place_is_told_of(tmp_path: Path) -> None:
+def test_a_header_without_place_is_noted(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nii", pixdim=[1, 2, 3, 4, 0, 0, 0, 0])
     with pytest.warns(GeometryWarning, match="codes are 0.*its spacing was believed, and orientation LAS assumed"):
         volume = read(path)

@@ -65,8 +65,8 @@ def test_how_many_parameters_of_vit_b_are_tuned(tuning: str) -> None:
     with torch.device("meta"):
         whole = Network(tuned_as(tuning, SIZES["vit_b"]))
     tuned = {name: p.numel() for name, p in whole.named_tuned()}
-    told, by_hand = COUNTS[tuning]
-    assert sum(tuned.values()) == told == by_hand
+    documented, by_hand = COUNTS[tuning]
+    assert sum(tuned.values()) == documented == by_hand
     assert sum(n for name, n in tuned.items() if is_unused(name)) == UNUSED
 
 
