@@ -15,7 +15,7 @@ from palpate.frame import CropPercentiles, Preprocessing
 from palpate.simulation import KINDS
 from palpate.training.launch import Changes
 from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
-from palpate.training.preset_file import RENAMED, parse, to_yaml
+from palpate.training.preset_file import RENAMED, is_own, parse, to_yaml
 from palpate.training.recipe import Recipe
 from small import PREPROCESSING
 
@@ -266,3 +266,18 @@ def test_only_a_model_trained_on_mirrored_crops_looks_at_them() -> None:
     with pytest.raises(ValidationError, match="takes no prompts: leave out mirror"):
         Preset.model_validate(preset.as_automatic().model_dump() | mirrored)
     assert not preset.as_interactive().model_copy(update={"automatic": False}).as_automatic().preprocessing.mirror
+
+
+def test_a_preset_is_known_again_until_it_is_edited(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert not is_own(path)
+    Preset.load("kits21").write(path)
+    assert is_own(path)
+    assert Preset.load(path) == Preset.load("kits21")
+    written = path.read_text()
+    path.write_text(written.replace("steps", "steps ", 1))
+    assert not is_own(path)
+    path.write_text("name: another\n")
+    assert not is_own(path)
+    path.write_bytes(b"\xff\xfe")
+    assert not is_own(path)

@@ -48,7 +48,7 @@ class Outputs:
         "palpate segment scan.mha --click 60,70,20 --background 66,64,22 -o lesion.mha --json",
         "palpate segment scan.nii.gz --box 100,70,40,140,110,52 -o lesion.nii.gz",
         "palpate segment scan.nii.gz --initial-mask before.nii.gz --scribble 118,80,45:124,92,45 "
-        "--scribble not:90,80,45:95,84,45 -o after.nii.gz",
+        "--scribble background:90,80,45:95,84,45 -o after.nii.gz",
         "palpate segment scan.nii.gz --lasso z=45:110,80:130,80:120,100 -o lesion.nii.gz",
     ),
 )

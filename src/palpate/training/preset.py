@@ -13,7 +13,7 @@ from ..cohort.augmentation import Augmentation, PromptSampling
 from ..errors import SettingsError
 from ..files import replacing
 from ..frame import Preprocessing
-from .preset_file import parse, to_yaml
+from .preset_file import parse, signed, to_yaml
 from .recipe import Recipe, from_nothing
 
 PRESETS = ("kits21", "msd-pancreas", "lits17", "msd-colon")
@@ -165,7 +165,7 @@ class Preset(BaseModel):
             OutputError: it cannot be written.
         """
         with replacing(path) as (staged,):
-            staged.write_text(to_yaml(self), encoding="utf-8")
+            staged.write_text(signed(to_yaml(self)), encoding="utf-8")
 
     def with_recipe(self, **changes: Any) -> Preset:
         """The same preset with some of the recipe's fields changed.

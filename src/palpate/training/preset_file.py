@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,6 +14,7 @@ from ..errors import SettingsError
 from ..extras import needed
 
 HEAD = "A preset of Palpate: train with `palpate train PREPARED --preset THIS_FILE`."
+SIGNATURE = "# As Palpate wrote it; hash of the lines above: "
 BESIDE = 100  # longest comment that stands beside its setting; longer ones stand above
 FLOW = 6  # longest sequence on one line; lists of scans are longer
 # Keys of version 0.1.0, by the section that holds them, and what they are called now.
@@ -140,3 +143,17 @@ def _ruamel() -> Any:  # noqa: ANN401 - a module
     with needed("ruamel.yaml", "presets need"):
         import ruamel.yaml
     return ruamel.yaml
+
+
+def signed(text: str) -> str:
+    """A preset's YAML with a last line by which `is_own` knows it again."""
+    return f"{text}{SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is a preset as Palpate wrote it, which nobody has edited since."""
+    try:
+        written = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return written == signed(written.partition(SIGNATURE)[0])
