@@ -1,4 +1,4 @@
-r"""Train palpate-tiny from nothing on three public cohorts, and measure it on its held-out patients.
+r"""Train palpate-tiny from nothing on three public cohorts, and evaluate it on held-out patients.
 
     python benchmarks/train_tiny.py prepare DATA --out runs/tiny
     palpate train runs/tiny/{hippocampus,lung_nodules,sarcoma} --share 0.4 --share 0.45 --share 0.15 \
@@ -12,11 +12,13 @@ r"""Train palpate-tiny from nothing on three public cohorts, and measure it on i
         --share 0.08 --preset runs/tiny/stage3.yaml --init runs/tiny/blend.safetensors --out runs/tiny/stage3 --no-test
     python benchmarks/train_tiny.py publish DATA --model runs/tiny/stage3/last.safetensors -o palpate-tiny.safetensors \
         --stage runs/tiny/stage1 runs/tiny/stage2 runs/tiny/stage3 --blends "the first two stages, 0.35 and 0.65"
-    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors
-    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --parts validation test --least-ml 500
-    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --parts validation test --least-ml 500 \
-        --no-zoom
-    python benchmarks/train_tiny.py correct DATA --model palpate-tiny.safetensors
+    python benchmarks/train_tiny.py answers DATA --model palpate-tiny.safetensors -o answers.json
+    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --answers answers.json
+    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --answers answers.json \
+        --subsets validation test --min-ml 500
+    python benchmarks/train_tiny.py test DATA --model palpate-tiny.safetensors --answers answers.json \
+        --subsets validation test --min-ml 500 --no-zoom
+    python benchmarks/train_tiny.py correct DATA --model palpate-tiny.safetensors --answers answers.json
     python benchmarks/train_tiny.py figures --model palpate-tiny.safetensors --write benchmarks/palpate-tiny.md
 
 DATA holds hippocampus/, lung_nodules/ and sarcoma/. The first two stages of the `palpate-tiny` that ships ran under
@@ -27,14 +29,14 @@ its settings by detours, in six runs and four blends, which the model's file lis
 stage3.yaml in one go has not been run.
 
 Hippocampus and nodules are split 80/10/10 by a hash of file and patient; sarcoma by its fixed patients (001-014,
-015-017, 018-020). `prepare` packs every scan; only `test` and `correct` look at a test patient's mask, and both append
-to a log, so that every look is known.
+015-017, 018-020). `prepare` packs every scan; only `test` and `correct` use a test patient's mask, and both append
+to a ledger, so that every use is known. Figures belong to the answers that `answers` recorded: the same answers, the
+same figures, whatever the code.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
 from collections import defaultdict
@@ -44,16 +46,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-import palpate
 from palpate.bundle import Bundle, load, with_tuning
-from palpate.cohort import Cohort, LabelledScan, Split, lesion_of, split_of
+from palpate.cohort import Cohort, LabelledScan, LabelledVolume, Split, Subset, subset_by_hash, target_of
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
-from palpate.evaluation import Corrected, Figure, calibrated, corrected, one_click, sampled
-from palpate.evaluation.protocol import answered
+from palpate.evaluation import Corrected, Figure, HeldOutLedger, calibrated, corrected, interact, one_click, sampled
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.inference import InferenceSettings
 from palpate.phantom import Phantom, make_phantom, write_phantom
@@ -62,11 +61,21 @@ from palpate.randomness import counted_rng
 from palpate.simulation import KINDS, UserModel
 from palpate.training import starting_from_nothing
 from palpate.training.settings import Settings
-from palpate.volume import Volume
+from tiny_figures import (
+    ONE_CLICK,
+    answers_of,
+    correcting,
+    correction_figures,
+    digest,
+    holding,
+    origin_of,
+    page_of,
+    protocol,
+)
 
 SHARES = {"hippocampus": 0.4, "lung_nodules": 0.45, "sarcoma": 0.15}
 PREPROCESSING = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
-LOOKS = Path(__file__).parent / "test_looks.jsonl"
+LEDGER = Path(__file__).parent / "test_set_uses.jsonl"
 DATA = (
     "hippocampus: Medical Segmentation Decathlon, task 04 (T1 MR), CC BY-SA 4.0, doi 10.1038/s41467-022-30695-9; "
     "split by file, since files do not tell their patients",
@@ -77,21 +86,21 @@ DATA = (
 )
 PATIENT = {"hippocampus": None, "lung_nodules": r"^(LIDC-IDRI-\d+)", "sarcoma": r"^(STS_\d+)"}
 SYNTHETIC, FIRST_SYNTHETIC = 90, 1000  # phantoms that train, and the first one's seed
-VALIDATED = 40  # scans of a cohort that are looked at while training: the first, by name
-CALIBRATED = 20  # and those that a model is calibrated on
+MAX_VALIDATION = 40  # scans of a cohort that are evaluated while training: the first, by name
+MAX_CALIBRATION = 20  # and those that a model is calibrated on
 
 
 def patient_of(cohort: str, name: str) -> str:
-    """Whose scan it is: hippocampus files do not tell, so each counts as a patient of its own."""
+    """A scan's patient: hippocampus files name none, so each counts as a patient of its own."""
     return {"hippocampus": name, "lung_nodules": name.partition("_")[0], "sarcoma": name[:7]}[cohort]
 
 
-def part_of(cohort: str, name: str) -> str:
-    """Train, validation or test."""
+def subset_of(cohort: str, name: str) -> Subset:
+    """The subset of a scan."""
     if cohort == "sarcoma":
         number = int(name[4:7])
         return "train" if number <= 14 else "validation" if number <= 17 else "test"
-    return split_of(patient_of(cohort, name))
+    return subset_by_hash(patient_of(cohort, name))
 
 
 def kind_of(cohort: str, name: str) -> str:
@@ -114,34 +123,23 @@ def synthetic(count: int, first: int) -> Iterator[Phantom]:
         )
 
 
-def scans_of(
-    data: Path, cohort: str, part: str, least_ml: float = 0.0
-) -> Iterator[tuple[str, Volume, npt.NDArray[np.bool_]]]:
-    """Name, scan and lesion of a cohort's scans of one part of the split, with a lesion of at least so many mL."""
+def scans_of(data: Path, cohort: str, subset: str, min_ml: float = 0.0) -> Iterator[LabelledVolume]:
+    """A cohort's scans of a subset, with a target of at least so many mL."""
     for scan in find_cohort(data / cohort).scans:
-        if part_of(cohort, scan.name) == part:
+        if subset_of(cohort, scan.name) == subset:
             volume, label = scan.load()
-            lesion = lesion_of(label.array, ())
-            if lesion.sum() * volume.grid.voxel_ml >= least_ml:
-                yield scan.name, volume, lesion
+            target = target_of(label.array, ())
+            if target.sum() * volume.grid.voxel_ml >= min_ml:
+                yield LabelledVolume(scan.name, patient_of(cohort, scan.name), volume, target)
 
 
-def measure(
-    predictor: Predictor, data: Path, part: str, seed: int, most: int | None = None, least_ml: float = 0.0
+def evaluate(
+    predictor: Predictor, data: Path, subset: str, seed: int, max_scans: int | None = None, min_ml: float = 0.0
 ) -> Iterator[tuple[str, str, str, float]]:
-    """Kind, scan, patient and one-click Dice of every scan of a part (or of the first `most` of a cohort)."""
+    """Kind, scan, patient and one-click Dice of every scan of a subset (or of the first `max_scans` of a cohort)."""
     for cohort in SHARES:
-        for result in one_click(predictor, islice(scans_of(data, cohort, part, least_ml), most), seed):
+        for result in one_click(predictor, islice(scans_of(data, cohort, subset, min_ml), max_scans), seed):
             yield kind_of(cohort, result.name), result.name, patient_of(cohort, result.name), result.dice
-
-
-def inference() -> str:
-    """A hash of the code that answers, clicks and measures: figures of another are figures of another program."""
-    package = Path(palpate.__file__).parent
-    names = ("predictor", "frame", "resampling", "prompts", "volume", "bundle", "simulation")
-    files = [package / f"{name}.py" for name in names]
-    files += [file for room in ("inference", "model", "evaluation") for file in sorted((package / room).glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def means(rows: list[tuple[str, str, str, float]]) -> dict[str, float]:
@@ -153,13 +151,13 @@ def means(rows: list[tuple[str, str, str, float]]) -> dict[str, float]:
 
 
 def split_of_all(cohorts: dict[str, Cohort]) -> Split:
-    """Every patient of every cohort, by part; phantoms train."""
-    parts: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    """Every patient of every cohort, by subset; phantoms are for training."""
+    subsets: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
     for name, cohort in cohorts.items():
         for scan in cohort.scans:
-            parts[part_of(name, scan.name)].add(scan.patient)
-    parts["train"] |= {f"synthetic_{seed}" for seed in range(FIRST_SYNTHETIC, FIRST_SYNTHETIC + SYNTHETIC)}
-    return Split(**{part: tuple(sorted(names)) for part, names in parts.items()})
+            subsets[subset_of(name, scan.name)].add(scan.patient)
+    subsets["train"] |= {f"synthetic_{seed}" for seed in range(FIRST_SYNTHETIC, FIRST_SYNTHETIC + SYNTHETIC)}
+    return Split(**{subset: tuple(sorted(names)) for subset, names in subsets.items()})
 
 
 def synthetic_cohort(folder: Path) -> Cohort:
@@ -185,110 +183,93 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     augmentation = second.augmentation.model_copy(update={"mask_out_prob": 0.3, "background_paste_prob": 0.5})
     second = second.model_copy(update={"augmentation": augmentation})
     second.write(out / "stage2.yaml")
-    # Less is hidden and filled than in the second stage: one that had as much forgot what tight crops tell.
+    # Less is masked out and pasted than in the second stage: a run with as much lost Dice on tight crops.
     augmentation = augmentation.model_copy(update={"mask_out_prob": 0.1, "background_paste_prob": 0.2})
     third = second.model_copy(update={"augmentation": augmentation}).as_interactive()
     third.with_recipe(steps=5000, num_validations=4, seed=3, patience=None).write(out / "stage3.yaml")
 
 
-def figures(predictor: Predictor, arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
-    """One random click a scan, seeds 0 to 4: mean Dice, its interval by patients, scans and patients of each kind."""
-    rows = [
-        row
-        for part in arguments.parts
-        for seed in arguments.seeds
-        for row in measure(predictor, arguments.data, part, seed, least_ml=arguments.least_ml)
-    ]
-    kinds = sorted({kind for kind, *_ in rows})
-    table = {kind: Figure.of(row[1:] for row in rows if row[0] == kind).record() for kind in kinds}
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    look = {"when": when, "model": arguments.model, "part": " and ".join(arguments.parts), "seeds": arguments.seeds}
-    look |= {"sha256": predictor.runtime.sha256(), "code": inference(), "zoom": not arguments.no_zoom}
-    look |= {"least mL": arguments.least_ml, "table": table}
-    with arguments.log.open("a") as log:
-        log.write(json.dumps(look) + "\n")
-    print(json.dumps(table, indent=1))
-    return table
+def checked_origin(arguments: argparse.Namespace, bundle: Bundle) -> str:
+    """The digest of the recorded answers that figures will belong to.
+
+    Raises:
+        SystemExit: the record is of another model, or this code or machine gives another answer to its first scan.
+    """
+    record = json.loads(arguments.answers.read_text())
+    if record["sha256"] != bundle.sha256():
+        raise SystemExit(f"{arguments.answers}: of another model; write this one's with `answers`")
+    answers = answers_of(record)
+    key, found = next(recorded(bundle, arguments.data, 1, record["count"], arguments.device))
+    if answers.get(key) != found:
+        raise SystemExit(f"{arguments.answers}: this code, on this machine, answers {key} otherwise; write them anew")
+    return digest(answers)
+
+
+def about(arguments: argparse.Namespace, bundle: Bundle, origin: str) -> dict[str, Any]:
+    """What every line of the ledger says of a measurement."""
+    known = {"model": arguments.model, "sha256": bundle.sha256(), "answers": origin, "zoom": not arguments.no_zoom}
+    return known | {"seeds": arguments.seeds}
 
 
 def run_test(arguments: argparse.Namespace) -> None:
-    """Measure a model on parts of the split."""
-    figures(
-        Predictor(load(arguments.model), InferenceSettings(device=arguments.device, zoom=not arguments.no_zoom)),
-        arguments,
-    )
+    """One random click a scan: mean Dice, its interval by patients, scans and patients of each kind of scan."""
+    bundle = load(arguments.model)
+    origin = checked_origin(arguments, bundle)
+    predictor = Predictor(bundle, InferenceSettings(device=arguments.device, zoom=not arguments.no_zoom))
+    rows = [
+        row
+        for subset in arguments.subsets
+        for seed in arguments.seeds
+        for row in evaluate(predictor, arguments.data, subset, seed, min_ml=arguments.min_ml)
+    ]
+    subset = " and ".join(arguments.subsets)
+    how = protocol(ONE_CLICK, min_ml=arguments.min_ml, zoom=not arguments.no_zoom)
+    figures = [
+        Figure.of(row[1:] for row in rows if row[0] == kind).record(subset, how, seeds=arguments.seeds, cohort=kind)
+        for kind in sorted({kind for kind, *_ in rows})
+    ]
+    use = about(arguments, bundle, origin) | {"subset": subset, "patients": sorted({row[2] for row in rows})}
+    HeldOutLedger(arguments.log).append(use | {"figures": [figure.model_dump(mode="json") for figure in figures]})
+    print("\n".join(f"{figure.cohort}: {figure.text}" for figure in figures))
 
 
 def corrections(
-    predictor: Predictor,
-    data: Path,
-    cohort: str,
-    part: str,
-    kind: str,
-    seeds: list[int],
-    count: int,
-    most: int | None,
-    user_model: UserModel,
+    predictor: Predictor, arguments: argparse.Namespace, cohort: str, kind: str, count: int
 ) -> Iterator[tuple[str, str, Corrected]]:
-    """Kind of scan, patient and a simulated user's corrections of a cohort's scans of a part, one after the other."""
-    for seed in seeds:
-        scans = islice(scans_of(data, cohort, part), most)
+    """Kind of scan, patient and a simulated user's corrections of a cohort's scans of a subset, one after the other."""
+    user_model = UserModel(stroke_prob=arguments.strokes)
+    for seed in arguments.seeds:
+        scans = islice(scans_of(arguments.data, cohort, arguments.subset), arguments.max_scans)
         for result in corrected(predictor, scans, count, kind, seed, user_model):
             yield kind_of(cohort, result.name), patient_of(cohort, result.name), result
 
 
-def told(rows: list[tuple[str, Corrected]], counts: tuple[int, ...]) -> dict[str, object]:
-    """Of (patient, corrections): Dice after so many prompts with intervals, and how clicks were heeded."""
-    table: dict[str, object] = {}
-    for count in counts:
-        figure = Figure.of((r.name, patient, r.dice[count - 1]) for patient, r in rows)
-        table[f"after {count}"] = [round(figure.dice, 4), *(round(edge, 3) for edge in figure.interval)]
-    steps = [step for _, r in rows for step in r.heeded]
-    for positive in (True, False):
-        told = [step for step in steps if step.positive is positive]
-        if told:
-            table["positive" if positive else "negative"] = {
-                "said": len(told),
-                "followed": round(float(np.mean([step.followed for step in told])), 4),
-                "Dice within 10 mm gains": round(float(np.mean([s.near_after - s.near_before for s in told])), 4),
-            }
-    expected = [pair for _, r in rows for pair in zip(r.quality, r.iou, strict=True)] if rows[0][1].quality else []
-    if expected:
-        a, b = np.array(expected).T
-        table["expected IoU"] = {
-            "mean error": round(float(np.abs(a - b).mean()), 4),
-            "correlation": round(float(np.corrcoef(a, b)[0, 1]), 4),
-        }
-    return table
-
-
 def run_correct(arguments: argparse.Namespace) -> None:
     """A simulated user's prompts and corrections: Dice after 1, 2, 3, 5 and 10 prompts, by cohort and first prompt."""
-    predictor = Predictor(load(arguments.model), InferenceSettings(device=arguments.device, zoom=not arguments.no_zoom))
+    bundle = load(arguments.model)
+    origin = checked_origin(arguments, bundle)
+    predictor = Predictor(bundle, InferenceSettings(device=arguments.device, zoom=not arguments.no_zoom))
     counts = tuple(count for count in (1, 2, 3, 5, 10) if count <= arguments.count)
-    model = {"model": arguments.model, "sha256": predictor.runtime.sha256(), "code": inference()}
-    model |= {"zoom": not arguments.no_zoom, "strokes": arguments.strokes}
-    user_model = UserModel(stroke_prob=arguments.strokes)
     for kind, cohort in product(arguments.kinds, arguments.cohorts):
-        found: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
-        for what, patient, result in corrections(
-            predictor,
-            arguments.data,
-            cohort,
-            arguments.part,
-            kind,
-            arguments.seeds,
-            counts[-1],
-            arguments.most,
-            user_model,
-        ):
-            found[what].append((patient, result))
-        table = {what: told(rows, counts) for what, rows in sorted(found.items())}
-        print(kind, json.dumps(table, indent=1), flush=True)
-        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        look = {"when": when, **model, "part": arguments.part, "seeds": arguments.seeds, "most": arguments.most}
-        with arguments.log.open("a") as log:  # one by one: what was seen is known, whatever becomes of the rest
-            log.write(json.dumps(look | {"corrections": {kind: table}}) + "\n")
+        rows: dict[str, list[tuple[str, Corrected]]] = defaultdict(list)
+        for scans, patient, result in corrections(predictor, arguments, cohort, kind, counts[-1]):
+            rows[scans].append((patient, result))
+        how = correcting(kind, arguments.strokes)
+        known = {
+            "subset": arguments.subset,
+            "protocol": protocol(how, max_scans=arguments.max_scans, zoom=not arguments.no_zoom),
+            "seeds": tuple(arguments.seeds),
+        }
+        figures = [
+            figure
+            for scans, found in sorted(rows.items())
+            for figure in correction_figures(found, counts, cohort=scans, **known)
+        ]
+        patients = sorted({patient for found in rows.values() for patient, _ in found})
+        use = about(arguments, bundle, origin) | {"subset": arguments.subset, "patients": patients}
+        use |= {"first_prompt": kind, "figures": [figure.model_dump(mode="json") for figure in figures]}
+        HeldOutLedger(arguments.log).append(use)  # one by one: a use is known, whatever becomes of the rest
+        print("\n".join(f"{kind}, {figure.cohort}, {figure.metric}: {figure.text}" for figure in figures), flush=True)
 
 
 def run_blend(arguments: argparse.Namespace) -> None:
@@ -299,29 +280,31 @@ def run_blend(arguments: argparse.Namespace) -> None:
     blended = {k: torch.lerp(common[k], v, arguments.share) if k in common else v for k, v in state.items()}
     second.network.load_state_dict(blended)
     predictor = Predictor(second, InferenceSettings(device=arguments.device))
-    rows = list(measure(predictor, arguments.data, "validation", 0, VALIDATED))
+    rows = list(evaluate(predictor, arguments.data, "validation", 0, MAX_VALIDATION))
     rows += [("synthetic", name, name, value) for name, _, value in one_click(predictor, held_out_phantoms())]
     print(json.dumps({"share": arguments.share, "validation": means(rows)}), flush=True)
     if arguments.output:
         second.save(arguments.output)
 
 
-def held_out_phantoms() -> list[tuple[str, Volume, npt.NDArray[np.bool_]]]:
-    """Twelve phantoms that no training sees: name, scan and lesion."""
-    return [(m.title, m.volume, m.lesion.full()) for m in synthetic(12, first=500)]
+def held_out_phantoms() -> list[LabelledVolume]:
+    """Twelve phantoms that are in no training."""
+    return [LabelledVolume(m.title, m.title, m.volume, m.lesion.full()) for m in synthetic(12, first=500)]
 
 
 def run_publish(arguments: argparse.Namespace) -> None:
     """Write a trained model in half precision, calibrated on validation, with its data, licences and recipe inside."""
-    trained = with_tuning(load(arguments.model), "spatial")  # who adapts it tunes what the paper tunes, by default
-    # Its stages ran before models looked at mirrored crops; half of theirs were mirrored.
+    trained = with_tuning(load(arguments.model), "spatial")  # adapting it tunes what the paper tunes, by default
+    # Its stages ran before models predicted mirrored crops; half of their crops were mirrored.
     preprocessing = trained.preprocessing.model_copy(update={"mirror": True})
     Bundle(trained.network, preprocessing, trained.provenance).save(arguments.output, dtype=torch.float16)
-    stored = load(arguments.output)  # what is measured is what is shipped
-    scans = (scan for cohort in SHARES for scan in islice(scans_of(arguments.data, cohort, "validation"), CALIBRATED))
+    stored = load(arguments.output)  # what is evaluated is what is shipped
+    scans = (
+        scan for cohort in SHARES for scan in islice(scans_of(arguments.data, cohort, "validation"), MAX_CALIBRATION)
+    )
     predictor = Predictor(stored, InferenceSettings(device=arguments.device))
-    confidence = calibrated(sampled(predictor, scans, 3, ("click", "box")))
-    print(confidence.model_dump_json(indent=1))
+    calibration = calibrated(sampled(predictor, scans, 3, ("click", "box")))
+    print(calibration.model_dump_json(indent=1))
     before = {"set out from": load(arguments.before).provenance.recipe} if arguments.before else {}
     provenance = stored.provenance.model_copy(
         update={
@@ -329,176 +312,142 @@ def run_publish(arguments: argparse.Namespace) -> None:
             "origin": "trained from nothing by benchmarks/train_tiny.py; every parameter was tuned",
             "licence": "CC BY-SA 4.0",
             "data": DATA,
-            "figures": {},
+            "figures": (),
             "recipe": before | {"stages": [stage_of(run) for run in arguments.stage], "blends": arguments.blends},
             "notice": "Research software, not a medical device; not for diagnosis or treatment.",
         }
     )
-    Bundle(stored.network, stored.preprocessing, provenance, confidence).save(arguments.output, dtype=torch.float16)
+    Bundle(stored.network, stored.preprocessing, provenance, calibration).save(arguments.output, dtype=torch.float16)
 
 
 def stage_of(run: Path) -> dict[str, object]:
-    """What a stage did, from its run's folder."""
+    """A stage's settings and steps, from its run's folder."""
     settings = Settings.read(run)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     preset = settings.preset.model_dump(mode="json", exclude={"split"}) | {"init": Path(settings.preset.init).name}
     return {"run": run.name, "shares": settings.shares, "steps done": rows[-1]["step"], "preset": preset}
 
 
-def looks_of(model: str, log: Path) -> list[dict[str, Any]]:
-    """What the log has of a model (its SHA-256), line by line."""
-    return [look for look in map(json.loads, log.read_text().splitlines()) if look.get("sha256") == model]
+def recorded(bundle: Bundle, data: Path, max_scans: int, count: int, device: str) -> Iterator[tuple[str, list[str]]]:
+    """A key and hashes of each prompt and mask of a simulated user on validation scans; without zoom, one click's.
 
-
-def rows_of(look: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """A look's figures, one by one: what was measured (seeds as "{}"), the first prompt, the cohort, the figures."""
-    where = f"{look['part']} patients, native grid, {{}}"
-    where += f", the first {look['most']} scans of a cohort" if look.get("most") else ""
-    where += f", lesions of {look['least mL']:g} mL and more" if look.get("least mL") else ""
-    where += "" if look.get("zoom", True) else ", without zoom"
-    for cohort, row in look.get("table", {}).items():
-        yield f"{where}: one random click a scan", "click", cohort, row
-    strokes = look.get("strokes", 0)
-    words = "clicks" if not strokes else f"{'' if strokes == 1 else f'{strokes:.0%} '}strokes, paint and lassos"
-    for kind, table in look.get("corrections", {}).items():
-        for cohort, row in table.items():
-            yield f"{where}: a simulated user, first a {kind}, then correcting {words}", kind, cohort, row
-
-
-def holding(looks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The figures that hold for the last code: tables, by what was measured.
-
-    They are its own, and those of earlier code that was shown to answer alike (`run_same`); none of fewer seeds where
-    all of these, and more, were measured too.
+    Args:
+        bundle: the model.
+        data: the cohorts' folder.
+        max_scans: scans of a cohort, the first by name.
+        count: prompts a scan.
+        device: where it runs.
     """
-    codes = [look.get("code") for look in looks]
-    carried = [look for look in looks if "same as" in look]
-    code = codes[-1] if codes else None
-    while newer := [look["code"] for look in carried if look["same as"] == code]:
-        code = newer[-1]
-    but: dict[str | None, set[str]] = {code: set()}
-    for look in reversed(carried):
-        if look["code"] in but:
-            but[look["same as"]] = but[look["code"]] | set(look["but"])
-    found: dict[tuple[str, str], dict[tuple[int, ...], Any]] = defaultdict(dict)
-    for look in looks:
-        if "same as" not in look and look.get("code") in but:
-            for what, kind, cohort, row in rows_of(look):
-                if kind not in but[look.get("code")]:
-                    found[what, cohort][tuple(look["seeds"])] = row
-    measured: dict[str, dict[str, Any]] = {}
-    for (what, cohort), by_seeds in found.items():
-        for seeds, row in by_seeds.items():
-            if not any(set(seeds) < set(more) for more in by_seeds):
-                named = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
-                measured.setdefault(what.format(named), {})[cohort] = row
-    return measured
+    for zoom, kind, cohort in (*product((True,), KINDS, SHARES), *product((False,), ("click",), SHARES)):
+        predictor = Predictor(bundle, InferenceSettings(device=device, zoom=zoom))
+        for scan in islice(scans_of(data, cohort, "validation"), max_scans):
+            hashes = []
+            for prompts, prediction in interact(predictor, scan, count if zoom else 1, kind):
+                answer = hashlib.sha256(prompts[-1].places.tobytes())
+                answer.update(np.packbits(prediction.mask.full()).tobytes())
+                hashes.append(answer.hexdigest())
+            yield f"{kind}, {scan.name}, {'' if zoom else 'no '}zoom", hashes
 
 
 def run_answers(arguments: argparse.Namespace) -> None:
-    """Write down a hash of every prompt and mask of a simulated user on validation scans; without zoom, one click's."""
+    """Write down a hash of every prompt and mask of a simulated user on validation scans: what figures belong to."""
     bundle = load(arguments.model)
     answers: dict[str, list[str]] = {}
-    for zoom, kind, cohort in (*product((True,), KINDS, SHARES), *product((False,), ("click",), SHARES)):
-        predictor = Predictor(bundle, InferenceSettings(device=arguments.device, zoom=zoom))
-        for name, volume, truth in islice(scans_of(arguments.data, cohort, "validation"), arguments.most):
-            key = f"{kind}, {name}, {'' if zoom else 'no '}zoom"
-            answers[key] = []
-            for prompts, prediction in answered(predictor, name, volume, truth, arguments.count if zoom else 1, kind):
-                said = hashlib.sha256(prompts[-1].places.tobytes())
-                said.update(np.packbits(prediction.mask.full()).tobytes())
-                answers[key].append(said.hexdigest())
-            print(key, len(answers[key]), flush=True)
-    record = {"model": arguments.model, "sha256": bundle.sha256(), "code": inference(), "answers": answers}
+    for key, hashes in recorded(bundle, arguments.data, arguments.max_scans, arguments.count, arguments.device):
+        answers[key] = hashes
+        print(key, len(hashes), flush=True)
+    record = {"model": arguments.model, "sha256": bundle.sha256(), "count": arguments.count, "answers": answers}
     arguments.output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def run_same(arguments: argparse.Namespace) -> None:
-    """Write down that this code answers as an earlier one did, voxel for voxel: figures of that one hold for this one.
+    """Write down that figures of earlier answers hold for these, which are equal, voxel for voxel.
 
-    Both have written down their `answers`; those that begin with some kinds of prompt may be left out, and must be
-    measured again.
+    Those that begin with some kinds of prompt may be left out, and must be measured again. Answers that are equal
+    without exception have one digest, and need no such line; it is for those of version 0.1.0, which have none.
     """
     before, now = (json.loads(path.read_text()) for path in (arguments.before, arguments.now))
-    if now["code"] != inference() or before["sha256"] != now["sha256"]:
-        raise SystemExit("NOW must be of this very code, and both of one model")
-    keys = [key for key in now["answers"] if key.split(", ")[0] not in arguments.but]
-    differ = [key for key in keys if before["answers"].get(key) != now["answers"][key]]
+    if before["sha256"] != now["sha256"]:
+        raise SystemExit("both must be of one model")
+    earlier, current = answers_of(before), answers_of(now)
+    keys = [key for key in current if key.split(", ")[0] not in arguments.but]
+    differ = [key for key in keys if earlier.get(key) != current[key]]
     if differ or not keys:
         raise SystemExit("not the same:\n" + "\n".join(differ))
-    masks = sum(len(now["answers"][key]) for key in keys)
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    record = {"when": when, **{key: now[key] for key in ("model", "sha256", "code")}, "same as": before["code"]}
-    record |= {"but": arguments.but, "why": arguments.why, "part": "validation", "masks alike": masks}
-    with arguments.log.open("a") as log:
-        log.write(json.dumps(record) + "\n")
-    print(f"{masks} masks alike; figures of {before['code']} hold")
+    masks = sum(len(current[key]) for key in keys)
+    line = {"model": now["model"], "sha256": now["sha256"], "answers": origin_of(now), "same as": origin_of(before)}
+    line |= {"but": arguments.but, "why": arguments.why, "subset": "validation", "masks alike": masks}
+    HeldOutLedger(arguments.log).append(line)
+    print(f"{masks} masks are equal; figures of {origin_of(before)} hold")
+
+
+def uses_of(model: str, log: Path) -> list[dict[str, Any]]:
+    """The ledger's lines of a model (its SHA-256)."""
+    return [use for use in HeldOutLedger(log).uses() if use.get("sha256") == model]
 
 
 def run_figures(arguments: argparse.Namespace) -> None:
-    """Put into a model's file what the log has of it, and write it as a page."""
+    """Write the figures of a model that hold into its file, and onto a page."""
     bundle = load(arguments.model)
-    looks = looks_of(bundle.sha256(), arguments.log)
-    measured = holding(looks)
-    if not measured:
-        raise SystemExit(f"{arguments.log} has no look of {arguments.model} ({bundle.sha256()})")
-    provenance = bundle.provenance.model_copy(update={"figures": measured})
+    uses = uses_of(bundle.sha256(), arguments.log)
+    figures = tuple(holding(uses))
+    if not figures:
+        raise SystemExit(f"{arguments.log} has no figure of {arguments.model} ({bundle.sha256()})")
+    provenance = bundle.provenance.model_copy(update={"figures": figures})
     Bundle(bundle.network, bundle.preprocessing, provenance, bundle.calibration).save(
         arguments.model, dtype=torch.float16
     )
     if arguments.write:
-        arguments.write.write_text("\n".join(page_of(provenance.name, bundle.sha256(), looks, measured)) + "\n")
-    print("\n".join(measured))
+        arguments.write.write_text("\n".join(page_of(provenance.name, bundle.sha256(), uses, figures)) + "\n")
+    print("\n".join(dict.fromkeys(figure.title for figure in figures)))
 
 
-def page_of(name: str, model: str, looks: list[dict[str, Any]], measured: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of Markdown: a table of each measurement; Dice with 95 % intervals by patient."""
-    lines = [f"# {name}, measured", "", "Written by `python benchmarks/train_tiny.py figures`."]
-    lines += ["Mean Dice, with 95 % intervals by patient in brackets.", f"Weights (SHA-256): {model}."]
-    for look in looks:
-        if "same as" in look:
-            alike = f"{look['masks alike']} masks of a simulated user on validation scans are alike under both"
-            lines += ["", f"Figures of the code {look['same as'][:8]} hold for {look['code'][:8]}: {alike}."]
-            lines += [f"What changed: {look['why']}."]
-            lines += [f"Measured anew: what begins with a {', a '.join(look['but'])}."] if look["but"] else []
-    for what, table in measured.items():
-        rows = [{"cohort": cohort} | cells_of(row) for cohort, row in table.items()]
-        lines += ["", f"## {what[0].upper()}{what[1:]}", "", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
-        lines += [f"| {' | '.join(row.values())} |" for row in rows]
-    return lines
-
-
-def cells_of(row: dict[str, Any]) -> dict[str, str]:
-    """A table's cells by column, of one cohort's figures: of one click each (`Figure.record`), or of many (`told`)."""
-    if "dice" in row:
-        low, high = row["interval"]
-        return {"Dice": f"{row['dice']:.3f} [{low:.3f}, {high:.3f}]", "scans": str(row["scans"])}
-    cells = {step: "{:.3f} [{:.3f}, {:.3f}]".format(*row[step]) for step in row if step.startswith("after")}
-    for side in ("positive", "negative"):
-        told = row.get(side)
-        cells[f"{side} corrections heeded"] = f"{told['followed']:.3f} of {told['said']}" if told else "none"
-        cells[f"Dice within 10 mm by a {side} one"] = f"{told['Dice within 10 mm gains']:+.4f}" if told else ""
-    expected = row.get("expected IoU")
-    return cells | {"expected IoU off by": f"{expected['mean error']:.3f}" if expected else ""}
+def add_evaluation(commands: Any) -> None:  # noqa: ANN401 - argparse names no public type for it
+    """The commands that evaluate a model, and the one that writes its figures down."""
+    testing = commands.add_parser("test", help="measure on held-out patients")
+    testing.set_defaults(run=run_test)
+    testing.add_argument("--subsets", "--parts", nargs="+", choices=("validation", "test"), default=["test"])
+    testing.add_argument("--min-ml", "--least-ml", type=float, default=0.0, help="only lesions of so many mL and more")
+    correcting_ = commands.add_parser("correct", help="measure a simulated user's prompts and corrections")
+    correcting_.set_defaults(run=run_correct)
+    correcting_.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the first prompt")
+    correcting_.add_argument("--cohorts", nargs="+", default=list(SHARES), choices=SHARES)
+    correcting_.add_argument("--count", type=int, default=10, help="prompts a scan")
+    correcting_.add_argument("--max-scans", "--most", type=int, help="scans of a cohort, the first by name")
+    correcting_.add_argument("--strokes", type=float, default=0.0, help="how often a correction is a stroke, 0 to 1")
+    correcting_.add_argument("--subset", "--part", choices=("validation", "test"), default="test")
+    for command in (testing, correcting_):
+        command.add_argument("data", type=Path)
+        command.add_argument("--model", default="palpate-tiny")
+        command.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
+        command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+        command.add_argument("--device", default="cpu")
+        command.add_argument("--answers", type=Path, required=True, help="what `answers` recorded of this model")
+        command.add_argument("--log", type=Path, default=LEDGER, help="the ledger, one line a use")
+    figuring = commands.add_parser("figures", help="put what was measured of a model into its file, and onto a page")
+    figuring.set_defaults(run=run_figures)
+    figuring.add_argument("--model", type=Path, required=True)
+    figuring.add_argument("--log", type=Path, default=LEDGER)
+    figuring.add_argument("--write", type=Path, help="a page of tables, as Markdown")
 
 
 def add_same(commands: Any) -> None:  # noqa: ANN401 - argparse names no public type for it
-    """The two commands that let figures of earlier code hold."""
-    answering = commands.add_parser("answers", help="write down a hash of every answer on some validation scans")
+    """The two commands about recorded answers."""
+    answering = commands.add_parser("answers", help="record a hash of every answer on some validation scans")
     answering.set_defaults(run=run_answers)
     answering.add_argument("data", type=Path)
     answering.add_argument("--model", default="palpate-tiny")
-    answering.add_argument("--most", type=int, default=3, help="scans of a cohort, the first by name")
+    answering.add_argument("--max-scans", "--most", type=int, default=3, help="scans of a cohort, the first by name")
     answering.add_argument("--count", type=int, default=5, help="prompts a scan")
     answering.add_argument("--device", default="cpu")
     answering.add_argument("-o", "--output", type=Path, required=True)
-    same = commands.add_parser("same", help="let figures of earlier code hold for this one, which answers alike")
+    same = commands.add_parser("same", help="let figures of earlier answers hold for these, which are equal")
     same.set_defaults(run=run_same)
-    same.add_argument("before", type=Path, help="answers of the earlier code")
-    same.add_argument("now", type=Path, help="answers of this code")
+    same.add_argument("before", type=Path, help="the earlier answers")
+    same.add_argument("now", type=Path, help="these answers")
     same.add_argument("--but", nargs="+", default=[], choices=KINDS, help="first prompts whose figures do not hold")
     same.add_argument("--why", required=True, help="what changed, in words")
-    same.add_argument("--log", type=Path, default=LOOKS)
+    same.add_argument("--log", type=Path, default=LEDGER)
 
 
 def main() -> None:
@@ -509,10 +458,6 @@ def main() -> None:
     preparing.add_argument("data", type=Path)
     preparing.add_argument("--out", type=Path, required=True)
     preparing.set_defaults(run=run_prepare)
-    testing = commands.add_parser("test", help="measure on held-out patients")
-    testing.set_defaults(run=run_test)
-    testing.add_argument("--parts", nargs="+", choices=("validation", "test"), default=["test"])
-    testing.add_argument("--least-ml", type=float, default=0.0, help="only lesions of so many mL and more")
     publishing = commands.add_parser("publish", help="calibrate, and write the model that ships")
     publishing.set_defaults(run=run_publish)
     publishing.add_argument("data", type=Path)
@@ -522,11 +467,7 @@ def main() -> None:
     publishing.add_argument("--before", help="a published model that the first of these stages set out from")
     publishing.add_argument("--blends", nargs="+", default=[], help="which stages were blended, in words")
     publishing.add_argument("--device", default="cpu")
-    telling = commands.add_parser("figures", help="put what was measured of a model into its file, and onto a page")
-    telling.set_defaults(run=run_figures)
-    telling.add_argument("--model", type=Path, required=True)
-    telling.add_argument("--log", type=Path, default=LOOKS)
-    telling.add_argument("--write", type=Path, help="a page of tables, as Markdown")
+    add_evaluation(commands)
     add_same(commands)
     blending = commands.add_parser("blend", help="average the weights of two stages, and validate")
     blending.set_defaults(run=run_blend)
@@ -536,21 +477,6 @@ def main() -> None:
     blending.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
     blending.add_argument("-o", "--output", type=Path)
     blending.add_argument("--device", default="cpu")
-    correcting = commands.add_parser("correct", help="measure a simulated user's prompts and corrections")
-    correcting.set_defaults(run=run_correct)
-    correcting.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the first prompt")
-    correcting.add_argument("--cohorts", nargs="+", default=list(SHARES), choices=SHARES)
-    correcting.add_argument("--count", type=int, default=10, help="prompts a scan")
-    correcting.add_argument("--most", type=int, help="scans of a cohort, the first by name")
-    correcting.add_argument("--strokes", type=float, default=0.0, help="how often a correction is a stroke, 0 to 1")
-    correcting.add_argument("--part", choices=("validation", "test"), default="test")
-    for command in (testing, correcting):
-        command.add_argument("data", type=Path)
-        command.add_argument("--model", default="palpate-tiny")
-        command.add_argument("--no-zoom", action="store_true", help="one crop at the model's own spacing")
-        command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-        command.add_argument("--device", default="cpu")
-        command.add_argument("--log", type=Path, default=LOOKS, help="append the figures here, one line a look")
     arguments = parser.parse_args()
     arguments.run(arguments)
 

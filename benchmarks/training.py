@@ -34,14 +34,15 @@ from golden.recipe import sam_checkpoint
 from palpate.bundle import import_foreign, paper_preprocessing, with_tuning
 from palpate.cohort import Cohort, LabelledScan
 from palpate.cohort.prepare import prepare
-from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.cohort.sampling import CropSampler
 from palpate.formats import read
 from palpate.frame import Frame
 from palpate.phantom import make_phantom
 from palpate.randomness import counted_rng
 from palpate.training.loop import Trainer
+from palpate.training.outcome import peak_memory_gb
 from palpate.training.preset import Preset
-from palpate.training.run import peak_memory_gb
+from small import prepared_scan
 from speed import processor
 
 CROPS = 5
@@ -78,7 +79,7 @@ def measure_crops() -> dict[str, Any]:
             whole, _ = frame.extract_all((image.array, label.array > 0))
             seconds["file"].append(time.perf_counter() - began)
             began = time.perf_counter()
-            chunks, _ = frame.extract_all((lazy.image, lazy.lesion))
+            chunks, _ = frame.extract_all((lazy.image, lazy.target))
             seconds["prepared"].append(time.perf_counter() - began)
             if not torch.equal(whole, chunks):
                 raise AssertionError("the two ways give different crops")
@@ -106,7 +107,11 @@ def measure_steps(size: str, precision: str, device: str, crop: int) -> dict[str
         bundle = with_tuning(import_foreign(path, preprocessing), "spatial")
     made = make_phantom(shape=(160, 160, 120), spacing=(1.2, 1.2, 1.5), site="kidney")
     sampler = CropSampler(
-        [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompt_sampling
+        [[prepared_scan(made.volume, made.lesion.full())]],
+        None,
+        preprocessing,
+        preset.augmentation,
+        preset.prompt_sampling,
     )
     trainer = Trainer(bundle.network, sampler, preset.recipe, Accelerator(cpu=device == "cpu"))
     seconds, losses = [], []

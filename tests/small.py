@@ -1,14 +1,19 @@
 """A model and a cohort small enough for tests: random weights, 32³ crops of 2 mm, phantoms of 4 mm."""
 
+import tempfile
 from functools import cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from palpate.bundle import Bundle, Provenance, with_extra_heads
 from palpate.cohort import Cohort, LabelledScan
+from palpate.cohort.packing import canonical_image, pack_arrays
+from palpate.cohort.prepared import PreparedScan, ScanRecord
+from palpate.cohort.sampling import CropSampler, Example
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.inference import InferenceSettings
 from palpate.model import Network, NetworkConfig
@@ -98,3 +103,20 @@ def noise_scan(seed: int = 0) -> Volume:
     """Noise on a small oblique grid that one crop holds, int16; to a model of random weights as good as a body."""
     affine = oblique_affine((16, 14, 10), (3, 3, 4), orientation="LPS", angles_deg=(3, -5, 8), centre_mm=(10, -20, 30))
     return Volume(np.random.default_rng(seed).integers(-1000, 1000, (16, 14, 10), dtype=np.int16), affine)
+
+
+_PREPARED = tempfile.TemporaryDirectory(prefix="palpate-tests-", ignore_cleanup_errors=True)
+
+
+def prepared_scan(volume: Volume, target: npt.NDArray[np.bool_], name: str = "scan") -> PreparedScan:
+    """A prepared scan of a volume and its target `[X, Y, Z]`, in a folder that goes when the process ends."""
+    folder = Path(_PREPARED.name)
+    key = pack_arrays(canonical_image(volume.array), target.astype(np.uint8), volume.grid, folder)
+    record = ScanRecord.model_validate_json((folder / key / "scan.json").read_text())
+    return PreparedScan(folder / key, record, (), name, name)
+
+
+def stacked(sampler: CropSampler, start: int, size: int, clicks: int) -> Example:
+    """Examples `start` to `start + size`, stacked along a new first axis."""
+    parts = zip(*(sampler.example(i, clicks) for i in range(start, start + size)), strict=True)
+    return Example(*(torch.stack(part) for part in parts))

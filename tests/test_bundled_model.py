@@ -1,7 +1,6 @@
 """palpate-tiny on real scans that it never trained on, and on DICOM as on NIfTI."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from itertools import islice
@@ -25,7 +24,12 @@ def predictor() -> palpate.Predictor:
     return palpate.Predictor("palpate-tiny", CPU)
 
 
-@pytest.fixture(scope="module")
+def tiny_figures() -> Any:
+    """The script's module of figures."""
+    return sys.modules["tiny_figures"]
+
+
+@pytest.fixture(scope="module", autouse=True)
 def script() -> Any:
     """The training script, for its split."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -47,43 +51,73 @@ def test_it_says_what_it_is() -> None:
     assert bundle.network.config.dense_width == 16
     assert bundle.preprocessing.zoom == (0.5, 8.0)
     assert bundle.calibration.measured["predictions"] > 100
-    logged = [json.loads(line) for line in (ROOT / "benchmarks" / "test_looks.jsonl").read_text().splitlines()]
-    looks = [look for look in logged if look.get("sha256") == bundle.sha256()]
-    tables = [look["table"] for look in looks if "table" in look]
-    tables += [table for look in looks for table in look.get("corrections", {}).values()]
-    rows = [row for table in tables for row in table.items()]
-    told = [row for table in provenance.figures.values() for row in table.items()]
-    assert told
-    assert all(row in rows for row in told), "every look at a test split is logged"
 
 
 def test_its_figures_are_all_that_hold(script: Any) -> None:
+    """Each has its line in the ledger, and what holds by the ledger is in the file, as version 0.1.0 wrote it."""
     bundle = palpate.load("palpate-tiny")
-    assert bundle.provenance.figures == script.holding(script.looks_of(bundle.sha256(), script.LOOKS))
+    assert isinstance(bundle.provenance.figures, dict)
+    written = tiny_figures().records_of_mapping(bundle.provenance.figures)
+    assert len(written) > 100
+    holding = tiny_figures().holding(script.uses_of(bundle.sha256(), script.LEDGER))
+    assert set(written) == set(holding)
+    assert len(written) == len(holding)
 
 
-def test_which_figures_hold(script: Any) -> None:
-    """Those of the last code, and of the one before that answers alike, but for what changed; and no fewer seeds."""
+def test_which_figures_hold() -> None:
+    """Those of the last answers, and of earlier ones that are equal, but for what changed; and no fewer seeds."""
 
-    def look(code: str, kind: str, cohort: str, dice: float, *seeds: int) -> dict[str, Any]:
-        return {"code": code, "part": "test", "seeds": list(seeds), "corrections": {kind: {cohort: {"dice": dice}}}}
+    def use(code: str, kind: str, cohort: str, dice: float, *seeds: int) -> dict[str, Any]:
+        row = {"after 1": [dice, 0.0, 1.0]}
+        return {"code": code, "part": "test", "seeds": list(seeds), "corrections": {kind: {cohort: row}}}
 
-    looks = [
-        look("a", "click", "one", 0.1, 0),
-        look("b", "click", "one", 0.2, 0),
-        look("b", "box", "one", 0.3, 0),
-        look("b", "click", "two", 0.4, 0, 1),
+    figures = tiny_figures()
+    now = figures.FigureRecord(
+        subset="test",
+        protocol="native grid: a simulated user, first a lasso, then correcting clicks",
+        seeds=(0,),
+        cohort="one",
+        metric="Dice after 1 prompt",
+        value=0.7,
+    )
+    uses: list[dict[str, Any]] = [
+        use("a", "click", "one", 0.1, 0),
+        use("b", "click", "one", 0.2, 0),
+        use("b", "box", "one", 0.3, 0),
+        use("b", "prior", "two", 0.4, 0, 1),
         {"code": "c", "same as": "b", "but": ["box"]},
-        look("c", "box", "one", 0.5, 1, 2),
-        look("b", "click", "one", 0.6, 0, 1),
+        use("c", "box", "one", 0.5, 1, 2),
+        use("b", "click", "one", 0.6, 0, 1),
     ]
-    words = "test patients, native grid, seeds {}: a simulated user, first a {}, then correcting clicks"
-    both = {words.format("0, 1", "click"): {"one": {"dice": 0.6}, "two": {"dice": 0.4}}}
-    assert script.holding(looks) == both | {words.format("1, 2", "box"): {"one": {"dice": 0.5}}}
-    before = script.holding(looks[:4])
-    assert before[words.replace("seeds", "seed").format("0", "box")] == {"one": {"dice": 0.3}}
-    assert before[words.replace("seeds", "seed").format("0", "click")] == {"one": {"dice": 0.2}}
-    assert script.holding([]) == {}
+
+    def values(lines: list[dict[str, Any]]) -> set[tuple[str, str, tuple[int, ...], float]]:
+        found = figures.holding(lines)
+        firsts = [record.protocol.partition("first a")[2].partition(",")[0] for record in found]
+        return {(first, r.cohort, r.seeds, r.value) for first, r in zip(firsts, found, strict=True)}
+
+    both = {(" click", "one", (0, 1), 0.6), ("n initial mask", "two", (0, 1), 0.4)}
+    assert values(uses) == both | {(" box", "one", (1, 2), 0.5)}
+    before = values(uses[:4])
+    assert {(" box", "one", (0,), 0.3), (" click", "one", (0,), 0.2)} <= before
+    assert values([]) == set()
+    later: list[dict[str, Any]] = [
+        {"answers": "d", "same as": "c", "but": []},
+        {"answers": "d", "first_prompt": "lasso", "figures": [now.model_dump(mode="json")]},
+    ]
+    assert values(uses + later) == values(uses) | {(" lasso", "one", (0,), 0.7)}
+    other = {**later[1], "answers": "e"}
+    assert values([*uses, *later, other]) == {(" lasso", "one", (0,), 0.7)}, "other answers, other figures"
+
+
+def test_answers_of_the_version_before_are_known_by_their_code() -> None:
+    """Its kinds of prompt are translated; the digest is of the keys and the masks' hashes."""
+    figures = tiny_figures()
+    old = {"code": "c0de", "answers": {"prior, a, zoom": ["x"], "click, a, zoom": ["y"]}}
+    new = {"answers": {"click, a, zoom": ["y"], "initial mask, a, zoom": ["x"]}}
+    assert figures.answers_of(old) == figures.answers_of(new)
+    assert figures.origin_of(old) == "c0de"
+    assert figures.origin_of(new) == figures.digest(figures.answers_of(old))
+    assert figures.origin_of({"answers": {"click, a, zoom": ["z"]}}) != figures.origin_of(new)
 
 
 @pytest.mark.slow
@@ -94,13 +128,13 @@ def test_corrections_on_validation_patients(data: Path, predictor: palpate.Predi
     means = np.mean([result.dice for result in results], axis=0)
     assert means[0] > 0.86
     assert means[4] > 0.87
-    assert np.mean([step.followed for result in results for step in result.heeded]) > 0.9
+    assert np.mean([step.followed for result in results for step in result.effects]) > 0.9
 
 
 @pytest.mark.slow
 def test_zoom_on_a_validation_patients_large_tumour(data: Path, script: Any) -> None:
     """STS_016, T1, 609 mL: one click with and without zoom."""
-    scans = [scan for scan in script.scans_of(data, "sarcoma", "validation") if scan[0].startswith("STS_016_MR")]
+    scans = [scan for scan in script.scans_of(data, "sarcoma", "validation") if scan.name.startswith("STS_016_MR")]
     with_zoom, without = (
         next(one_click(palpate.Predictor("palpate-tiny", InferenceSettings(device="cpu", zoom=zoom)), scans)).dice
         for zoom in (True, False)
@@ -120,7 +154,7 @@ def test_it_finds_a_synthetic_lesion(predictor: palpate.Predictor) -> None:
 def test_validation_patients(
     data: Path, predictor: palpate.Predictor, script: Any, cohort: str, scans: int, least: float
 ) -> None:
-    """The test split is for figures, each look at it logged; tests look at validation."""
+    """The test split is for figures, each use of it recorded; tests use validation."""
     results = list(one_click(predictor, islice(script.scans_of(data, cohort, "validation"), scans)))
     assert len(results) == scans
     assert np.mean([result.dice for result in results]) > least

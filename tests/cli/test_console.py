@@ -39,7 +39,7 @@ def test_what_is_wrong_with_the_words_is_one_line(words: list[str], line: str) -
     assert re.fullmatch(f"error: {line}\n", done.stderr)
 
 
-@pytest.mark.parametrize("verb", [["info"], ["look"], ["prepare", "-o", "out"]])
+@pytest.mark.parametrize("verb", [["info"], ["audit"], ["prepare", "-o", "out"]])
 def test_a_name_too_long_for_the_disk_is_one_line(verb: list[str]) -> None:
     name = "x" * 300
     done = CliRunner().invoke(app, [verb[0], name, *verb[1:]], catch_exceptions=False)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from palpate.bundle import load
 from palpate.cli import app
 from palpate.cohort.augmentation import PromptSampling
-from palpate.cohort.cache import PreparedCohort
+from palpate.cohort.prepared import PreparedCohort
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.training.preset import starting_from_nothing
 from processes import in_two_processes
@@ -203,21 +203,21 @@ def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
     assert measured[0][0]["scans"] == measured[1][0]["scans"]  # type: ignore[index]
 
 
-def test_a_rehearsal_says_what_it_costs_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
-    run = place / "rehearsal"
+def test_a_dry_run_estimates_the_cost_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
+    run = place / "dry-run"
     done = trained(place, run, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert not run.exists()
     for part in ("tuned parameters: 5,173,360", "a step:", "peak memory:", "expected:", "nothing was written"):
         assert part in done.stdout
-    (tmp_path / "rehearsal").mkdir()
-    (tmp_path / "rehearsal" / "notes.txt").write_text("a rehearsal needs no folder, so none is in its way")
+    (tmp_path / "dry-run").mkdir()
+    (tmp_path / "dry-run" / "notes.txt").write_text("a dry run needs no folder, so none is in its way")
     record = json.loads(trained(place, run, "--dry-run", "--json", folder=tmp_path).stdout)
     assert record["steps"] == STEPS
     assert record["peak_memory_gb"] > 0.1
 
 
-def test_test_patients_are_measured_at_the_end_and_each_look_is_counted(place: Path) -> None:
+def test_test_patients_are_measured_at_the_end_and_each_use_is_counted(place: Path) -> None:
     base = [
         sys.executable,
         "-m",
@@ -227,17 +227,23 @@ def test_test_patients_are_measured_at_the_end_and_each_look_is_counted(place: P
         "--preset",
         str(place / "preset.yaml"),
     ]
-    for look in (1, 2):
-        run = place / f"look{look}"
+    for use in (1, 2):
+        run = place / f"use{use}"
         arguments = [*base, "--out", str(run), "--steps", "1", "--validations", "1", "--device", "cpu", "--json"]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         record = json.loads(done.stdout)
-        assert record["looks_at_test"] == look
+        assert record["test_set_uses"] == use
         assert record["test"]["scans"] >= 1
         figures = load(run / "best.safetensors").provenance.figures
-        assert figures["test patients, one random click a scan, native grid, seeds 0-4"] == record["test"]
-    assert len((place / "prepared" / "test_looks.jsonl").read_text().splitlines()) == 2
+        assert isinstance(figures, tuple)
+        (figure,) = (figure for figure in figures if figure.subset == "test")
+        assert (figure.value, figure.n, figure.seeds) == (
+            record["test"]["dice"],
+            record["test"]["scans"],
+            (0, 1, 2, 3, 4),
+        )
+    assert len((place / "prepared" / "test_set_uses.jsonl").read_text().splitlines()) == 2
 
 
 def said(*arguments: str) -> str:

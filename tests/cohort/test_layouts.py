@@ -165,7 +165,7 @@ def test_a_listing_with_names_patients_and_parts(source: Cohort, tmp_path: Path)
     rows = [f"{a.image},{a.label},p,one,train", f"{b.image},{b.label},p,two,", f"{c.image},{c.label},q,three,test"]
     path.write_text("\n".join(["image,label,patient,name,split", *rows]))
     found = find_cohort(path)
-    assert [(s.name, s.patient, s.part) for s in found.scans] == [
+    assert [(s.name, s.patient, s.subset) for s in found.scans] == [
         ("one", "p", "train"),
         ("three", "q", "test"),
         ("two", "p", None),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from palpate.cohort import Cohort
-from palpate.cohort.look import look
+from palpate.cohort.audit import audit
 from palpate.cohort.page import summary, write_page
 from palpate.errors import OutputError
 from small import small_cohort
@@ -21,37 +21,37 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 def test_the_page_is_whole_and_says_it_all(cohort: Cohort, tmp_path: Path) -> None:
-    path = tmp_path / "look.html"
-    write_page(look(cohort, workers=1), path)
+    path = tmp_path / "audit.html"
+    write_page(audit(cohort, workers=1), path)
     text = path.read_text()
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)""", text), "nothing is fetched from elsewhere"
     assert "phantoms &amp; &lt;others&gt;" in text, "what a file says is text, not code"
-    assert "Not ready: something here would spoil training" in text
+    assert "Not ready: with these errors a training would be wrong" in text
     assert "scan_3.nii.gz" in text
     assert text.count("data:image/png") == 3, "a picture of each scan that can be read"
     assert text.count("data:image/svg+xml") == 5
-    assert "What is proposed" in text
+    assert "Suggested settings" in text
     for title in re.findall(r'<img [^>]*alt="([^"]*)"', text):
         assert title
 
 
 def test_numbers_by_hand(cohort: Cohort) -> None:
-    numbers = summary(look(cohort, workers=1))
+    numbers = summary(audit(cohort, workers=1))
     assert (numbers["scans"], numbers["usable"], numbers["patients"]) == (4, 3, 4)
     assert numbers["orientations"] == {"RAS": 1, "LPI": 1, "ASR": 1}
     assert numbers["shapes"]["median"] == [48, 48, 32]
-    assert numbers["spacings_mm"]["least"] == [4, 4, 5]
+    assert numbers["spacings_mm"]["min"] == [4, 4, 5]
     assert numbers["labels"][1] == {"name": "near", "scans": 3}
 
 
 def test_a_cohort_with_nothing_to_show(cohort: Cohort, tmp_path: Path) -> None:
     nothing = Cohort(cohort.origin, "phantoms", cohort.scans[3:])
-    found = look(nothing, workers=1)
-    write_page(found, tmp_path / "look.html")
-    assert "unreadable" in (tmp_path / "look.html").read_text()
-    assert summary(found)["lesion_ml"] is None
+    found = audit(nothing, workers=1)
+    write_page(found, tmp_path / "audit.html")
+    assert "unreadable" in (tmp_path / "audit.html").read_text()
+    assert summary(found)["target_ml"] is None
 
 
 def test_a_place_that_is_none(cohort: Cohort, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
-        write_page(look(cohort, workers=1), tmp_path / "gone" / "look.html")
+        write_page(audit(cohort, workers=1), tmp_path / "gone" / "audit.html")

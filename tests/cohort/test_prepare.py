@@ -17,8 +17,8 @@ import pytest
 import SimpleITK
 
 from palpate.cohort import Cohort, LabelledScan
-from palpate.cohort.cache import PreparedCohort
 from palpate.cohort.prepare import prepare
+from palpate.cohort.prepared import PreparedCohort
 from palpate.errors import CohortError, OutputError
 from small import small_cohort
 

@@ -1,20 +1,22 @@
 """Training crops: what inference would see, moved and disturbed by counted draws alone."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from palpate.cohort import LabelledVolume
 from palpate.cohort.augmentation import Augmentation, PromptSampling
-from palpate.cohort.cache import PreparedScan
 from palpate.cohort.prepare import prepare
-from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.cohort.prepared import PreparedScan
+from palpate.cohort.sampling import CropSampler
 from palpate.frame import CropPercentiles, Frame, Preprocessing
 from palpate.phantom import make_phantom
 from palpate.randomness import counted_rng
 from palpate.volume import Volume
-from small import PREPROCESSING, small_cohort
+from small import PREPROCESSING, prepared_scan, small_cohort, stacked
 
 STILL = Augmentation(
     zoom=(1, 1), stretch=1, rotation_degrees=(0, 0, 0), translation=0,
@@ -23,14 +25,29 @@ STILL = Augmentation(
 ONE = PromptSampling(target_clicks=(1, 1), random_clicks=0, as_inference=True)
 
 
+class InMemory(PreparedScan):
+    """A prepared scan that answers a box from whole arrays."""
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        return self.load().volume.array
+
+    @cached_property
+    def target(self) -> np.ndarray:
+        return self.load().target
+
+    def load(self) -> LabelledVolume:
+        return PreparedScan(self.folder, self.record, self.values, self.name, self.patient).load()
+
+
 @pytest.fixture(scope="module")
-def cohort() -> list[Labelled]:
+def cohort() -> list[PreparedScan]:
     made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
-    return [Labelled(m.volume, m.lesion.full()) for m in made]
+    return [prepared_scan(m.volume, m.lesion.full()) for m in made]
 
 
 def sampler(
-    cohort: list[Labelled],
+    cohort: list[PreparedScan],
     augmentation: Augmentation | None = None,
     prompt_sampling: PromptSampling = ONE,
     seed: int = 3,
@@ -38,12 +55,12 @@ def sampler(
     return CropSampler([cohort], None, PREPROCESSING, augmentation or Augmentation(), prompt_sampling, seed)
 
 
-def test_an_example_is_a_function_of_its_number(cohort: list[Labelled]) -> None:
+def test_an_example_is_a_function_of_its_number(cohort: list[PreparedScan]) -> None:
     one, two = sampler(cohort).example(7, 2), sampler(cohort).example(7, 2)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not torch.equal(one.image, sampler(cohort).example(8, 2).image)
     assert not torch.equal(one.image, sampler(cohort, seed=4).example(7, 2).image)
-    batch = sampler(cohort).batch(6, 2, 2)
+    batch = stacked(sampler(cohort), 6, 2, 2)
     assert torch.equal(batch.image[1], one.image)
     assert batch.image.shape == (2, 1, 32, 32, 32)
     assert batch.truth.shape == (2, 32, 32, 32)
@@ -54,29 +71,29 @@ def test_a_prepared_scan_gives_the_example_of_the_scan_in_memory(tmp_path: Path)
     found = small_cohort(tmp_path, 2)
     prepared = prepare(found, tmp_path / "prepared", workers=1)
     lazy: list[PreparedScan] = [prepared.scan(entry) for entry in prepared.index.scans]
-    eager = [Labelled(Volume(v.array, v.affine), label.array > 0) for v, label in (s.load() for s in found.scans)]
+    eager = [InMemory(one.folder, one.record, one.values, one.name, one.patient) for one in lazy]
     settings = Augmentation(mask_out_prob=0.5, background_paste_prob=0.5, rotate90_prob=0.5, intensity_shift=20)
     a, b = (CropSampler([scans], None, PREPROCESSING, settings, PromptSampling(), 0) for scans in (lazy, eager))
     for index in range(6):
         assert all(torch.equal(x, y) for x, y in zip(a.example(index, 3), b.example(index, 3), strict=True))
 
 
-def test_unmoved_and_undisturbed_it_is_what_inference_sees(cohort: list[Labelled]) -> None:
+def test_unmoved_and_undisturbed_it_is_what_inference_sees(cohort: list[PreparedScan]) -> None:
     example = sampler(cohort, STILL).example(0, 1)
     assert example.clicks.tolist() == [[16.0, 16.0, 16.0]]
     matches = 0
     for scan in cohort:
-        for index in np.argwhere(scan.lesion):
-            frame = Frame.centred(scan.volume.grid, index, PREPROCESSING)
-            image = frame.image(scan.volume.array, PREPROCESSING.normalisation)[0]
+        for index in np.argwhere(scan.load().target):
+            frame = Frame.centred(scan.grid, index, PREPROCESSING)
+            image = frame.image(scan.image, PREPROCESSING.normalisation)[0]
             if torch.equal(image, example.image):
                 matches += 1
-                share, inside = frame.extract(scan.lesion)
+                share, inside = frame.extract(scan.target)
                 assert torch.equal((share > 0.5) & inside, example.truth.bool())
     assert matches == 1
 
 
-def test_clicks_stay_on_the_lesion_when_the_crop_moves(cohort: list[Labelled]) -> None:
+def test_clicks_stay_on_the_lesion_when_the_crop_moves(cohort: list[PreparedScan]) -> None:
     drawn = sampler(cohort, prompt_sampling=PromptSampling(target_clicks=(3, 3), random_clicks=0, as_inference=True))
     first, others = [], []
     for index in range(12):
@@ -90,7 +107,7 @@ def test_clicks_stay_on_the_lesion_when_the_crop_moves(cohort: list[Labelled]) -
     assert np.mean(others) == 1
 
 
-def test_the_papers_clicks(cohort: list[Labelled]) -> None:
+def test_the_papers_clicks(cohort: list[PreparedScan]) -> None:
     """Ten on the crop's lesion, then twenty anywhere; on a crop without lesion all thirty anywhere."""
     drawn = sampler(cohort, Augmentation(target_prob=0.5), PromptSampling())
     seen = set()
@@ -114,19 +131,19 @@ def test_counts_of_a_step() -> None:
 
 
 def test_an_epoch_takes_every_scan_once() -> None:
-    grids = [Labelled(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool)) for _ in range(7)]
+    grids = [prepared_scan(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool), str(n)) for n in range(7)]
     drawn = CropSampler([grids], None, PREPROCESSING, STILL, ONE)
     assert drawn.epoch == 7
-    epochs = [[grids.index(drawn.scan(7 * epoch + i)) for i in range(7)] for epoch in range(3)]  # type: ignore[arg-type]
+    epochs = [[grids.index(drawn.scan(7 * epoch + i)) for i in range(7)] for epoch in range(3)]
     assert all(sorted(order) == list(range(7)) for order in epochs)
     assert len({tuple(order) for order in epochs}) == 3
 
 
 def test_shares_of_cohorts() -> None:
     """Eight and two scans, drawn half and half: an epoch of ten holds five of each, and all come in turn."""
-    scans = [Labelled(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool)) for _ in range(10)]
+    scans = [prepared_scan(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool), str(n)) for n in range(10)]
     drawn = CropSampler([scans[:8], scans[8:]], [0.5, 0.5], PREPROCESSING, STILL, ONE)
-    numbers = [scans.index(drawn.scan(i)) for i in range(80)]  # type: ignore[arg-type]
+    numbers = [scans.index(drawn.scan(i)) for i in range(80)]
     for epoch in range(8):
         assert sum(n >= 8 for n in numbers[10 * epoch : 10 * epoch + 10]) == 5
     assert [numbers.count(n) for n in range(10)] == [5] * 8 + [20] * 2
@@ -163,7 +180,7 @@ def test_a_shift_of_intensities_comes_before_the_clip() -> None:
     preprocessing = Preprocessing(
         crop=(8, 8, 8), spacing=(1.0, 1.0, 1.0), normalisation=ClipZScore(low=0, high=110, mean=0, std=1)
     )
-    scan = Labelled(Volume(np.full((20, 20, 20), 100.0), np.eye(4)), np.ones((20, 20, 20), bool))
+    scan = prepared_scan(Volume(np.full((20, 20, 20), 100.0), np.eye(4)), np.ones((20, 20, 20), bool))
     settings = STILL.model_copy(update={"intensity_shift": 20.0, "intensity_shift_prob": 1.0})
     drawn = CropSampler([[scan]], None, preprocessing, settings, ONE)
     values = [float(drawn.example(i, 1).image.max()) for i in range(40)]
@@ -171,7 +188,7 @@ def test_a_shift_of_intensities_comes_before_the_clip() -> None:
     assert 80 <= min(values) < 90
 
 
-def test_hidden_and_filled(cohort: list[Labelled]) -> None:
+def test_hidden_and_filled(cohort: list[PreparedScan]) -> None:
     def zeros(**changes: float) -> float:
         drawn = sampler(cohort, STILL.model_copy(update=changes))
         return float(np.mean([float((drawn.example(i, 1).image == 0).float().mean()) for i in range(8)]))
@@ -180,7 +197,7 @@ def test_hidden_and_filled(cohort: list[Labelled]) -> None:
     assert zeros(mask_out_prob=1.0, background_paste_prob=1.0) < zeros(mask_out_prob=1.0)
 
 
-def test_counted_draws_are_its_only_source(cohort: list[Labelled]) -> None:
+def test_counted_draws_are_its_only_source(cohort: list[PreparedScan]) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     sampler(cohort).example(0, 1)
@@ -207,7 +224,7 @@ def test_clicks_that_make_no_sense() -> None:
 
 
 def test_percentiles_ignore_a_shift() -> None:
-    scan = Labelled(Volume(np.random.default_rng(0).random((20, 20, 20)), np.eye(4)), np.ones((20, 20, 20), bool))
+    scan = prepared_scan(Volume(np.random.default_rng(0).random((20, 20, 20)), np.eye(4)), np.ones((20, 20, 20), bool))
     preprocessing = Preprocessing(crop=(8, 8, 8), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
     shifted = STILL.model_copy(update={"intensity_shift": 5.0, "intensity_shift_prob": 1.0})
     a, b = (CropSampler([[scan]], None, preprocessing, s, ONE).example(0, 1).image for s in (STILL, shifted))
@@ -234,7 +251,7 @@ def test_fields_suit_the_lesion() -> None:
 
 def test_a_resized_crop_shows_the_lesion_at_another_size() -> None:
     made = make_phantom(shape=(64, 64, 40), spacing=(3, 3, 4), lesion_diameter_mm=40)
-    scan = Labelled(made.volume, made.lesion.full())
+    scan = prepared_scan(made.volume, made.lesion.full())
     plain = CropSampler([[scan]], None, PREPROCESSING, STILL, ONE, seed=1)
     wide = STILL.model_copy(update={"resize_prob": 1.0, "resize": (2.0, 2.0)})
     resized = CropSampler([[scan]], None, PREPROCESSING, wide, ONE, seed=1)

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from palpate.cohort import LabelledScan, lesion_of
+from palpate.cohort import LabelledScan, target_of
 from palpate.errors import GeometryError, ScanError
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -51,7 +51,7 @@ def test_files_that_are_gone(tmp_path: Path) -> None:
         scan.load()
 
 
-def test_which_labels_are_lesion() -> None:
+def test_which_labels_are_target() -> None:
     label = np.array([0, 1, 2, 3])
-    for values, lesion in (((), [0, 1, 1, 1]), ((2,), [0, 0, 1, 0]), ((1, 3), [0, 1, 0, 1]), ((9,), [0, 0, 0, 0])):
-        assert lesion_of(label, values).tolist() == [bool(x) for x in lesion]
+    for values, target in (((), [0, 1, 1, 1]), ((2,), [0, 0, 1, 0]), ((1, 3), [0, 1, 0, 1]), ((9,), [0, 0, 0, 0])):
+        assert target_of(label, values).tolist() == [bool(x) for x in target]

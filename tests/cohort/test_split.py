@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palpate.cohort import PaperSplit, Split, propose_split, split_of
+from palpate.cohort import PaperSplit, Split, propose_split, subset_by_hash
 from palpate.errors import CohortError
 
 
 def test_a_scans_own_name_comes_before_its_patients() -> None:
     split = Split(train=("anna",), validation=("ben",), test=("anna_2",))
-    assert split.part_of("anna_1", "anna") == "train"
-    assert split.part_of("anna_2", "anna") == "test"
-    assert split.part_of("x", "x") is None
+    assert split.subset_of("anna_1", "anna") == "train"
+    assert split.subset_of("anna_2", "anna") == "test"
+    assert split.subset_of("x", "x") is None
 
 
 def test_a_name_stands_once() -> None:
@@ -42,7 +42,7 @@ def test_a_cohort_may_grow() -> None:
     for part in ("train", "validation", "test"):
         assert set(getattr(small, part)) <= set(getattr(large, part))
     assert 10 <= len(small.test) <= 30
-    assert {name for name in names if split_of(name) == "test"} == set(large.test)
+    assert {name for name in names if subset_by_hash(name) == "test"} == set(large.test)
 
 
 def test_two_patients_are_too_few() -> None:
@@ -52,7 +52,7 @@ def test_two_patients_are_too_few() -> None:
 
 def test_folds_of_the_paper() -> None:
     split = PaperSplit(paper="kits21", fold=0).resolve()
-    assert split.part_of("case_00013", "case_00013") == "train"
+    assert split.subset_of("case_00013", "case_00013") == "train"
     assert len(set(split.train + split.validation + split.test)) == 300
     with pytest.raises(ValueError, match="less than or equal to 4"):
         PaperSplit(paper="kits21", fold=5)

@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 
 from palpate.bundle import Calibration
+from palpate.cohort import LabelledVolume
 from palpate.errors import ScanError
 from palpate.evaluation import Reliability, calibrated, sampled
 from palpate.evaluation.calibration import Samples
@@ -45,7 +46,7 @@ def test_what_was_off_is_found() -> None:
     before, after = found.measured["voxels' calibration error"]
     assert before > 0.08
     assert after < 0.015
-    assert found.measured["expected IoU's mean error"][1] < 0.001
+    assert found.measured["predicted IoU's mean error"][1] < 0.001
     assert found.measured["voxels"] == 40_000
 
 
@@ -60,28 +61,30 @@ def test_masks_all_alike_keep_the_line_finite() -> None:
     samples = drawn(1.0, 1.0, 0.0)
     samples.masks = [(quality, 0.0) for quality, _ in samples.masks]
     found = calibrated(samples)
-    assert found.measured["expected IoU's mean error"][1] < 0.01
+    assert found.measured["predicted IoU's mean error"][1] < 0.01
     assert abs(found.quality_offset) <= 5
-    assert "expected IoU's correlation with the IoU" not in found.measured
+    assert "predicted IoU's correlation with the IoU" not in found.measured
     assert Calibration.model_validate_json(found.model_dump_json()) == found
 
 
 def test_nothing_to_calibrate_on() -> None:
-    with pytest.raises(ScanError, match="no scan to calibrate on: the cohort has no lesion in that part"):
+    with pytest.raises(ScanError, match="no scan to calibrate on: no scan of that subset has any target"):
         calibrated(Samples())
 
 
-def test_a_user_whose_prompts_no_crop_holds_breaks_off_and_is_told() -> None:
+def test_a_user_whose_prompts_no_crop_holds_is_too_wide_and_reported() -> None:
     """A box around a lesion wider than the model's field, 64 mm, and no zoom; what was answered before counts."""
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     truth = made.lesion.full()
     truth[4, 4, 4] = truth[44, 44, 28] = True
-    samples = sampled(Predictor(judging_bundle(), CPU), [("a", made.volume, truth)], 1, ("click", "box"))
+    samples = sampled(
+        Predictor(judging_bundle(), CPU), [LabelledVolume("a", "p", made.volume, truth)], 1, ("click", "box")
+    )
     assert len(samples.masks) == len(samples.voxels) == 1
-    (told,) = samples.broken_off
+    (told,) = samples.too_wide
     assert told.startswith("a, first a box: the prompts span")
     assert calibrated(samples).measured["simulated users whose prompts no crop holds"] == 1
-    nothing = sampled(Predictor(judging_bundle(), CPU), [("a", made.volume, truth)], 1, ("box",))
+    nothing = sampled(Predictor(judging_bundle(), CPU), [LabelledVolume("a", "p", made.volume, truth)], 1, ("box",))
     with pytest.raises(ScanError, match="no scan to calibrate on: a, first a box: the prompts span"):
         calibrated(nothing)
 
@@ -89,7 +92,10 @@ def test_a_user_whose_prompts_no_crop_holds_breaks_off_and_is_told() -> None:
 def test_samples_repeat_and_hold_every_prompt() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     predictor = Predictor(judging_bundle(), CPU)
-    one, two = (sampled(predictor, [("a", made.volume, made.lesion.full())], 2, ("click", "box")) for _ in range(2))
+    one, two = (
+        sampled(predictor, [LabelledVolume("a", "p", made.volume, made.lesion.full())], 2, ("click", "box"))
+        for _ in range(2)
+    )
     assert len(one.voxels) == len(one.masks) == 4
     assert all(0 <= q <= 1 and 0 <= r <= 1 for q, r in one.masks)
     assert one.masks == two.masks
@@ -123,7 +129,10 @@ def test_which_voxels_count_does_not_hang_on_what_they_are() -> None:
     everywhere = where_doubtful.copy()
     everywhere[16:30] = True
     predictor: Any = Stubborn(volume)
-    one, other = (sampled(predictor, [("a", volume, truth)], 1, ("click",)) for truth in (where_doubtful, everywhere))
+    one, other = (
+        sampled(predictor, [LabelledVolume("a", "p", volume, truth)], 1, ("click",))
+        for truth in (where_doubtful, everywhere)
+    )
     for samples in (one, other):
         ((logits, lesion),) = samples.voxels
         assert logits == pytest.approx(np.full(6 * 48 * 32, np.log(0.4 / 0.6)), abs=1e-6)
@@ -139,11 +148,11 @@ def test_lesion_that_no_crop_saw_is_told() -> None:
     truth = np.zeros(made.volume.shape, bool)
     truth[2:46, 20:24, 14:18] = True
     predictor = Predictor(judging_bundle(), CPU)  # crops of 64 mm, no zoom
-    samples = sampled(predictor, [("a", made.volume, truth)], 1, ("click",))
+    samples = sampled(predictor, [LabelledVolume("a", "p", made.volume, truth)], 1, ("click",))
     ((outside, whole),) = samples.missed
     assert whole == 44 * 16
     assert outside == pytest.approx(whole * (1 - 64 / 176), rel=0.3)
-    told = calibrated(samples).measured["share of the lesions given less than 0.001"]
+    told = calibrated(samples).measured["fraction of the targets below a probability of 0.001"]
     assert told == pytest.approx(outside / whole, abs=1e-4)
 
 

@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeRuntime, truth_in
 from palpate.automatic import Proposer
 from palpate.bundle import without_prompt_encoder
+from palpate.cohort import LabelledVolume
 from palpate.evaluation import Figure, automatic, bootstrap_interval, corrected, dice, iou, one_click
 from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
@@ -34,7 +35,9 @@ def test_one_click_is_a_click_of_the_predictor() -> None:
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     truth = made.lesion.full()
     predictor = Predictor(small_bundle(), CPU)
-    first, again = (next(one_click(predictor, [("a", made.volume, truth)], seed=5)) for _ in range(2))
+    first, again = (
+        next(one_click(predictor, [LabelledVolume("a", "p", made.volume, truth)], seed=5)) for _ in range(2)
+    )
     assert first == again
     (click,) = random_clicks(truth, 1, counted_rng(5, "one click on a"))
     assert first.click == click
@@ -44,7 +47,9 @@ def test_one_click_is_a_click_of_the_predictor() -> None:
 
 def test_interval_by_hand() -> None:
     assert bootstrap_interval([[0.5], [0.5], [0.5]]) == (0.5, 0.5)
-    low, high = bootstrap_interval([[0.0], [1.0]] * 50)
+    found = bootstrap_interval([[0.0], [1.0]] * 50)
+    assert found is not None
+    low, high = found
     assert low == pytest.approx(0.4, abs=0.02)
     assert high == pytest.approx(0.6, abs=0.02)
     assert bootstrap_interval([[0.0], [1.0], [0.3]]) == bootstrap_interval([[0.0], [1.0], [0.3]])
@@ -54,6 +59,7 @@ def test_an_interval_is_of_the_mean_beside_it() -> None:
     """One patient with many good scans, eight with one poor one each: the mean of all lies within."""
     rows = [(f"a{n}", "a", 0.9) for n in range(20)] + [(p, p, 0.5 + 0.01 * n) for n, p in enumerate("bcdefghi")]
     figure = Figure.of(rows)
+    assert figure.interval is not None
     low, high = figure.interval
     assert low < figure.dice < high
     assert low == pytest.approx(0.535, abs=0.02), "without the first patient, who is drawn not at all one time in three"
@@ -66,7 +72,17 @@ def test_a_figure_by_hand() -> None:
     assert figure.dice == pytest.approx(0.65)
     assert figure.interval == bootstrap_interval([[0.2, 0.4, 0.6, 0.8], [1.0, 0.9]])
     assert (figure.scans, figure.patients) == (3, 2)
-    assert figure.record() == {"dice": 0.65, "interval": [0.5, 0.95], "scans": 3, "patients": 2}
+    assert figure.plain() == {"dice": 0.65, "interval": [0.5, 0.95], "scans": 3, "patients": 2}
+
+
+def test_one_patient_has_no_interval() -> None:
+    """Every resample of one patient is that patient: a width of zero would be a lie."""
+    assert bootstrap_interval([[0.2, 0.8]]) is None
+    figure = Figure.of([("a1", "a", 0.2), ("a2", "a", 0.8)])
+    assert figure.interval is None
+    assert figure.plain() == {"dice": 0.5, "interval": None, "scans": 2, "patients": 1}
+    record = figure.record("test", "one click", seeds=(0, 1), cohort="mine")
+    assert (record.title, record.text) == ("test patients, one click, seeds 0, 1", "0.500, n = 2, 1 patient")
 
 
 def test_iou_by_hand() -> None:
@@ -95,30 +111,30 @@ class Obeying(Predictor):
         return Prediction(drawn, Probability(mask.astype(np.float32), (0, 0, 0), grid), view, 0.7, 1)
 
 
-def test_corrections_are_told_one_by_one() -> None:
+def test_corrections_are_evaluated_one_by_one() -> None:
     volume = Volume(np.zeros((20, 20, 20), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
     truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     truth[4:12, 4:12, 4:12] = True
     start[8:16, 4:12, 4:12] = True
     steady = UserModel(jitter_mm=0, error_rate=0)
-    (obeyed,) = corrected(Obeying(start, 3), [("a", volume, truth)], 5, user_model=steady)
-    assert len(obeyed.prompts) == len(obeyed.dice) == len(obeyed.iou) == len(obeyed.quality) == 5
+    (obeyed,) = corrected(Obeying(start, 3), [LabelledVolume("a", "p", volume, truth)], 5, user_model=steady)
+    assert len(obeyed.prompts) == len(obeyed.dice) == len(obeyed.iou) == len(obeyed.predicted_iou) == 5
     assert obeyed.dice[0] == pytest.approx(0.5)
     assert obeyed.iou[0] == pytest.approx(1 / 3)
-    assert len(obeyed.heeded) == 4
-    assert all(step.followed for step in obeyed.heeded)
-    assert {step.positive for step in obeyed.heeded} == {True, False}
-    assert all(step.near_after > step.near_before for step in obeyed.heeded)
-    (ignored,) = corrected(Obeying(start, -1), [("a", volume, truth)], 3, user_model=steady)
-    assert not any(step.followed for step in ignored.heeded)
-    assert all(step.near_after == step.near_before for step in ignored.heeded)
-    (perfect,) = corrected(Obeying(truth, 1), [("a", volume, truth)], 4)
+    assert len(obeyed.effects) == 4
+    assert all(step.followed for step in obeyed.effects)
+    assert {step.positive for step in obeyed.effects} == {True, False}
+    assert all(step.near_after > step.near_before for step in obeyed.effects)
+    (ignored,) = corrected(Obeying(start, -1), [LabelledVolume("a", "p", volume, truth)], 3, user_model=steady)
+    assert not any(step.followed for step in ignored.effects)
+    assert all(step.near_after == step.near_before for step in ignored.effects)
+    (perfect,) = corrected(Obeying(truth, 1), [LabelledVolume("a", "p", volume, truth)], 4)
     assert perfect.dice == (1, 1, 1, 1)
     assert len(perfect.prompts) == 1
-    assert perfect.heeded == ()
+    assert perfect.effects == ()
 
 
-def test_a_stroke_is_heeded_as_far_as_its_wrong_voxels_are() -> None:
+def test_a_stroke_is_followed_as_far_as_its_wrong_voxels_are() -> None:
     """Obeying draws a ball of one voxel around the stroke's first: of a stroke's wrong voxels those in it follow."""
     volume = Volume(np.zeros((20, 20, 20), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
     truth, start = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
@@ -126,8 +142,10 @@ def test_a_stroke_is_heeded_as_far_as_its_wrong_voxels_are() -> None:
     start[4:5, 4:14, 4:14] = True
     user_model = UserModel(jitter_mm=0, error_rate=0, stroke_prob=1)
     for seed in range(6):
-        (told,) = corrected(Obeying(start, 1), [("a", volume, truth)], 2, seed=seed, user_model=user_model)
-        (step,), stroke = told.heeded, told.prompts[1]
+        (told,) = corrected(
+            Obeying(start, 1), [LabelledVolume("a", "p", volume, truth)], 2, seed=seed, user_model=user_model
+        )
+        (step,), stroke = told.effects, told.prompts[1]
         due = ~start[tuple(stroke.places.T)] & truth[tuple(stroke.places.T)]
         reached = np.linalg.norm(stroke.places - stroke.places[0], axis=1) <= 1
         assert step.positive
@@ -152,7 +170,7 @@ def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
     made = make_phantom(shape=(24, 24, 20), spacing=(4, 4, 5))
     truth = made.lesion.full()
     proposer = Proposer(without_prompt_encoder(small_bundle()), CPU)
-    (found,) = automatic(proposer, [("a", made.volume, truth)])
+    (found,) = automatic(proposer, [LabelledVolume("a", "p", made.volume, truth)])
     everything = np.zeros(made.volume.shape, bool)
     for one in proposer.propose(made.volume, min_volume_ml=0):
         everything |= one.mask.full()

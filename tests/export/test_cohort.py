@@ -79,7 +79,7 @@ def test_exporting_again_replaces_the_entry(tmp_path: Path) -> None:
     (folder / "cohort.csv").write_text(listing)
     assert accepted(noise_scan(), (6, 6, 6)).export_cohort(folder, patient="P2") == first
     (mine,) = (scan for scan in find_cohort(folder).scans if scan.name == first)
-    assert (mine.patient, mine.part) == ("P2", "train")
+    assert (mine.patient, mine.subset) == ("P2", "train")
     _, label = mine.load()
     assert label.array[7, 7, 7] == 1
     assert label.array[3, 3, 3] == 0

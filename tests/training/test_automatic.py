@@ -10,14 +10,14 @@ from accelerate import Accelerator
 from palpate.automatic import Proposer
 from palpate.bundle import load
 from palpate.cohort import Split
-from palpate.cohort.cache import PreparedCohort
 from palpate.cohort.prepare import prepare
+from palpate.cohort.prepared import PreparedCohort
 from palpate.errors import SettingsError
 from palpate.evaluation import automatic
 from palpate.frame import CropPercentiles, Preprocessing
+from palpate.training.cost import estimate_cost
 from palpate.training.launch import Changes, continued, new
 from palpate.training.preset import starting_from_nothing
-from palpate.training.rehearsal import rehearse
 from palpate.training.run import Run
 from small import CPU, prompted_bundle, small_cohort
 
@@ -55,19 +55,21 @@ def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> N
     assert outcome.best is not None
     assert outcome.test is not None
     bundle = load(tmp_path / "run" / "best.safetensors")
-    assert list(bundle.provenance.figures)[:2] == [
-        "validation patients, no prompt: all above 0.5 in the whole scan, native grid (chose these weights)",
-        "test patients, no prompt: all above 0.5 in the whole scan, native grid",
+    assert isinstance(bundle.provenance.figures, tuple)
+    assert [figure.title for figure in bundle.provenance.figures] == [
+        "validation patients, no prompt, all above 0.5 in the whole scan, native grid "
+        f"(step {outcome.best['step']}; chose these weights)",
+        "test patients, no prompt, all above 0.5 in the whole scan, native grid (use number 1 of these test patients)",
     ]
     assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
     assert ": base.safetensors, automatic, tuning full, 2 scans of 2 patients" in bundle.provenance.origin
     assert bundle.provenance.notice.startswith("Proposes lesions by itself: it misses some")
     assert (tmp_path / "run" / "curves.png").is_file()
     proposer = Proposer(bundle, CPU)
-    (scan,) = run.part("validation")
-    (result,) = automatic(proposer, [(scan.name, *scan.load())])
+    (scan,) = run.scans("validation")
+    (result,) = automatic(proposer, [scan.load()])
     assert round(result.dice, 4) == outcome.best["dice"], "what was validated is what the file proposes"
-    volume, _ = scan.load()
+    volume = scan.load().volume
     for one in proposer.propose(volume, min_volume_ml=0):
         assert one.mask.grid.same_as(volume.grid)
 
@@ -82,8 +84,8 @@ def test_it_is_gone_on_with(cohort: PreparedCohort, tmp_path: Path) -> None:
     assert again.settings.preset.automatic
 
 
-def test_a_rehearsal_measures_a_whole_scan(cohort: PreparedCohort, tmp_path: Path) -> None:
-    record = rehearse(begun(cohort, tmp_path, []))
+def test_a_dry_run_validates_a_whole_scan(cohort: PreparedCohort, tmp_path: Path) -> None:
+    record = estimate_cost(begun(cohort, tmp_path, []))
     assert record["steps"] == 4
     assert record["validation_scan_seconds"] >= 0
     assert record["scans"] == {"train": 2, "validation": 1, "test": 1}

@@ -7,11 +7,12 @@ import torch
 
 from golden.recipe import sam_checkpoint
 from palpate.bundle import import_foreign, load, with_tuning
-from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.cohort.sampling import CropSampler
 from palpate.model import is_frozen, is_unused
 from palpate.phantom import make_phantom
 from palpate.training.loop import Trainer
 from palpate.training.preset import Preset
+from small import prepared_scan
 
 
 @pytest.mark.slow
@@ -25,7 +26,11 @@ def test_ten_steps_of_vit_b(tmp_path: Path) -> None:
     made = make_phantom(shape=(96, 96, 64), spacing=(2, 2, 2.5), site="kidney")
     preprocessing = preset.preprocessing.model_copy(update={"crop": (64, 64, 64)})
     sampler = CropSampler(
-        [[Labelled(made.volume, made.lesion.full())]], None, preprocessing, preset.augmentation, preset.prompt_sampling
+        [[prepared_scan(made.volume, made.lesion.full())]],
+        None,
+        preprocessing,
+        preset.augmentation,
+        preset.prompt_sampling,
     )
     trainer = Trainer(bundle.network, sampler, preset.recipe, notify=print)
     assert sum(p.numel() for p in trainer.tuned.values()) == 25_462_400 - 263_424

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from palpate.cohort.augmentation import Augmentation, PromptSampling
-from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.cohort.sampling import CropSampler
 from palpate.errors import SettingsError
 from palpate.phantom import make_phantom
 from palpate.training.interaction import Interaction
@@ -12,7 +12,7 @@ from palpate.training.loop import Trainer
 from palpate.training.preset import starting_from_nothing
 from palpate.training.recipe import Recipe
 from palpate.training.settings import starting_bundle
-from small import PREPROCESSING, prompted_bundle, small_bundle
+from small import PREPROCESSING, prepared_scan, prompted_bundle, small_bundle, stacked
 
 KINDS = {"click": 0.5, "box": 0.2, "scribble": 0.1, "lasso": 0.1, "initial mask": 0.1}
 PROMPTS = PromptSampling(
@@ -22,7 +22,7 @@ PROMPTS = PromptSampling(
 
 def sampler(prompts: PromptSampling = PROMPTS) -> CropSampler:
     made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
-    scans = [Labelled(m.volume, m.lesion.full()) for m in made]
+    scans = [prepared_scan(m.volume, m.lesion.full()) for m in made]
     return CropSampler([scans], None, PREPROCESSING, Augmentation(), prompts, seed=3)
 
 
@@ -38,7 +38,7 @@ def test_rounds_and_kinds_are_counted() -> None:
 
 def test_logits_repeat_and_are_learned_from() -> None:
     network = prompted_bundle().network.train()
-    example = sampler().batch(0, 6, 1)
+    example = stacked(sampler(), 0, 6, 1)
     interaction = Interaction(PROMPTS, PREPROCESSING, 0)
     for number in range(6):
         features = network.encode(example.image[number : number + 1])
@@ -85,9 +85,10 @@ def test_training_moves_all_that_prompts_go_through() -> None:
     recipe = Recipe(steps=6, batch=2, precision="float32", learning_rate=1e-3)
     trainer = Trainer(bundle.network, sampler(), recipe, notify=print)
     list(trainer.steps())
-    for name, value in bundle.network.state_dict().items():
-        if name.startswith(("dense.", "prompt.labels")):
-            assert not torch.equal(value, before[name]), name
+    moved = {name for name, value in bundle.network.state_dict().items() if not torch.equal(value, before[name])}
+    through = {name for name in before if name.startswith(("dense.", "prompt.labels"))}
+    assert {name.split(".")[0] for name in through} == {"dense", "prompt"}
+    assert through <= moved
 
 
 def test_corrections_need_a_network_that_knows_them() -> None:

@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ import torch
 
 from palpate.bundle import with_tuning
 from palpate.cohort.augmentation import Augmentation, PromptSampling
-from palpate.cohort.sampling import CropSampler, Labelled
+from palpate.cohort.sampling import CropSampler
 from palpate.errors import DeviceError, SettingsError
 from palpate.model import TUNINGS, Features, Network
 from palpate.phantom import make_phantom
 from palpate.training.loop import Trainer
 from palpate.training.recipe import Recipe
 from processes import in_two_processes
-from small import CONFIG, PREPROCESSING, small_bundle
+from small import CONFIG, PREPROCESSING, prepared_scan, small_bundle, stacked
 
 RECIPE = Recipe(steps=4, batch=2, precision="float32", learning_rate=2e-3)
 PROMPTS = PromptSampling(target_clicks=(1, 3), random_clicks=0, as_inference=True)
@@ -27,7 +28,7 @@ PROMPTS = PromptSampling(target_clicks=(1, 3), random_clicks=0, as_inference=Tru
 
 def sampler() -> CropSampler:
     made = [make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5), seed=seed) for seed in (0, 1)]
-    scans = [Labelled(m.volume, m.lesion.full()) for m in made]
+    scans = [prepared_scan(m.volume, m.lesion.full()) for m in made]
     return CropSampler([scans], None, PREPROCESSING, Augmentation(), PROMPTS, seed=3)
 
 
@@ -142,26 +143,51 @@ def assert_same_gradients(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]
         assert (a[name] - value).norm() < 1e-3 * value.norm() + 1e-5 * scale, name
 
 
-def starved(made: Trainer, most: int, checkpointed: bool = False) -> Callable[[], None]:
-    """Let forward passes of more than `most` crops fail as if memory had run out."""
-    whole = made.network.encode
+class Starved(Network):
+    """The small network; forward passes of more than some crops fail as if memory had run out."""
 
-    def encode(crop: torch.Tensor, progress: Callable[[float], None] | None = None) -> Features:
-        if len(crop) > most or (checkpointed and not made.network.encoder.checkpointing):
+    max_crops = 0
+    checkpointed = False  # whether those without recomputed blocks fail too
+
+    def encode(self, crop: torch.Tensor, progress: Callable[[float], None] | None = None) -> Features:
+        if len(crop) > self.max_crops or (self.checkpointed and not self.encoder.checkpointing):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
-        return whole(crop)
+        return super().encode(crop, progress)
 
-    made.network.encode = encode  # type: ignore[method-assign]
-    return lambda: setattr(made.network, "encode", whole)
+
+class Failing(Network):
+    """The small network; its first forward pass fails with a message, and with a tensor in its frame."""
+
+    message = ""
+    tensor: weakref.ref[torch.Tensor] | None = None
+
+    def encode(self, crop: torch.Tensor, progress: Callable[[float], None] | None = None) -> Features:
+        if self.tensor is None:
+            large = torch.zeros(1000)
+            self.tensor = weakref.ref(large)
+            raise RuntimeError(self.message)
+        assert self.tensor() is None
+        return super().encode(crop, progress)
+
+
+Kind = TypeVar("Kind", bound=Network)
+
+
+def small_network(kind: type[Kind]) -> Kind:
+    """A network of another class with the small one's weights."""
+    network = kind(CONFIG)
+    network.load_state_dict(small_bundle().network.state_dict())
+    return network
 
 
 def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
     recipe = RECIPE.model_copy(update={"batch": 4, "steps": 1, "checkpointing": False})
-    example = crops.batch(0, 4, 2)
+    example = stacked(crops, 0, 4, 2)
     plain, told = trainer(crops, recipe), list[str]()
     loss = plain.gradients(example)
-    made = trainer(crops, recipe, told)
-    starved(made, 1, checkpointed=True)
+    starved = small_network(Starved)
+    starved.max_crops, starved.checkpointed = 1, True
+    made = Trainer(starved, crops, recipe, notify=told.append)
     assert made.gradients(example) == pytest.approx(loss, rel=1e-5)
     assert made.micro_batch == 1
     assert [line.split(":")[0] for line in told] == ["memory ran out"] * 3
@@ -173,32 +199,23 @@ def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
 
 def test_what_there_was_no_room_for_is_let_go(crops: CropSampler) -> None:
     """The error that says so would keep the tensors of its frames, and the next try would fail too."""
-    made, seen = trainer(crops), list[weakref.ref[torch.Tensor]]()
-    whole = made.network.encode
-
-    def encode(crop: torch.Tensor, progress: Callable[[float], None] | None = None) -> Features:
-        if not seen:
-            large = torch.zeros(1000)
-            seen.append(weakref.ref(large))
-            raise RuntimeError("can't allocate memory")
-        assert seen[0]() is None
-        return whole(crop)
-
-    made.network.encode = encode  # type: ignore[method-assign]
-    made.gradients(crops.batch(0, 2, 1))
+    network = small_network(Failing)
+    network.message = "can't allocate memory"
+    made = Trainer(network, crops, RECIPE, notify=lambda _: None)
+    made.gradients(stacked(crops, 0, 2, 1))
     assert made.micro_batch == 1
 
 
 def test_not_enough_memory_for_one_crop(crops: CropSampler) -> None:
-    made = trainer(crops)
-    starved(made, 0)
+    made = Trainer(small_network(Starved), crops, RECIPE, notify=lambda _: None)
     with pytest.raises(DeviceError, match="not enough memory for a single crop, even with blocks recomputed"):
         list(made.steps())
 
 
 def test_other_failures_are_not_hidden(crops: CropSampler) -> None:
-    made = trainer(crops)
-    made.network.encode = lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))  # type: ignore[method-assign]
+    network = small_network(Failing)
+    network.message = "something else"
+    made = Trainer(network, crops, RECIPE, notify=lambda _: None)
     with pytest.raises(RuntimeError, match="something else"):
         list(made.steps())
 

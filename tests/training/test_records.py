@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from palpate.training.records import Records, draw_curves, read_rows
+from palpate.training.records import Records, curves, draw_curves, read_rows
 
 
 def row(step: int, **more: object) -> dict[str, object]:
@@ -46,8 +46,25 @@ def test_tensorboard_can_read_them(tmp_path: Path) -> None:
     assert found.Scalars("validation/dice")[0].value == 0.5
 
 
-def test_curves_are_drawn_of_whatever_there_is(tmp_path: Path) -> None:
-    validation = {"dice": 0.5, "interval": [0.4, 0.6]}
-    for name, rows in (("none", []), ("loss", [row(1)]), ("both", [row(1), {"step": 1, "validation": validation}])):
-        draw_curves(rows, tmp_path / f"{name}.png")
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+def test_curves_are_drawn_of_whatever_there_is() -> None:
+    """Losses on the left, Dice with its interval on the right, by their numbers; one patient's without an interval."""
+    figures = [(1, 0.5, [0.4, 0.6]), (2, 0.7, [0.65, 0.8]), (3, 0.6, None)]
+    validations = [{"step": s, "validation": {"dice": dice, "interval": interval}} for s, dice, interval in figures]
+    for rows, losses, dice in (
+        ([], [], []),
+        ([row(1), row(2)], [(1, 1.0), (2, 0.5)], []),
+        ([row(1), *validations], [(1, 1.0)], [(1, 0.5), (2, 0.7), (3, 0.6)]),
+    ):
+        left, right = curves(rows, "no prompt").axes
+        assert [tuple(point) for line in left.lines for point in line.get_xydata()] == losses
+        assert [tuple(point) for line in right.lines for point in line.get_xydata()] == dice
+        assert right.get_title() == "no prompt, validation"
+    (band,) = right.collections
+    corners = {tuple(point) for path in band.get_paths() for point in path.vertices.tolist()}
+    assert {(1, 0.4), (1, 0.6), (2, 0.65), (2, 0.8), (3, 0.6)} == corners
+    assert [text.get_text() for text in right.texts] == ["best 0.700"]
+
+
+def test_curves_are_written_as_a_picture(tmp_path: Path) -> None:
+    draw_curves([row(1)], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,17 @@ import pytest
 from safetensors import safe_open
 
 from palpate.bundle import Bundle, frozen_sha256, load, with_tuning
-from palpate.cohort import Part, Split
-from palpate.cohort.cache import PreparedCohort
+from palpate.cohort import Split, Subset
 from palpate.cohort.prepare import prepare
+from palpate.cohort.prepared import PreparedCohort
 from palpate.errors import CohortError, SettingsError
+from palpate.evaluation import one_click
+from palpate.predictor import Predictor
+from palpate.training.cost import estimate_cost
+from palpate.training.outcome import Report
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.records import read_rows
-from palpate.training.rehearsal import rehearse
-from palpate.training.run import Report, Run
+from palpate.training.run import Run
 from palpate.training.settings import Settings
 from small import CPU, PREPROCESSING, prompted_bundle, small_bundle, small_cohort
 
@@ -35,7 +37,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
     return prepare(small_cohort(folder, 4), folder / "prepared", workers=1)
 
 
-def run(cohort: PreparedCohort, folder: Path, preset: Preset = PRESET, bundle: Bundle | None = None) -> Run:
+def run(
+    cohort: PreparedCohort,
+    folder: Path,
+    preset: Preset = PRESET,
+    bundle: Bundle | None = None,
+    kind: type[Run] = Run,
+) -> Run:
     bundle = bundle or with_tuning(small_bundle(), "full")
     settings = Settings(
         prepared=(str(cohort.folder),),
@@ -45,63 +53,75 @@ def run(cohort: PreparedCohort, folder: Path, preset: Preset = PRESET, bundle: B
         base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
     )
     folder.mkdir()
-    return Run(settings, bundle, folder, tell=lambda _: None)
+    return kind(settings, bundle, folder, notify=lambda _: None)
+
+
+def values_on_test(folder: Path) -> list[float]:
+    """Values of the test patients' figures in a run's best model."""
+    figures = load(folder / "best.safetensors").provenance.figures
+    assert isinstance(figures, tuple)
+    return [figure.value for figure in figures if figure.subset == "test"]
 
 
 def test_parts_are_the_splits(cohort: PreparedCohort, tmp_path: Path) -> None:
     made = run(cohort, tmp_path / "run")
-    assert [[s.name for s in made.part(part)] for part in ("train", "validation", "test")] == [
+    assert [[s.name for s in made.scans(part)] for part in ("train", "validation", "test")] == [
         ["scan_0", "scan_1"],
         ["scan_2"],
         ["scan_3"],
     ]
     assert made.trainer.sampler.epoch == 2
-    assert made.measured_at == {2, 4}
+    assert made.validation_steps == {2, 4}
 
 
 def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
     reports: list[Report] = []
     made = run(cohort, tmp_path / "run")
-    looks = cohort.folder / "test_looks.jsonl"
-    before = len(looks.read_text().splitlines()) if looks.exists() else 0
+    ledger = cohort.folder / "test_set_uses.jsonl"
+    before = len(ledger.read_text().splitlines()) if ledger.exists() else 0
     outcome = made.train(reports.append)
-    assert (outcome.why, outcome.step, outcome.looks) == ("finished", 4, before + 1)
+    assert (outcome.why, outcome.step, outcome.test_uses) == ("finished", 4, before + 1)
     assert [report.step for report in reports] == [1, 2, 3, 4]
-    assert [report.dice is None for report in reports] == [True, False, False, False]
+    assert [report.dice for report in reports] == [None, made.curve[0][1], None, made.curve[1][1]]
     assert outcome.best is not None
     assert outcome.best["dice"] == max(dice for _, dice in made.curve)
     assert outcome.test is not None
     assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
     figures = load(tmp_path / "run" / "best.safetensors").provenance.figures
-    assert list(figures) == [
-        "validation patients, one random click a scan, native grid, seed 0 (chose these weights)",
-        "test patients, one random click a scan, native grid, seeds 0-4",
-        "looks at these test patients, this one included",
+    assert isinstance(figures, tuple)
+    assert [figure.title for figure in figures] == [
+        "validation patients, one random click a scan, native grid, seed 0 "
+        f"(step {outcome.best['step']}; chose these weights)",
+        "test patients, one random click a scan, native grid, seeds 0, 1, 2, 3, 4 "
+        f"(use number {outcome.test_uses} of these test patients)",
     ]
-    assert json.loads(looks.read_text().splitlines()[-1])["dice"] == outcome.test["dice"]
+    assert [figure.value for figure in figures] == [outcome.best["dice"], outcome.test["dice"]]
+    assert all((figure.interval, figure.n, figure.patients) == (None, 1, 1) for figure in figures)
+    assert json.loads(ledger.read_text().splitlines()[-1])["figure"] == outcome.test
 
 
-def test_going_on_with_an_ended_run_is_no_further_look(cohort: PreparedCohort, tmp_path: Path) -> None:
+def test_resuming_an_ended_run_is_no_further_use_of_the_test_set(cohort: PreparedCohort, tmp_path: Path) -> None:
     """The same model's figure is known; another's, or a damaged note of it, is measured."""
-    folder, looks = tmp_path / "run", cohort.folder / "test_looks.jsonl"
+    folder, ledger = tmp_path / "run", cohort.folder / "test_set_uses.jsonl"
     first = run(cohort, folder)
     outcome = first.train()
-    count = len(looks.read_text().splitlines())
-    again = Run(first.settings, with_tuning(small_bundle(), "full"), folder, tell=lambda _: None)
+    count = len(ledger.read_text().splitlines())
+    again = Run(first.settings, with_tuning(small_bundle(), "full"), folder, notify=lambda _: None)
     assert again.restore()
     same = again.train()
-    assert (same.test, same.looks) == (outcome.test, outcome.looks)
-    assert len(looks.read_text().splitlines()) == count
+    assert (same.test, same.test_uses) == (outcome.test, outcome.test_uses)
+    assert len(ledger.read_text().splitlines()) == count
     assert again.restore()
     assert again.train(test=False).test == outcome.test, "what is known is not taken away"
-    assert outcome.test in load(folder / "best.safetensors").provenance.figures.values()
+    assert outcome.test is not None
+    assert values_on_test(folder) == [outcome.test["dice"]]
     note = folder / "test.json"
     note.write_text(note.read_text().replace(again.model().sha256(), "0" * 64))
     assert again.restore()
-    assert again.train().looks == count + 1
+    assert again.train().test_uses == count + 1
     note.write_text("{")
     assert again.restore()
-    assert again.train().looks == count + 2
+    assert again.train().test_uses == count + 2
 
 
 def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Path) -> None:
@@ -121,7 +141,7 @@ def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Pa
         base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
     )
     (tmp_path / "run").mkdir()
-    outcome = Run(settings, bundle, tmp_path / "run", tell=lambda _: None).train()
+    outcome = Run(settings, bundle, tmp_path / "run", notify=lambda _: None).train()
     for record in (outcome.best, outcome.test):
         assert record is not None
         assert list(record["cohorts"]) == ["prepared", "second"]
@@ -132,63 +152,76 @@ def test_several_cohorts_have_a_figure_each(cohort: PreparedCohort, tmp_path: Pa
     assert rows[-1]["validation"]["cohorts"]["second"]["scans"] == 1
 
 
-def test_a_kill_between_state_and_best_model_loses_neither(
-    cohort: PreparedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The state that knows of a better model comes first; its file is made good from it."""
-    folder = tmp_path / "run"
-    made = run(cohort, folder)
+class Killed(Run):
+    """A run that is killed when it comes to write its best model."""
 
-    def killed(*_: object) -> None:
+    def _save_best(self, *_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(made, "_save_best", killed)
-        with pytest.raises(KeyboardInterrupt):
-            made.train()
+
+def test_a_kill_between_state_and_best_model_loses_neither(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """The state that knows of a better model comes first; its file is made good from it."""
+    folder = tmp_path / "run"
+    made = run(cohort, folder, kind=Killed)
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
     assert not (folder / "best.safetensors").exists()
-    again = Run(made.settings, with_tuning(small_bundle(), "full"), folder, tell=lambda _: None)
+    again = Run(made.settings, with_tuning(small_bundle(), "full"), folder, notify=lambda _: None)
     assert again.restore()
     assert again.best is not None
     assert again.best["step"] == again.trainer.step == 2
     again.train(stop=lambda: True)
     stored = load(folder / "best.safetensors")
-    assert stored.provenance.figures[again.measuring.words.validation]["step"] == again.best["step"]
+    assert isinstance(stored.provenance.figures, tuple)
+    assert [figure.note for figure in stored.provenance.figures] == ["step 2; chose these weights"]
     whole = run(cohort, tmp_path / "whole")
     whole.train(test=False)
-    finished = Run(made.settings, with_tuning(small_bundle(), "full"), folder, tell=lambda _: None)
+    finished = Run(made.settings, with_tuning(small_bundle(), "full"), folder, notify=lambda _: None)
     assert finished.restore()
     finished.train(test=False)
     assert load(folder / "best.safetensors").sha256() == load(tmp_path / "whole" / "best.safetensors").sha256()
 
 
+class Declining(Run):
+    """A run with a Dice of 0.5 / the number of the validation."""
+
+    def evaluate(self, subset: Subset) -> dict[str, Any]:
+        return super().evaluate(subset) | {"dice": 0.5 / (len(self.curve) + 1)}
+
+
 def test_the_last_weights_carry_no_figure_of_the_best(cohort: PreparedCohort, tmp_path: Path) -> None:
-    made = run(cohort, tmp_path / "run")
-    figures = iter((0.5, 0.25))
-    measured = made.measure
-
-    def declining(part: Part, seeds: Sequence[int]) -> dict[str, Any]:
-        figure = measured(part, seeds)
-        return figure | {"dice": next(figures)} if part == "validation" else figure
-
-    made.measure = declining  # type: ignore[method-assign]
+    made = run(cohort, tmp_path / "run", kind=Declining)
     assert made.train(test=False).best == made.best
-    best, last = (load(tmp_path / "run" / f"{name}.safetensors").provenance.figures for name in ("best", "last"))
-    assert best[made.measuring.words.validation]["step"] == 2
-    assert last == {made.measuring.words.unchosen: {"step": 4, "dice": 0.25}}
+    again = run(cohort, tmp_path / "again", kind=Declining)
+    again.train(stop=lambda: again.trainer.step == 4)
+    resumed = Run(again.settings, with_tuning(small_bundle(), "full"), tmp_path / "again", notify=lambda _: None)
+    assert resumed.restore()
+    resumed.train(test=False)
+    for folder in ("run", "again"):
+        notes = []
+        for name in ("best", "last"):
+            figures = load(tmp_path / folder / f"{name}.safetensors").provenance.figures
+            assert isinstance(figures, tuple)
+            notes += [(figure.value, figure.note) for figure in figures]
+        assert notes == [(0.5, "step 2; chose these weights"), (0.25, "step 4; not the best weights")], folder
 
 
-def test_looks_at_other_test_patients_are_not_counted(cohort: PreparedCohort, tmp_path: Path) -> None:
-    """Another fold's, say; a line that does not tell whose it was, counts."""
-    looks = cohort.folder / "test_looks.jsonl"
-    before = looks.read_text() if looks.exists() else ""
+def test_uses_of_other_test_patients_are_not_counted(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """Another fold's, say; a line without patients counts; version 0.1.0's lines and its file are read."""
+    ledger = cohort.folder / "test_set_uses.jsonl"
+    earlier = cohort.folder / "test_looks.jsonl"
+    before = ledger.read_text() if ledger.exists() else ""
     try:
-        looks.write_text('{"dice": 0.5}\n{"dice": 0.5, "of": ["patient_0"]}\n{"dice": 0.5, "of": ["patient_3", "b"]}\n')
+        ledger.unlink(missing_ok=True)
+        earlier.write_text(
+            '{"dice": 0.5}\n{"dice": 0.5, "of": ["patient_0"]}\n{"dice": 0.5, "of": ["patient_3", "b"]}\n'
+        )
         outcome = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)).train()
-        assert outcome.looks == 3
-        assert json.loads(looks.read_text().splitlines()[-1])["of"] == ["patient_3"]
+        assert outcome.test_uses == 3
+        assert json.loads(ledger.read_text().splitlines()[-1])["patients"] == ["patient_3"]
     finally:
-        looks.write_text(before)
+        earlier.unlink()
+        ledger.write_text(before)
 
 
 def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
@@ -200,39 +233,38 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
     start = with_tuning(prompted_bundle(), "full")
     told: list[str] = []
     made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance))
-    made.measuring.tell = told.append
+    made.evaluation.notify = told.append
     outcome = made.train()
     stored = load(tmp_path / "run" / "best.safetensors")
-    assert outcome.test in stored.provenance.figures.values()
+    assert outcome.test is not None
+    assert values_on_test(tmp_path / "run") == [outcome.test["dice"]]
     assert any(
-        sentence.startswith("simulated users who broke off: 2, such as scan_2, first a click") for sentence in told
+        sentence.startswith("prompts that no crop holds, on 2 scans, such as scan_2, first a click")
+        for sentence in told
     )
     assert stored.calibration.measured["validation scans"] == {"prepared": 1}
 
 
-def test_a_rehearsal_of_a_run_that_goes_on_counts_what_is_left(cohort: PreparedCohort, tmp_path: Path) -> None:
+def test_the_cost_of_a_run_that_goes_on_counts_what_is_left(cohort: PreparedCohort, tmp_path: Path) -> None:
     made = run(cohort, tmp_path / "run")
     made.train(stop=lambda: made.trainer.step == 3)
-    again = Run(made.settings, with_tuning(small_bundle(), "full"), tmp_path / "run", tell=lambda _: None)
+    again = Run(made.settings, with_tuning(small_bundle(), "full"), tmp_path / "run", notify=lambda _: None)
     assert again.restore()
-    record = rehearse(again)
+    record = estimate_cost(again)
     assert (record["steps"], record["validations"]) == (1, 1)
     assert again.ended
-    with pytest.raises(SettingsError, match="has ended at step 4; nothing is left to rehearse"):
-        rehearse(again)
+    with pytest.raises(SettingsError, match="has ended at step 4; there is no cost to estimate"):
+        estimate_cost(again)
 
 
 def test_what_is_measured_is_what_segment_does(cohort: PreparedCohort, tmp_path: Path) -> None:
     """The validation of the best model, repeated with its file through the Predictor."""
-    from palpate.evaluation import one_click
-    from palpate.predictor import Predictor
-
     made = run(cohort, tmp_path / "run")
     outcome = made.train(test=False)
     assert outcome.best is not None
     predictor = Predictor(load(tmp_path / "run" / "best.safetensors"), CPU)
-    (scan,) = made.part("validation")
-    (result,) = one_click(predictor, [(scan.name, *scan.load())])
+    (scan,) = made.scans("validation")
+    (result,) = one_click(predictor, [scan.load()])
     assert round(result.dice, 4) == outcome.best["dice"]
 
 
@@ -263,17 +295,23 @@ def test_an_adapter_holds_what_was_tuned(cohort: PreparedCohort, tmp_path: Path)
 
 
 def test_stored_in_half_the_bytes(cohort: PreparedCohort, tmp_path: Path) -> None:
-    sizes, figures = [], []
+    sizes = []
     for stored in ("float32", "bfloat16"):
         outcome = run(
             cohort, tmp_path / stored, PRESET.with_recipe(weights_dtype=stored, steps=2, num_validations=1)
         ).train()
         assert outcome.model is not None
         sizes.append(outcome.model.stat().st_size)
-        figures.append(outcome.test)
+        with safe_open(outcome.model, framework="pt") as file:
+            assert {str(file.get_tensor(name).dtype) for name in file.keys()} == {f"torch.{stored}"}  # noqa: SIM118
+        predictor = Predictor(load(outcome.model), CPU)
+        scans = [scan.load() for scan in run(cohort, tmp_path / f"{stored}-scans").scans("test")]
+        found = [one.dice for seed in range(5) for one in one_click(predictor, scans, seed)]
+        assert outcome.test is not None
+        assert outcome.test["dice"] == round(float(np.mean(found)), 4), (
+            "the figure is of the weights as they are stored"
+        )
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.1)
-    assert figures[0] is not None
-    assert figures[1] is not None
 
 
 def test_a_cohort_that_changed(cohort: PreparedCohort, tmp_path: Path) -> None:
@@ -293,28 +331,29 @@ def test_another_number_of_processes(cohort: PreparedCohort, tmp_path: Path) -> 
 def test_a_part_without_any_lesion(cohort: PreparedCohort, tmp_path: Path) -> None:
     settings = run(cohort, tmp_path / "run").settings
     nothing = settings.model_copy(update={"preset": PRESET.model_copy(update={"target_labels": (7,)})})
-    with pytest.raises(CohortError, match=r"no scan under train of the split has any lesion \(labels \[7\]\)"):
+    with pytest.raises(CohortError, match=r"no scan under train of the split has any target \(labels \[7\]\)"):
         Run(nothing, small_bundle(), tmp_path / "run")
     unseen = settings.model_copy(update={"split": Split(train=("scan_0",), validation=("scan_9",))})
-    with pytest.raises(CohortError, match="no scan under validation of the split has any lesion"):
+    with pytest.raises(CohortError, match="no scan under validation of the split has any target"):
         Run(unseen, small_bundle(), tmp_path / "run")
 
 
-def test_a_look_that_cannot_be_logged_loses_no_model(cohort: PreparedCohort, tmp_path: Path) -> None:
+def test_a_use_that_cannot_be_recorded_loses_no_model(cohort: PreparedCohort, tmp_path: Path) -> None:
     made, told = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)), list[str]()
-    made.measuring.tell = told.append
-    looks = cohort.folder / "test_looks.jsonl"
-    before = looks.read_bytes() if looks.exists() else None
-    looks.unlink(missing_ok=True)
-    looks.mkdir()
+    made.evaluation.notify = told.append
+    ledger = cohort.folder / "test_set_uses.jsonl"
+    before = ledger.read_bytes() if ledger.exists() else None
+    ledger.unlink(missing_ok=True)
+    ledger.mkdir()
     try:
         outcome = made.train()
     finally:
-        looks.rmdir()
+        ledger.rmdir()
         if before is not None:
-            looks.write_bytes(before)
-    assert any("could not be written" in sentence for sentence in told)
-    assert outcome.test in load(tmp_path / "run" / "best.safetensors").provenance.figures.values()
+            ledger.write_bytes(before)
+    assert any("the use of the test set is not in it" in sentence for sentence in told)
+    assert outcome.test is not None
+    assert values_on_test(tmp_path / "run") == [outcome.test["dice"]]
 
 
 def test_a_model_of_another_network_is_not_taken(cohort: PreparedCohort, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from palpate.bundle import frozen_sha256
 from palpate.cohort import Split
-from palpate.cohort.cache import Entry, Index, PreparedCohort
 from palpate.cohort.prepare import prepare
-from palpate.cohort.split import Part
+from palpate.cohort.prepared import CohortIndex, PreparedCohort, PreparedEntry
+from palpate.cohort.split import Subset
 from palpate.errors import CohortError, SettingsError
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.settings import Settings, begin, cohort_scans, resolve_split, starting_bundle
@@ -19,10 +19,12 @@ from small import CONFIG, PREPROCESSING, prompted_bundle, small_bundle, small_co
 PRESET = starting_from_nothing("mine", (), PREPROCESSING, None)
 
 
-def listed(*rows: tuple[str, str, Part | None]) -> PreparedCohort:
-    """A prepared cohort of names, patients and parts; nothing lies on the disk."""
-    scans = tuple(Entry(name=n, patient=p, part=part, key=n, sources=()) for n, p, part in rows)
-    return PreparedCohort(Path("none"), Index(format=1, origin="", layout="", labels={}, scans=scans, left_out=()))
+def listed(*rows: tuple[str, str, Subset | None]) -> PreparedCohort:
+    """A prepared cohort of names, patients and subsets; nothing lies on the disk."""
+    scans = tuple(PreparedEntry(name=n, patient=p, subset=subset, key=n, sources=()) for n, p, subset in rows)
+    return PreparedCohort(
+        Path("none"), CohortIndex(format=1, origin="", layout="", labels={}, scans=scans, left_out=())
+    )
 
 
 def with_split(split: Split) -> Preset:

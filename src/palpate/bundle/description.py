@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..figures import tabulated
 from ..model import is_unused, tuning_of
 from .model_file import Bundle, frozen_sha256
 
@@ -23,6 +24,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "network": config.model_dump(mode="json"),
         "preprocessing": bundle.preprocessing.model_dump(mode="json"),
         "calibration": bundle.calibration.model_dump(mode="json"),
-        "provenance": bundle.provenance.model_dump(mode="json", exclude={"name"}),
+        "provenance": bundle.provenance.model_dump(mode="json", exclude={"name"})
+        | {"figures": tabulated(bundle.provenance.figures)},
         "frozen tensors (SHA-256)": frozen_sha256(bundle.network.state_dict(), config) if config.has_frozen else None,
     }

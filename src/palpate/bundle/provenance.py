@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..figures import Figures
+
 
 class Provenance(BaseModel):
     """Where a model came from: for `palpate info`, and for whoever is responsible for a result."""
@@ -19,7 +21,7 @@ class Provenance(BaseModel):
     )
     licence: str = Field("", description="licence of the weights")
     data: tuple[str, ...] = Field((), description="data it was trained on, each with its licence and source")
-    figures: dict[str, Any] = Field({}, description="held-out figures, with how they were measured")
+    figures: Figures = Field((), description="held-out figures")
     recipe: dict[str, Any] = Field({}, description="settings of the training that repeat it")
     changes: tuple[str, ...] = Field((), description="what was changed since that model was made, a sentence each")
     notice: str = Field("", description="what a user must know before use")

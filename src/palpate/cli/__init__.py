@@ -10,14 +10,14 @@ import typer
 
 from ..errors import PalpateWarning
 from ..openmp import wait_passively
-from . import batch, doctor, fetch, look, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
+from . import audit, batch, doctor, fetch, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
 from .console import app
 
 __all__ = ["app", "main"]
 
 PANELS = {  # of the help, and the verbs in each
     "Segment": ("segment", "batch", "propose", "session"),
-    "Train": ("look", "audit", "prepare", "train"),
+    "Train": ("audit", "prepare", "train"),
     "Models": ("info", "fetch", "import", "export"),
     "Try and check": ("phantom", "doctor"),
 }

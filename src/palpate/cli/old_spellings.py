@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-VERBS: dict[str, str] = {}  # old verb: new verb
+VERBS: dict[str, str] = {"look": "audit"}  # old verb: new verb
 # Options that have become verbs: `segment --batch jobs.csv` is `batch jobs.csv`.
 OPTIONS_TO_VERBS = {"segment": {"--batch": "batch", "--auto": "propose"}}
 _PROMPTS = {"--not": "--background", "--prior": "--initial-mask", "--least-ml": "--min-ml"}
 # Options of a verb, and of the verbs below it; those of an option that became a verb are still listed here.
 OPTIONS: dict[str, dict[str, str]] = {
     "segment": _PROMPTS,
+    "look": {"--lesion": "--target"},
     "session": _PROMPTS,
     "train": {"--stored": "--weights-dtype", "--validations": "--num-validations"},
 }

@@ -183,7 +183,7 @@ def replay(
     ] = None,
     accepted: Annotated[bool, typer.Option("--accepted", help="Export what is accepted only.")] = False,
     cohort: Annotated[
-        Path | None, typer.Option(help="Append the accepted lesions to this cohort, for `look` and `train`.")
+        Path | None, typer.Option(help="Append the accepted lesions to this cohort, for `audit` and `train`.")
     ] = None,
     patient: Annotated[str | None, typer.Option(help="In the cohort: whose scan it is.")] = None,
 ) -> None:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..cohort.split import SUBSETS
 from ..errors import SettingsError
 from ..extras import needed
 from .console import FAULTY, Console, JsonOption, app, given_options
 
 if TYPE_CHECKING:
-    from ..training.run import Outcome, Report, Run
+    from ..training.outcome import Outcome, Report
+    from ..training.run import Run
 
 OF_ANY_RUN = {
     "resume",
@@ -37,7 +39,7 @@ OF_ANY_RUN = {
 )
 def prepare(
     cohort: Annotated[
-        Path, typer.Argument(help="A folder of scans and labels in a layout that `look` knows, or a CSV.")
+        Path, typer.Argument(help="A folder of scans and labels in a layout that `audit` knows, or a CSV.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The prepared scans' folder; made, or gone on with.")],
     patient: Annotated[
@@ -93,10 +95,10 @@ def train(
     prepared: Annotated[list[Path] | None, typer.Argument(help="Folders that `palpate prepare` made.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="kits21, msd-pancreas, lits17, msd-colon, or a file (`palpate look DIR --preset FILE`)."),
+        typer.Option(help="kits21, msd-pancreas, lits17, msd-colon, or a file (`palpate audit DIR --preset FILE`)."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder, a new one.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder; all else is known.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder, with all its settings.")] = None,
     init: Annotated[
         str | None,
         typer.Option(help="Start from sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, or a model's name or file."),
@@ -132,9 +134,9 @@ def train(
     share: Annotated[
         list[float] | None, typer.Option(help="How often each cohort is drawn; one for each, in their order.")
     ] = None,
-    hours: Annotated[float | None, typer.Option(help="End after this time; what was trained is kept.")] = None,
+    hours: Annotated[float | None, typer.Option(help="End after this time; the state and the best model stay.")] = None,
     test: Annotated[
-        bool, typer.Option("--test/--no-test", help="At the end, measure the test patients, and log it.")
+        bool, typer.Option("--test/--no-test", help="At the end, evaluate the test patients, and record it.")
     ] = True,
     workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: none beside the training's.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto or cpu; GPUs are chosen by CUDA_VISIBLE_DEVICES.")] = "auto",
@@ -168,7 +170,7 @@ def train(
                 )
             run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
         if dry_run:
-            _rehearse(console, run)
+            _dry_run(console, run)
             return
         console.info(_plan(run))
         with _stopping(console) as stop, _display(console, run) as report:
@@ -178,7 +180,7 @@ def train(
 
 
 def _check_asked(given: dict[str, str]) -> None:
-    """Refuse what would not be heeded.
+    """Refuse options that would have no effect.
 
     Raises:
         SettingsError: beside --resume, what the run knows already; or two lengths.
@@ -202,7 +204,7 @@ def _accelerator(device: str) -> Any:  # noqa: ANN401 - accelerate has no types
 
 
 def _plan(run: Run) -> str:
-    counts = ", ".join(f"{len(run.part(part))} {part}" for part in ("train", "validation", "test"))
+    counts = ", ".join(f"{len(run.scans(subset))} {subset}" for subset in SUBSETS)
     trainer, preset = run.trainer, run.settings.preset
     tuned = sum(p.numel() for p in trainer.tuned.values())
     return (
@@ -211,11 +213,11 @@ def _plan(run: Run) -> str:
     )
 
 
-def _rehearse(console: Console, run: Run) -> None:
-    from ..training.rehearsal import rehearse
+def _dry_run(console: Console, run: Run) -> None:
+    from ..training.cost import estimate_cost
 
-    record = rehearse(run)
-    scans = ", ".join(f"{count} {part}" for part, count in record["scans"].items())
+    record = estimate_cost(run)
+    scans = ", ".join(f"{count} {subset}" for subset, count in record["scans"].items())
     console.result(
         record,
         [
@@ -261,8 +263,8 @@ def _display(console: Console, run: Run) -> Iterator[Callable[[Report], None]]:
             dice = "" if now.dice is None else f", validation Dice {now.dice:.3f}"
             text = f"loss {now.loss:.3f}{dice}, {now.memory_gb:.1f} GB"
             advance(now.step, text)
-            measured = now.step in run.measured_at
-            if not console.live and (measured or now.step % (10 * run.reported_at) == 0):
+            validated = now.dice is not None
+            if not console.live and (validated or now.step % (10 * run.report_interval) == 0):
                 console.info(f"step {now.step} of {total}: {text}, {now.seconds:.0f} s")
 
         yield report
@@ -276,28 +278,30 @@ def _record(run: Run, outcome: Outcome) -> dict[str, Any]:
         "steps": run.trainer.total,
         "validation": outcome.best,
         "test": outcome.test,
-        "looks_at_test": outcome.looks,
+        "test_set_uses": outcome.test_uses,
         "model": None if outcome.model is None else str(outcome.model),
     }
 
 
 def _sentences(run: Run, outcome: Outcome) -> list[str]:
-    said = {
+    ending = {
         "finished": f"finished after {outcome.step} steps",
-        "plateau": f"ended at step {outcome.step}: no gain on validation for {run.since_best} measurements",
+        "plateau": f"ended at step {outcome.step}: no gain in {run.since_best} validations",
         "hours": f"time is up at step {outcome.step} of {run.trainer.total}; "
         f"more: `palpate train --resume {run.folder}`",
         "stopped": f"stopped at step {outcome.step} of {run.trainer.total}; "
         f"go on with `palpate train --resume {run.folder}`",
     }[outcome.why]
-    lines = [said]
+    lines = [ending]
     if outcome.best is not None:
-        lines.append(f"validation, {run.measuring.words.short}: {_figure(outcome.best)} at step {outcome.best['step']}")
+        lines.append(
+            f"validation, {run.evaluation.protocol.short}: {_figure(outcome.best)} at step {outcome.best['step']}"
+        )
         lines += _by_cohort(outcome.best)
     if outcome.test is not None:
         lines.append(
-            f"test, {run.measuring.words.seeds}: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
-            f"{outcome.test['patients']} patients (look number {outcome.looks} at them)"
+            f"test, {run.evaluation.protocol.on_test}: {_figure(outcome.test)}, {outcome.test['scans']} scans of "
+            f"{outcome.test['patients']} patients (use number {outcome.test_uses} of them)"
         )
         lines += _by_cohort(outcome.test)
     if outcome.model is not None:
@@ -305,11 +309,11 @@ def _sentences(run: Run, outcome: Outcome) -> list[str]:
     return lines
 
 
-def _by_cohort(measured: dict[str, Any]) -> list[str]:
+def _by_cohort(figure: dict[str, Any]) -> list[str]:
     """A line for each of several cohorts."""
-    return [f"    {name}: {_figure(one)}, {one['scans']} scans" for name, one in measured.get("cohorts", {}).items()]
+    return [f"    {name}: {_figure(one)}, {one['scans']} scans" for name, one in figure.get("cohorts", {}).items()]
 
 
-def _figure(measured: dict[str, Any]) -> str:
-    low, high = measured["interval"]
-    return f"Dice {measured['dice']:.3f} [{low:.3f}, {high:.3f}]"
+def _figure(figure: dict[str, Any]) -> str:
+    interval = "" if figure["interval"] is None else " [{:.3f}, {:.3f}]".format(*figure["interval"])
+    return f"Dice {figure['dice']:.3f}{interval}"

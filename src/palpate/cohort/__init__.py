@@ -1,16 +1,17 @@
-"""Labelled scans: find them, look at them, prepare them, draw training crops from them."""
+"""Labelled scans: find them, audit them, prepare them, draw training crops from them."""
 
-from .scans import Cohort, LabelledScan, lesion_of
-from .split import PARTS, PaperSplit, Part, Split, propose_split, split_of
+from .scans import Cohort, LabelledScan, LabelledVolume, target_of
+from .split import SUBSETS, PaperSplit, Split, Subset, propose_split, subset_by_hash
 
 __all__ = [
-    "PARTS",
+    "SUBSETS",
     "Cohort",
     "LabelledScan",
+    "LabelledVolume",
     "PaperSplit",
-    "Part",
     "Split",
-    "lesion_of",
+    "Subset",
     "propose_split",
-    "split_of",
+    "subset_by_hash",
+    "target_of",
 ]

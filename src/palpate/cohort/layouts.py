@@ -1,4 +1,4 @@
-"""Finding scans and contours by the layout of their folder, without being told which it is.
+"""Finding scans and labels by the layout of their folder, which is recognised.
 
 Known are the Medical Segmentation Decathlon's, nnU-Net v2's, KiTS's and LiTS's layouts, two folders of files with equal
 names, and a CSV that lists whatever lies anywhere. Nothing is read but listings; nothing is guessed from a
@@ -21,7 +21,7 @@ from ..errors import CohortError, FormatError
 from ..files import error_text
 from ..formats import READABLE
 from .scans import Cohort, LabelledScan
-from .split import PARTS, Part
+from .split import SUBSETS, Subset
 
 IMAGE_FOLDERS = ("images", "image", "imagestr", "scans", "volumes", "img", "imgs")
 LABEL_FOLDERS = ("labels", "label", "labelstr", "masks", "mask", "segmentations", "segs", "seg", "contours")
@@ -42,13 +42,15 @@ class _Found:
     incomplete: list[str] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
 
-    def pair(self, name: str, image: Path, label: Path, patient: str | None = None, part: Part | None = None) -> None:
-        """Keep a pair whose files are both there, else a sentence about what is missing."""
+    def pair(
+        self, name: str, image: Path, label: Path, patient: str | None = None, subset: Subset | None = None
+    ) -> None:
+        """Add a pair whose files are both there, else a sentence that names the missing one."""
         for path, other in ((image, label), (label, image)):
             if not path.exists():
                 self.incomplete.append(f"{name}: {path} is missing (its other half is {other})")
                 return
-        self.scans.append(LabelledScan(name, image, label, patient or name, part))
+        self.scans.append(LabelledScan(name, image, label, patient or name, subset))
 
 
 def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int = 0) -> Cohort:
@@ -68,7 +70,7 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
     try:
         there = origin.exists()
     except OSError as error:
-        raise CohortError(f"{origin}: cannot be looked at ({error_text(error)}); name another") from error
+        raise CohortError(f"{origin}: cannot be read ({error_text(error)}); name another") from error
     if not there:
         raise CohortError(f"{origin}: no such folder or file; check the spelling")
     found = _csv(origin) if origin.suffix.lower() == ".csv" else _folder(origin, channel)
@@ -249,10 +251,10 @@ def _csv(path: Path) -> _Found:
             continue
         # Files of one name in several folders are told apart by their paths.
         name = row.get("name") or (_flat(Path(row["image"]), stem) if stem in shared else stem)
-        part = row.get("split") or None
-        if part is not None and part not in PARTS:
-            raise CohortError(f"{path} line {number}: split {part!r} is not one of {', '.join(PARTS)}")
-        found.pair(name, path.parent / row["image"], path.parent / row["label"], row.get("patient"), part)
+        subset = row.get("split") or None
+        if subset is not None and subset not in SUBSETS:
+            raise CohortError(f"{path} line {number}: split {subset!r} is not one of {', '.join(SUBSETS)}")
+        found.pair(name, path.parent / row["image"], path.parent / row["label"], row.get("patient"), subset)
     return found
 
 

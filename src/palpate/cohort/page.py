@@ -1,4 +1,4 @@
-"""The page of `palpate look`: one HTML file that holds its pictures and needs nothing from anywhere else."""
+"""The page of `palpate audit`: one HTML file that holds its pictures and fetches nothing."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from ..formats import read
 from ..frame import CropPercentiles
 from ..pictures import lesion_picture
 from ..volume import Mask
-from .examination import Examination
-from .look import Fault, Look
-from .scans import lesion_of
+from .audit import Audit
+from .issues import Issue
+from .scan_statistics import IntensityStatistics, ScanStatistics
+from .scans import target_of
 
 THUMBNAILS = 12
-TOLD = 6  # faults of a kind before the rest is folded away
-LISTED = 300  # scans in the table, beside those with faults
-MUTED, LESION, REST = "#8b949e", "#d9480f", "#4c6ef5"  # readable on white and on black
+MAX_OF_KIND = 6  # issues of a kind before the rest is folded away
+MAX_ROWS = 300  # scans in the table, beside those with issues
+MUTED, TARGET, BACKGROUND = "#8b949e", "#d9480f", "#4c6ef5"  # readable on white and on black
 
 
-def write_page(found: Look, path: str | Path) -> None:
+def write_page(found: Audit, path: str | Path) -> None:
     """Write the page.
 
     Raises:
@@ -41,7 +42,7 @@ def write_page(found: Look, path: str | Path) -> None:
         import jinja2
     with needed("matplotlib", "the page needs"):
         import matplotlib  # noqa: F401 - asked for before the work of drawing
-    template = (resources.files(__package__) / "look.html.j2").read_text(encoding="utf-8")
+    template = (resources.files(__package__) / "audit.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -50,45 +51,47 @@ def write_page(found: Look, path: str | Path) -> None:
         staged.write_text(text, encoding="utf-8")
 
 
-def summary(found: Look) -> dict[str, Any]:
+def summary(found: Audit) -> dict[str, Any]:
     """A cohort's numbers, as plain data: for the page, the terminal and machines."""
-    readable = [one for one in found.examinations if one.fault is None]
-    ml = [one.lesion_ml for one in found.usable]
+    readable = [one for one in found.statistics if one.error is None]
+    ml = [one.target_ml for one in found.usable]
     labels: Counter[int] = Counter()
     for one in readable:
         labels.update(one.labels.keys())
     return {
         "origin": str(found.cohort.origin),
         "layout": found.cohort.layout,
-        "scans": len(found.examinations),
+        "scans": len(found.statistics),
         "usable": len(found.usable),
-        "patients": len({one.patient for one in found.examinations}),
-        "shapes": _spread(np.array([one.shape for one in readable])),
-        "spacings_mm": _spread(np.array([one.spacing for one in readable])),
+        "patients": len({one.patient for one in found.statistics}),
+        "shapes": _ranges(np.array([one.shape for one in readable])),
+        "spacings_mm": _ranges(np.array([one.spacing for one in readable])),
         "orientations": dict(Counter(one.orientation for one in readable).most_common()),
         "types": dict(Counter(one.dtype for one in readable).most_common()),
         "labels": {
             value: {"name": found.cohort.labels.get(value, ""), "scans": count}
             for value, count in sorted(labels.items())
         },
-        "lesion_ml": dict(zip(("least", "median", "most"), map(_round, (min(ml), np.median(ml), max(ml))), strict=True))
+        "target_ml": dict(zip(("min", "median", "max"), map(_round, (min(ml), np.median(ml), max(ml))), strict=True))
         if ml
         else None,
-        "lesions_a_scan": dict(sorted(Counter(len(one.lesions) for one in readable).items())),
-        "intensity_inside": _between([one.inside for one in readable if one.inside]),
-        "intensity_outside": _between([one.outside for one in readable if one.outside]),
+        "components_per_scan": dict(sorted(Counter(len(one.components) for one in readable).items())),
+        "target_intensities": _medians([one.target_intensities for one in readable if one.target_intensities]),
+        "background_intensities": _medians(
+            [one.background_intensities for one in readable if one.background_intensities]
+        ),
     }
 
 
-def _spread(rows: Any) -> dict[str, list[float]]:  # noqa: ANN401 - integers or floats
-    """Least, median and most along X, Y, Z."""
+def _ranges(rows: Any) -> dict[str, list[float]]:  # noqa: ANN401 - integers or floats
+    """Minimum, median and maximum along X, Y, Z."""
     if not len(rows):
         return {}
-    levels = (("least", rows.min(axis=0)), ("median", np.median(rows, axis=0)), ("most", rows.max(axis=0)))
+    levels = (("min", rows.min(axis=0)), ("median", np.median(rows, axis=0)), ("max", rows.max(axis=0)))
     return {name: [_round(value) for value in values] for name, values in levels}
 
 
-def _between(statistics: Sequence[Any]) -> dict[str, float] | None:
+def _medians(statistics: Sequence[IntensityStatistics]) -> dict[str, float] | None:
     """Medians over scans."""
     if not statistics:
         return None
@@ -105,21 +108,21 @@ def _round(value: Any) -> float:  # noqa: ANN401 - a number of whatever type
     return float(f"{float(value):.4g}")
 
 
-def _content(found: Look) -> dict[str, Any]:
-    faulty = _kinds(found)
-    shown = [one for one in found.examinations if one.name in faulty or len(found.examinations) <= LISTED]
-    listed = {one.name for one in (*found.examinations[:LISTED], *shown)}
-    rows = [one for one in found.examinations if one.name in listed]
+def _content(found: Audit) -> dict[str, Any]:
+    kind_of = _worst_kinds(found)
+    shown = [one for one in found.statistics if one.name in kind_of or len(found.statistics) <= MAX_ROWS]
+    listed = {one.name for one in (*found.statistics[:MAX_ROWS], *shown)}
+    rows = [one for one in found.statistics if one.name in listed]
     first, further = _first_of_each(found)
     return {
         "found": found,
         "numbers": summary(found),
         "rows": rows,
-        "hidden": len(found.examinations) - len(rows),
-        "faulty": faulty,
+        "hidden": len(found.statistics) - len(rows),
+        "kind_of": kind_of,
         "first": first,
         "further": further,
-        "kinds": Counter((fault.severity, fault.kind) for fault in found.faults).items(),
+        "kinds": Counter((issue.severity, issue.kind) for issue in found.issues).items(),
         "charts": _charts(found),
         "thumbnails": _thumbnails(found),
         "ml": _ml,
@@ -131,57 +134,61 @@ def _ml(volume: float) -> str:
     return f"{volume:.3g}" if volume < 1000 else f"{volume:,.0f}"
 
 
-def _kinds(found: Look) -> dict[str, str]:
-    """Names of scans with a fault, and what their worst is."""
-    return {name: fault.kind for fault in reversed(found.faults) for name in (fault.scans or (fault.name,))}
+def _worst_kinds(found: Audit) -> dict[str, str]:
+    """Names of scans with an issue, and the kind of their first."""
+    return {name: issue.kind for issue in reversed(found.issues) for name in (issue.scans or (issue.name,))}
 
 
-def _first_of_each(found: Look) -> tuple[list[Fault], list[Fault]]:
-    """The first faults of each kind, so that a common one hides no rare one, and all others."""
-    told: Counter[str] = Counter()
-    first: list[Fault] = []
-    further: list[Fault] = []
-    for fault in found.faults:
-        told[fault.kind] += 1
-        (first if told[fault.kind] <= TOLD else further).append(fault)
+def _first_of_each(found: Audit) -> tuple[list[Issue], list[Issue]]:
+    """The first issues of each kind, so that a common one hides no rare one, and all others."""
+    shown: Counter[str] = Counter()
+    first: list[Issue] = []
+    further: list[Issue] = []
+    for issue in found.issues:
+        shown[issue.kind] += 1
+        (first if shown[issue.kind] <= MAX_OF_KIND else further).append(issue)
     return first, further
 
 
-def _charts(found: Look) -> list[tuple[str, str]]:
+def _charts(found: Audit) -> list[tuple[str, str]]:
     """Titles, and SVG pictures as data addresses."""
     usable = found.usable
     if not usable:
         return []
-    lesions = np.array([lesion.ml for one in usable for lesion in one.lesions])
-    longest = np.array([max(lesion.extent_mm) for one in usable for lesion in one.lesions])
-    counts = np.array([len(one.lesions) for one in usable])
+    components = [component for one in usable for component in one.components]
+    ml = np.array([component.volume_ml for component in components])
+    longest = np.array([max(component.extent_mm) for component in components])
+    counts = np.array([len(one.components) for one in usable])
     whole = np.arange(max(int(counts.max()), 5) + 1) + 0.5
     axes = np.array([sorted(one.spacing) for one in usable])
-    volumes = np.geomspace(max(lesions.min() * 0.9, 1e-4), lesions.max() * 1.1 + 1e-4, 40)
+    volumes = np.geomspace(max(ml.min() * 0.9, 1e-4), ml.max() * 1.1 + 1e-4, 40)
     edges = np.linspace(0, longest.max() * 1.05, 40)
-    both = [(axes[:, 0], LESION, "finest"), (axes[:, 2], REST, "coarsest")]
+    both = [(axes[:, 0], TARGET, "finest"), (axes[:, 2], BACKGROUND, "coarsest")]
     return [
         _intensities(found),
-        ("Volume of a lesion, mL", _histogram([(lesions, LESION, None)], volumes, logarithmic=True)),
-        ("Lesions a scan", _histogram([(counts, LESION, None)], whole, whole=True)),
-        ("Longest edge of a lesion, mm", _histogram([(longest, LESION, None)], edges)),
+        ("Volume of a component, mL", _histogram([(ml, TARGET, None)], volumes, logarithmic=True)),
+        ("Components per scan", _histogram([(counts, TARGET, None)], whole, whole=True)),
+        ("Longest edge of a component, mm", _histogram([(longest, TARGET, None)], edges)),
         ("Spacing of a scan's finest and coarsest axis, mm", _histogram(both, np.linspace(0, axes.max() * 1.1, 40))),
     ]
 
 
-def _intensities(found: Look) -> tuple[str, str]:
-    """The lesion's and the rest's; by each scan's own scale where numbers mean another thing in each."""
-    relative = found.proposal is not None and isinstance(found.proposal.preprocessing.normalisation, CropPercentiles)
+def _intensities(found: Audit) -> tuple[str, str]:
+    """The target's and the background's; by each scan's own scale where numbers mean another thing in each."""
+    relative = found.suggestion is not None and isinstance(
+        found.suggestion.preprocessing.normalisation, CropPercentiles
+    )
     sides: list[list[Any]] = [[], []]
     for one in found.usable:
-        middle, scale = (one.outside.percentiles[2], one.outside.std or 1.0) if relative and one.outside else (0.0, 1.0)
-        for side, values in zip(sides, (one.sample, one.outside_sample), strict=True):
+        known = one.background_intensities
+        middle, scale = (known.percentiles[2], known.std or 1.0) if relative and known else (0.0, 1.0)
+        for side, values in zip(sides, (one.target_sample, one.background_sample), strict=True):
             side.append((np.array(values) - middle) / scale)
     inside, outside = (np.concatenate(side) for side in sides)
     low, high = np.percentile(np.concatenate([inside, outside]), (0.5, 99.5))
     bins = np.linspace(low, max(high, low + 1e-6), 60)
     unit = "deviations from the median of each scan" if relative else "as stored"
-    return f"Intensities, {unit}", _histogram([(inside, LESION, "lesion"), (outside, REST, "rest")], bins)
+    return f"Intensities, {unit}", _histogram([(inside, TARGET, "target"), (outside, BACKGROUND, "background")], bins)
 
 
 def _histogram(
@@ -208,7 +215,7 @@ def _histogram(
     if logarithmic:
         axes.set_xscale("log")
     if whole:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half lesions
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half components
     axes.set_ylabel("% of all", color=MUTED, fontsize=8)
     axes.tick_params(colors=MUTED, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -218,26 +225,26 @@ def _histogram(
     return _address(figure, "svg+xml", "svg")
 
 
-def _thumbnails(found: Look) -> list[tuple[str, str, str]]:
-    """Name, a few words and a picture of some scans: faulty ones that can be read, then small to large lesions."""
-    faulty = _kinds(found)
-    usable = sorted(found.usable, key=lambda one: one.lesion_ml)
-    first = [one for one in usable if one.name in faulty][: THUMBNAILS // 3]
+def _thumbnails(found: Audit) -> list[tuple[str, str, str]]:
+    """Name, a few words and a picture of some scans: readable ones with issues, then small to large targets."""
+    kind_of = _worst_kinds(found)
+    usable = sorted(found.usable, key=lambda one: one.target_ml)
+    first = [one for one in usable if one.name in kind_of][: THUMBNAILS // 3]
     rest = [one for one in usable if one not in first]
     places = np.linspace(0, len(rest) - 1, min(len(rest), THUMBNAILS - len(first))).round().astype(int).tolist()
     pictures = []
     for one in (*first, *(rest[place] for place in places)):
-        words = f"{_ml(one.lesion_ml)} mL, {len(one.lesions)} lesion{'s' * (len(one.lesions) > 1)}"
+        words = f"{_ml(one.target_ml)} mL, {len(one.components)} component{'s' * (len(one.components) > 1)}"
         picture = _picture(one, found)
         if picture is not None:
-            pictures.append((one.name, f"{faulty[one.name]}; {words}" if one.name in faulty else words, picture))
+            pictures.append((one.name, f"{kind_of[one.name]}; {words}" if one.name in kind_of else words, picture))
     return pictures
 
 
-def _picture(one: Examination, found: Look) -> str | None:
+def _picture(one: ScanStatistics, found: Audit) -> str | None:
     try:
-        volume, label = read(one.image, warn=False), read(one.label, warn=False)  # notes stand among the faults
-        mask = Mask(lesion_of(label.array, found.lesion), (0, 0, 0), volume.grid)
+        volume, label = read(one.image, warn=False), read(one.label, warn=False)  # notes stand among the issues
+        mask = Mask(target_of(label.array, found.target_labels), (0, 0, 0), volume.grid)
         figure = lesion_picture(volume, mask)
     except ScanError:  # it could be read before: it is being changed; the page does without its picture
         return None

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from ..errors import CohortError, OutputError, ScanError
 from ..files import replacing, tidy, writing
 from ..formats import read_files
-from .cache import FORMAT, GO_ON, Entry, Index, LeftOut, PreparedCohort, pack, read_index
+from .packing import GO_ON, pack
 from .parallel import mapped
+from .prepared import FORMAT, CohortIndex, LeftOut, PreparedCohort, PreparedEntry, read_index
 from .scans import Cohort, LabelledScan
 
 Progress = Callable[[int, int, str], None]
@@ -47,7 +48,7 @@ def prepare(
     entries, left_out = [], []
     with writing(folder, GO_ON, action="write in"), (folder / "journal.jsonl").open("a") as journal:
         for number, result in enumerate(_results(cohort.scans, folder / "scans", known, workers), 1):
-            if isinstance(result, Entry):
+            if isinstance(result, PreparedEntry):
                 entries.append(result)
                 if known.get(result.sources) != result.key:
                     journal.write("\n" + result.model_dump_json())  # a torn line before it is ended here
@@ -77,14 +78,14 @@ def _only_begun(folder: Path) -> bool:
     return [path.name for path in folder.iterdir()] == ["scans"] and not any((folder / "scans").iterdir())
 
 
-def _conclude(cohort: Cohort, folder: Path, entries: list[Entry], left_out: list[LeftOut]) -> PreparedCohort:
+def _conclude(cohort: Cohort, folder: Path, entries: list[PreparedEntry], left_out: list[LeftOut]) -> PreparedCohort:
     if not entries:
         raise CohortError(
             f"{cohort.origin}: none of its {len(left_out)} scans could be prepared; the first: {left_out[0].reason}"
             if left_out
             else f"{cohort.origin}: holds no labelled scan"
         )
-    index = Index(
+    index = CohortIndex(
         format=FORMAT,
         origin=str(cohort.origin),
         layout=cohort.layout,
@@ -94,15 +95,15 @@ def _conclude(cohort: Cohort, folder: Path, entries: list[Entry], left_out: list
     )
     with replacing(folder / "cohort.json") as (staged,):
         staged.write_text(index.model_dump_json(indent=1))
-    kept = {entry.key for entry in index.scans}
+    current = {entry.key for entry in index.scans}
     for old in (folder / "scans").iterdir():  # a changed scan has a new key; nobody reads the old one any more
-        if old.name not in kept and re.fullmatch(r"[0-9a-f]{40}", old.name):  # never what is not ours
+        if old.name not in current and re.fullmatch(r"[0-9a-f]{40}", old.name):  # never what is not ours
             shutil.rmtree(old, ignore_errors=True)
     (folder / "journal.jsonl").unlink(missing_ok=True)
     return PreparedCohort(folder, index)
 
 
-def _finished(folder: Path) -> Iterator[Entry]:
+def _finished(folder: Path) -> Iterator[PreparedEntry]:
     """Scans that earlier runs finished, and whose folders are still there."""
     with contextlib.suppress(CohortError):  # of another version, or damaged: all is packed anew
         index = read_index(folder)
@@ -112,18 +113,18 @@ def _finished(folder: Path) -> Iterator[Entry]:
     journal = folder / "journal.jsonl"
     for line in journal.read_text().splitlines() if journal.is_file() else ():
         with contextlib.suppress(ValidationError):  # a line that a kill tore
-            entry = Entry.model_validate_json(line)
+            entry = PreparedEntry.model_validate_json(line)
             if (folder / "scans" / entry.key / "scan.json").is_file():
                 yield entry
 
 
 def _results(
     scans: Iterable[LabelledScan], target: Path, known: dict[Sources, str], workers: int | None
-) -> Iterator[Entry | LeftOut]:
+) -> Iterator[PreparedEntry | LeftOut]:
     """Every scan's entry, or why it was left out: first those that nothing has to be done for."""
     fresh = []
     for scan in scans:
-        sources = fingerprint(scan)
+        sources = file_stats(scan)
         if sources in known:
             yield _entry(scan, sources, known[sources])
         else:
@@ -131,19 +132,19 @@ def _results(
     yield from mapped(partial(_one, target=target), fresh, workers)
 
 
-def _one(scan: LabelledScan, target: Path) -> Entry | LeftOut:
+def _one(scan: LabelledScan, target: Path) -> PreparedEntry | LeftOut:
     try:
-        sources = fingerprint(scan)  # before it is read: a file that changes meanwhile is read again next time
+        sources = file_stats(scan)  # before it is read: a file that changes meanwhile is read again next time
         return _entry(scan, sources, pack(scan, target))
     except ScanError as error:
         return LeftOut(name=scan.name, reason=str(error))
 
 
-def _entry(scan: LabelledScan, sources: Sources, key: str) -> Entry:
-    return Entry(name=scan.name, patient=scan.patient, part=scan.part, key=key, sources=sources)
+def _entry(scan: LabelledScan, sources: Sources, key: str) -> PreparedEntry:
+    return PreparedEntry(name=scan.name, patient=scan.patient, subset=scan.subset, key=key, sources=sources)
 
 
-def fingerprint(scan: LabelledScan) -> Sources:
+def file_stats(scan: LabelledScan) -> Sources:
     """Path, bytes and times of image and label; of slices, or a header and its voxels, their sums and latest times.
 
     The time of the last change of a file's record is part of it, so that a file that was replaced by

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,60 +13,9 @@ from torch import Tensor
 
 from ..frame import Frame, Preprocessing
 from ..randomness import counted_rng
-from ..resampling import Sliceable
-from ..volume import FloatArray, Grid, Index3, Volume
+from ..volume import FloatArray
 from .augmentation import Augmentation, PromptSampling
-
-
-class ContouredScan(Protocol):
-    """What crops are cut from: a scan in memory, or one that lies in chunks on a disk."""
-
-    @property
-    def grid(self) -> Grid:
-        """The scan's grid."""
-
-    @property
-    def image(self) -> Sliceable:
-        """Its voxels, `[X, Y, Z]`."""
-
-    @property
-    def lesion(self) -> Sliceable:
-        """Whether each voxel is lesion, `[X, Y, Z]`."""
-
-    @property
-    def lesion_voxels(self) -> int:
-        """How many voxels are lesion."""
-
-    def lesion_voxel(self, number: int) -> Index3:
-        """Lesion voxel `number`, from 0, in an order that never changes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """A scan in memory with its lesion `[X, Y, Z]`."""
-
-    volume: Volume
-    lesion: npt.NDArray[np.bool_]
-
-    @property
-    def grid(self) -> Grid:
-        """The scan's grid."""
-        return self.volume.grid
-
-    @property
-    def image(self) -> npt.NDArray[np.generic]:
-        """Its voxels."""
-        return self.volume.array
-
-    @property
-    def lesion_voxels(self) -> int:
-        """How many voxels are lesion."""
-        return int(np.count_nonzero(self.lesion))
-
-    def lesion_voxel(self, number: int) -> Index3:
-        """Lesion voxel `number`, in C order."""
-        x, y, z = np.unravel_index(np.flatnonzero(self.lesion)[number], self.lesion.shape)
-        return int(x), int(y), int(z)
+from .prepared import PreparedScan
 
 
 class Example(NamedTuple):
@@ -75,7 +23,7 @@ class Example(NamedTuple):
 
     Attributes:
         image: `[1, D, H, W]` float32, normalised.
-        truth: `[D, H, W]` int64, 1 on the lesion.
+        truth: `[D, H, W]` int64, 1 on the target.
         clicks: `[N, 3]` float32, (d, h, w).
         number: int64, the example's own.
     """
@@ -89,11 +37,11 @@ class Example(NamedTuple):
 class CropSampler:
     """Draws example number `index` as a function of `(seed, index)` alone.
 
-    An epoch runs once through a list of all scans in a new order; where cohorts have shares, a cohort's part
-    of the list is its share, its scans repeated or left for a later epoch as need be.
+    An epoch runs once through a list of all scans in a new order; where cohorts have shares, a cohort takes its
+    share of the list, its scans repeated or left for a later epoch as need be.
 
     Args:
-        cohorts: scans of each cohort, each with some lesion.
+        cohorts: scans of each cohort, each with some target.
         shares: how often each cohort is drawn; None: in proportion to its scans.
         preprocessing: the model's.
         augmentation: how crops differ from inference's.
@@ -104,7 +52,7 @@ class CropSampler:
 
     def __init__(
         self,
-        cohorts: Sequence[Sequence[ContouredScan]],
+        cohorts: Sequence[Sequence[PreparedScan]],
         shares: Sequence[float] | None,
         preprocessing: Preprocessing,
         augmentation: Augmentation,
@@ -126,7 +74,7 @@ class CropSampler:
         """Examples in an epoch."""
         return int(self.counts.sum())
 
-    def scan(self, index: int) -> ContouredScan:
+    def scan(self, index: int) -> PreparedScan:
         """The scan that example `index` is cut from."""
         epoch, place = divmod(index, self.epoch)
         cohort, number = self._epoch_order(epoch)[place]
@@ -154,7 +102,7 @@ class CropSampler:
         motion = settings.motion(self.preprocessing.crop, rng)
         motion[:3] *= settings.field(self._diameter(scan), rng)  # the shift too: it is a share of the crop's edge
         frame = planned.moved(motion)
-        (values, share), inside = frame.extract_all((scan.image, scan.lesion), self.device)
+        (values, share), inside = frame.extract_all((scan.image, scan.target), self.device)
         if rng.random() < settings.mask_out_prob:
             inside = inside & self._box(rng).to(inside.device)
         truth = (share > 0.5) & inside
@@ -168,42 +116,37 @@ class CropSampler:
         points = self._clicks(truth, middle, clicks, rng)
         return Example(image[None], truth.long(), points, torch.tensor(index))
 
-    def batch(self, start: int, size: int, clicks: int) -> Example:
-        """Examples `start` to `start + size`, stacked along a new first axis."""
-        parts = zip(*(self.example(i, clicks) for i in range(start, start + size)), strict=True)
-        return Example(*(torch.stack(part) for part in parts))
-
-    def _frame(self, scan: ContouredScan, rng: np.random.Generator) -> Frame:
-        """The crop that inference would plan around a lesion voxel, or, at times, around any voxel."""
+    def _frame(self, scan: PreparedScan, rng: np.random.Generator) -> Frame:
+        """The crop that inference would plan around a target voxel, or, at times, around any voxel."""
         if rng.random() < self.augmentation.target_prob:
-            centre = scan.lesion_voxel(int(rng.integers(scan.lesion_voxels)))
+            centre = scan.target_voxel(int(rng.integers(scan.target_voxels)))
         else:
             x, y, z = (int(rng.integers(n)) for n in scan.grid.shape)
             centre = (x, y, z)
         return Frame.centred(scan.grid, centre, self.preprocessing)
 
-    def _diameter(self, scan: ContouredScan) -> float:
-        """Of a ball of the lesion's volume, as a share of the crop's edge."""
-        volume = 1000 * scan.lesion_voxels * scan.grid.voxel_ml
+    def _diameter(self, scan: PreparedScan) -> float:
+        """Diameter of a ball of the target's volume, over the crop's edge."""
+        volume = 1000 * scan.target_voxels * scan.grid.voxel_ml
         return float(np.cbrt(6 * volume / np.pi) / np.mean(self.preprocessing.field_mm))
 
     def _clicks(self, truth: Tensor, middle: FloatArray, count: int, rng: np.random.Generator) -> Tensor:
-        """`[count + anywhere, 3]` float32; on a crop without lesion all are drawn anywhere."""
+        """`[count + random_clicks, 3]` float32; on a crop without target all are drawn anywhere."""
         size = np.array(self.preprocessing.crop)
         margin = self.preprocessing.margin if self.prompt_sampling.as_inference else 0.0
         low = np.ceil(size * margin - 0.5).astype(int)
         d, h, w = (slice(a, n - a) for a, n in zip(low.tolist(), size.tolist(), strict=True))
-        lesion = torch.nonzero(truth[d, h, w]).cpu().numpy() + low
+        places = torch.nonzero(truth[d, h, w]).cpu().numpy() + low
         first = [middle] if self.prompt_sampling.as_inference else []
         wanted = count - len(first)
-        drawn = lesion[rng.integers(len(lesion), size=wanted)] if len(lesion) else rng.integers(size, size=(wanted, 3))
+        drawn = places[rng.integers(len(places), size=wanted)] if len(places) else rng.integers(size, size=(wanted, 3))
         anywhere = rng.integers(size, size=(self.prompt_sampling.random_clicks, 3))
         return torch.from_numpy(np.concatenate([*(p[None] for p in first), drawn, anywhere])).float().to(truth.device)
 
     def _box(self, rng: np.random.Generator) -> Tensor:
-        """A box around the crop's middle, bool `[D, H, W]`: a scan cut as tightly as some cohorts are.
+        """A box around the crop's centre, bool `[D, H, W]`: a scan cropped as tightly as some cohorts are.
 
-        Without it, how much of a crop lies inside its scan tells the cohort, and so how large a lesion to draw.
+        Without it, the fraction of a crop inside its scan reveals the cohort, and so the target's size.
         """
         box = torch.zeros(self.preprocessing.crop, dtype=torch.bool)
         low, high = (rng.uniform(0.05, 0.5, 3) for _ in range(2))
@@ -215,14 +158,16 @@ class CropSampler:
         return box
 
     def _pasted(self, values: Tensor, inside: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """What lies outside the scan, from anywhere in another, brought to the same mean and deviation."""
+        """Voxels outside the scan pasted from anywhere in another scan, scaled to the same mean and deviation."""
         cohort = self.cohorts[int(rng.integers(len(self.cohorts)))]
         other = cohort[int(rng.integers(len(cohort)))]
         centre = [int(rng.integers(n)) for n in other.grid.shape]
-        strange, there = Frame.centred(other.grid, centre, self.preprocessing).extract(other.image, self.device)
-        new = there & ~inside
+        other_values, other_inside = Frame.centred(other.grid, centre, self.preprocessing).extract(
+            other.image, self.device
+        )
+        new = other_inside & ~inside
         if int(inside.sum()) < 2 or int(new.sum()) < 2:
             return values, inside
-        ratio = values[inside].std() / strange[new].std().clamp_min(1e-6)
-        matched = (strange - strange[new].mean()) * ratio + values[inside].mean()
+        ratio = values[inside].std() / other_values[new].std().clamp_min(1e-6)
+        matched = (other_values - other_values[new].mean()) * ratio + values[inside].mean()
         return torch.where(new, matched, values), inside | new

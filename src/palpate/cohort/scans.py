@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import GeometryError
 from ..formats import read
 from ..volume import Volume
-from .split import Part
+from .split import Subset
 
 SAME_GRID = 1e-2  # of a voxel's edge: what headers of two programs may differ by
 
@@ -27,14 +27,14 @@ class LabelledScan:
         image: the scan's file, or its folder of DICOM slices.
         label: the label's file, on the scan's grid.
         patient: whose scan it is; the scan's own name where nothing else is known.
-        part: where the layout itself says who trains and who tests; None elsewhere.
+        subset: where the layout itself splits the cohort; None elsewhere.
     """
 
     name: str
     image: Path
     label: Path
     patient: str
-    part: Part | None = None
+    subset: Subset | None = None
 
     def load(self, warn: bool = True) -> tuple[Volume, Volume]:
         """The scan and its label values, both `[X, Y, Z]` on one grid.
@@ -61,6 +61,23 @@ class LabelledScan:
         return volume, label
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledVolume:
+    """A scan and its target in memory.
+
+    Attributes:
+        name: unique in its cohort.
+        patient: whose scan it is.
+        volume: the scan.
+        target: whether each voxel is target, bool `[X, Y, Z]` on the scan's grid.
+    """
+
+    name: str
+    patient: str
+    volume: Volume
+    target: npt.NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Cohort:
     """Labelled scans found in one place.
@@ -80,8 +97,8 @@ class Cohort:
     incomplete: tuple[str, ...] = ()
 
 
-def lesion_of(label: npt.NDArray[Any], values: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Where a label array is lesion: any of `values`, or, if there are none, everything above zero."""
+def target_of(label: npt.NDArray[Any], values: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Where a label array is target: any of `values`, or, if there are none, everything above zero."""
     if not values:
         return np.asarray(label > 0)
     if len(values) == 1:

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: always by patient."""
+"""Training, validation and test patients: a split is always by patient."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from ..errors import CohortError
 
 FOLDS = range(5)  # of the paper's splits
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Subset = Literal["train", "validation", "test"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 
 class Split(BaseModel):
-    """Names of scans or of patients, by part.
+    """Names of scans or of patients, by subset.
 
-    A scan belongs where its own name stands, else where its patient's does, else nowhere.
+    A scan belongs to the subset that lists its own name, else to the one that lists its patient, else to none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    train: tuple[str, ...] = Field((), description="who the weights are fitted to")
-    validation: tuple[str, ...] = Field((), description="who chooses the best weights")
-    test: tuple[str, ...] = Field((), description="whom nobody looks at before the end")
+    train: tuple[str, ...] = Field((), description="training scans or patients: the weights are fitted to them")
+    validation: tuple[str, ...] = Field((), description="validation scans or patients: they choose the best weights")
+    test: tuple[str, ...] = Field((), description="test scans or patients: measured once, at the end")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        seen: dict[str, Part] = {}
-        for part in PARTS:
-            for name in getattr(self, part):
-                if seen.setdefault(name, part) != part:
-                    raise ValueError(f"{name!r} stands under {seen[name]} and under {part}; leave one of them")
+        seen: dict[str, Subset] = {}
+        for subset in SUBSETS:
+            for name in getattr(self, subset):
+                if seen.setdefault(name, subset) != subset:
+                    raise ValueError(f"{name!r} stands under {seen[name]} and under {subset}; leave one of them")
         return self
 
-    def part_of(self, name: str, patient: str) -> Part | None:
-        """The part of a scan, or None if neither it nor its patient is listed."""
+    def subset_of(self, name: str, patient: str) -> Subset | None:
+        """The subset of a scan, or None if neither it nor its patient is listed."""
         return self._listed.get(name, self._listed.get(patient))
 
     @cached_property
-    def _listed(self) -> dict[str, Part]:
-        return {listed: part for part in PARTS for listed in getattr(self, part)}
+    def _listed(self) -> dict[str, Subset]:
+        return {listed: subset for subset in SUBSETS for listed in getattr(self, subset)}
 
     @property
     def sha256(self) -> str:
         """A hash of the lists, whatever the order of names in them."""
-        text = json.dumps({part: sorted(set(getattr(self, part))) for part in PARTS})
+        text = json.dumps({subset: sorted(set(getattr(self, subset))) for subset in SUBSETS})
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -68,31 +68,31 @@ class PaperSplit(BaseModel):
         return Split(train=fold["train"], validation=fold["val"], test=fold["test"])
 
 
-def split_of(patient: str, validation: float = 0.1, test: float = 0.1) -> Part:
-    """The part a patient falls in, by a hash of the name: it never changes as a cohort grows."""
-    share = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") / 2**64
-    if share < test:
+def subset_by_hash(patient: str, validation: float = 0.1, test: float = 0.1) -> Subset:
+    """A patient's subset by a hash of the name: it never changes as a cohort grows."""
+    fraction = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") / 2**64
+    if fraction < test:
         return "test"
-    return "validation" if share < test + validation else "train"
+    return "validation" if fraction < test + validation else "train"
 
 
 def propose_split(patients: Iterable[str], validation: float = 0.1, test: float = 0.1) -> Split:
-    """Every patient by `split_of`; of few patients, at least one validates and one tests.
+    """Every patient by `subset_by_hash`; of few patients, at least one in validation and one in test.
 
     Raises:
         CohortError: fewer than three patients.
     """
-    # In the order of their hashes, so that whoever must move is not the first of the alphabet.
+    # In the order of their hashes, so that a patient who must move is not the first of the alphabet.
     names = sorted(set(patients), key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(names) < 3:
         raise CohortError(
             f"{len(names)} patients cannot be split into train, validation and test; at least 3 are needed"
         )
-    parts: dict[Part, list[str]] = {part: [] for part in PARTS}
+    subsets: dict[Subset, list[str]] = {subset: [] for subset in SUBSETS}
     for name in names:
-        parts[split_of(name, validation, test)].append(name)
-    for part in ("train", "validation", "test"):
-        if not parts[part]:
-            giver = max(PARTS, key=lambda other: len(parts[other]))
-            parts[part].append(parts[giver].pop(0))
-    return Split(**{part: tuple(sorted(listed)) for part, listed in parts.items()})
+        subsets[subset_by_hash(name, validation, test)].append(name)
+    for subset in SUBSETS:
+        if not subsets[subset]:
+            largest = max(SUBSETS, key=lambda other: len(subsets[other]))
+            subsets[subset].append(subsets[largest].pop(0))
+    return Split(**{subset: tuple(sorted(listed)) for subset, listed in subsets.items()})

@@ -1,24 +1,17 @@
-"""Honest figures: metrics and the protocols that produce them."""
+"""Evaluation: metrics, protocols that produce figures, calibration, and the ledger of test-set uses."""
 
 from .calibration import Reliability, calibrated, sampled
+from .figure import Figure, bootstrap_interval
+from .ledger import HeldOutLedger
 from .metrics import dice, iou
-from .protocol import (
-    Automatic,
-    Corrected,
-    Figure,
-    Heeded,
-    OneClick,
-    automatic,
-    bootstrap_interval,
-    corrected,
-    one_click,
-)
+from .protocol import Automatic, Corrected, CorrectionEffect, OneClick, automatic, corrected, interact, one_click
 
 __all__ = [
     "Automatic",
     "Corrected",
+    "CorrectionEffect",
     "Figure",
-    "Heeded",
+    "HeldOutLedger",
     "OneClick",
     "Reliability",
     "automatic",
@@ -26,6 +19,7 @@ __all__ = [
     "calibrated",
     "corrected",
     "dice",
+    "interact",
     "iou",
     "one_click",
     "sampled",

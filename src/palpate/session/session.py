@@ -481,7 +481,7 @@ class Session:
         return planned.write([self.record(number) for number in numbers], provenance, self._confidence)
 
     def export_cohort(self, folder: str | Path, *, patient: str | None = None) -> str:
-        """Append the scan and its accepted lesions to a cohort for `palpate look` and `train`; returns its name there.
+        """Append the scan and its accepted lesions to a cohort for `palpate audit` and `train`; returns its name there.
 
         The same scan exported again replaces what was there of it.
 

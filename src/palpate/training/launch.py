@@ -1,4 +1,4 @@
-"""Runs from what a user asked for: a preset with changes, or a folder to go on with."""
+"""Runs from a preset with changes, or from a folder to resume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .settings import Settings, begin, starting_bundle
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs from the preset; None leaves it as it is. Names are the preset's and its recipe's.
+    """Changes of a preset; None leaves a setting as it is. Names are the preset's and its recipe's.
 
     `interactive` turns the whole preset into its form with every prompt (`Preset.as_interactive`), `automatic` into the
     one without any (`Preset.as_automatic`).
@@ -85,7 +85,7 @@ def new(
     shares: Sequence[float] | None,
     accelerator: Any,  # noqa: ANN401 - accelerate has no types
     workers: int,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Run:
     """A new run; `out` None: one that leaves nothing, for a dry run.
 
@@ -96,8 +96,8 @@ def new(
     processes = accelerator.num_processes
     settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), out, shares, processes)
     for change in bundle.provenance.changes:
-        tell(f"{settings.preset.init}: {change}")
-    run = Run(settings, bundle, folder, accelerator, workers, tell)
+        notify(f"{settings.preset.init}: {change}")
+    run = Run(settings, bundle, folder, accelerator, workers, notify)
     accelerator.wait_for_everyone()  # every process has seen that the folder is new before one makes it
     if out is not None and run.main:
         with writing(out, "choose another place", action="make the folder"):
@@ -110,7 +110,7 @@ def continued(
     folder: Path,
     accelerator: Any,  # noqa: ANN401 - accelerate has no types
     workers: int,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Run:
     """The run in a folder, at its newest state.
 
@@ -123,7 +123,7 @@ def continued(
     bundle = starting_bundle(settings.preset)
     if frozen_sha256(bundle.network.state_dict(), bundle.network.config) != settings.base_sha256:
         raise ModelError(f"{settings.preset.init}: not the model that the training in {folder} was started from")
-    run = Run(settings, bundle, folder, accelerator, workers, tell)
+    run = Run(settings, bundle, folder, accelerator, workers, notify)
     if not run.restore():
-        tell(f"{folder}: no state was saved yet; beginning anew")
+        notify(f"{folder}: no state was saved yet; beginning anew")
     return run

@@ -149,7 +149,7 @@ class Preset(BaseModel):
             if not path.is_file():
                 raise SettingsError(
                     f"no preset {str(preset)!r}: neither a file nor one of {', '.join(PRESETS)}. "
-                    "`palpate look COHORT --preset FILE` writes one for a cohort of yours"
+                    "`palpate audit COHORT --preset FILE` writes one for a cohort of yours"
                 )
             text = path.read_text(encoding="utf-8", errors="replace")
         content = parse(text, str(preset))

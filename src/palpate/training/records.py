@@ -1,4 +1,4 @@
-"""What a training leaves for people and plots: metrics.jsonl, TensorBoard's files, curves.png."""
+"""The metrics of a training: metrics.jsonl, TensorBoard's files, curves.png."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Records:
 
     def __init__(self, run: Path, step: int):
         self.path = run / "metrics.jsonl"
-        kept = [row for row in read_rows(self.path) if row["step"] <= step]
+        past = [row for row in read_rows(self.path) if row["step"] <= step]
         with replacing(self.path) as (staged,):
-            staged.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self.rows = kept
+            staged.write_text("".join(json.dumps(row) + "\n" for row in past))
+        self.rows = past
         with needed("tensorboard", "training needs"):
             from torch.utils.tensorboard import SummaryWriter
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
@@ -36,16 +36,16 @@ class Records:
         self.rows.append(row)
         with writing(self.path, "free some space"), self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        measured = row.get("validation", {})
-        values = row | measured | {f"dice of {name}": one["dice"] for name, one in measured.get("cohorts", {}).items()}
+        figure = row.get("validation", {})
+        values = row | figure | {f"dice of {name}": one["dice"] for name, one in figure.get("cohorts", {}).items()}
         for name, value in values.items():
             if isinstance(value, (int, float)) and name != "step":
-                self._board.add_scalar(f"{'validation' if measured else 'training'}/{name}", value, row["step"])
+                self._board.add_scalar(f"{'validation' if figure else 'training'}/{name}", value, row["step"])
         self._board.flush()
 
-    def draw(self, path: Path, measured: str = "one click") -> None:
-        """The curves so far, as a picture; `measured` says how it was validated."""
-        draw_curves(self.rows, path, measured)
+    def draw(self, path: Path, protocol: str = "one click") -> None:
+        """The curves so far, as a picture; `protocol` names the validation's."""
+        draw_curves(self.rows, path, protocol)
 
     def close(self) -> None:
         """End TensorBoard's writer."""
@@ -65,11 +65,23 @@ def _rows(path: Path) -> Iterator[Row]:
             return
 
 
-def draw_curves(rows: list[Row], path: Path, measured: str = "one click") -> None:
-    """Loss and validation Dice over the steps, with its interval, as a picture.
+def draw_curves(rows: list[Row], path: Path, protocol: str = "one click") -> None:
+    """Write `curves` as a picture.
 
     Raises:
         OutputError: it cannot be written.
+    """
+    figure = curves(rows, protocol)
+    with replacing(path) as (staged,):
+        figure.savefig(staged, dpi=130)
+
+
+def curves(rows: list[Row], protocol: str = "one click") -> Any:  # noqa: ANN401 - matplotlib has no types
+    """Loss, and validation Dice with its interval, over the steps; a matplotlib Figure.
+
+    Args:
+        rows: of a `metrics.jsonl`.
+        protocol: of the validation, for the title.
     """
     with needed("matplotlib", "training curves need"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -92,13 +104,14 @@ def draw_curves(rows: list[Row], path: Path, measured: str = "one click") -> Non
             f"best {dice[best]:.3f}", (steps[best], dice[best]), (0, 8), textcoords="offset points", ha="center"
         )
         right.legend(loc="lower right", frameon=False)
-    right.set(xlabel="step", ylabel="Dice", title=f"{measured}, validation", ylim=(0, 1))
+    right.set(xlabel="step", ylabel="Dice", title=f"{protocol}, validation", ylim=(0, 1))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    with replacing(path) as (staged,):
-        figure.savefig(staged, dpi=130)
+    return figure
 
 
 def _dice(validation: Row) -> tuple[float, float, float]:
-    return (validation["dice"], *validation["interval"])
+    """Mean, low and high end; the mean alone for a single patient."""
+    low, high = validation["interval"] or (validation["dice"],) * 2
+    return validation["dice"], low, high

@@ -1,4 +1,4 @@
-"""What decides a training's result: cohorts, preset, split and the model to start from."""
+"""Settings of a training: cohorts, preset, split and the model that it starts from."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..bundle import (
     with_tuning,
     without_prompt_encoder,
 )
-from ..cohort import Part, Split, propose_split
-from ..cohort.cache import PreparedCohort, PreparedScan
+from ..cohort import SUBSETS, Split, Subset, propose_split
+from ..cohort.prepared import PreparedCohort, PreparedScan
 from ..errors import CohortError, SettingsError
 from ..files import HIDDEN, replacing
 from ..model import SIZES, Network, NetworkConfig
@@ -34,18 +34,18 @@ FORMAT = 1
 
 
 class Settings(BaseModel):
-    """What decides a training's result, but for the device.
+    """All settings of a training that its result depends on, but for the device.
 
     Attributes:
         format: of the run's folder.
         palpate: the version that began it.
         prepared: folders of prepared cohorts.
         shares: how often each cohort is drawn; None: in proportion to its scans.
-        preset: the preset, with all changes that options made.
+        preset: with all changes that options made.
         split: training, validation and test patients.
         cohorts_sha256: content of each prepared cohort.
         base_sha256: the frozen tensors of the model that was started from.
-        processes: how many train together: with the batch, they decide which crops make a step.
+        processes: how many train together: with the batch, they determine the crops of a step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,11 +84,11 @@ class Settings(BaseModel):
 
 
 def cohort_scans(prepared: Sequence[PreparedCohort], preset: Preset) -> list[list[PreparedScan]]:
-    """Every scan of each cohort that has some lesion."""
+    """Every scan of each cohort that has some target."""
     cohorts = []
     for cohort in prepared:
         scans = [cohort.scan(entry, preset.target_labels) for entry in cohort.index.scans]
-        cohorts.append([scan for scan in scans if scan.lesion_voxels])
+        cohorts.append([scan for scan in scans if scan.target_voxels])
     return cohorts
 
 
@@ -96,7 +96,7 @@ def resolve_split(prepared: Sequence[PreparedCohort], preset: Preset) -> Split:
     """The preset's split, else the layout's own, else one by a hash of each patient.
 
     Raises:
-        CohortError: too few patients, a part without a scan, a patient in two parts, or a name in two cohorts.
+        CohortError: too few patients, a subset without a scan, a patient in two subsets, or a name in two cohorts.
     """
     entries = [entry for cohort in prepared for entry in cohort.index.scans]
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
@@ -106,18 +106,17 @@ def resolve_split(prepared: Sequence[PreparedCohort], preset: Preset) -> Split:
         )
     if preset.split is not None:
         split = preset.split if isinstance(preset.split, Split) else preset.split.resolve()
-    elif any(entry.part for entry in entries):
-        by_part = {part: tuple(e.name for e in entries if e.part == part) for part in ("train", "validation", "test")}
-        split = Split(**by_part)
+    elif any(entry.subset for entry in entries):
+        split = Split(**{subset: tuple(e.name for e in entries if e.subset == subset) for subset in SUBSETS})
     else:
         split = propose_split(entry.patient for entry in entries)
-    seen: dict[str, Part] = {}
+    seen: dict[str, Subset] = {}
     for entry in entries:
-        part = split.part_of(entry.name, entry.patient)
-        if part is not None and seen.setdefault(entry.patient, part) != part:
+        subset = split.subset_of(entry.name, entry.patient)
+        if subset is not None and seen.setdefault(entry.patient, subset) != subset:
             raise CohortError(
-                f"patient {entry.patient} has scans under {seen[entry.patient]} and under {part}; "
-                "put all scans of a patient in one part"
+                f"patient {entry.patient} has scans under {seen[entry.patient]} and under {subset}; "
+                "put all scans of a patient in one subset"
             )
     missing = {"train", "validation"} - set(seen.values())
     if missing and seen:
@@ -195,7 +194,7 @@ def begin(
     Args:
         prepared: the cohorts' folders.
         preset: what is to be done.
-        run: where it will be kept; None: nowhere.
+        run: its folder; None: a run without one.
         shares: of the cohorts.
         processes: how many train.
 

@@ -1,4 +1,4 @@
-"""`palpate look` as a user runs it."""
+"""`palpate audit` as a user runs it."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from small import small_cohort
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("look")
+    folder = tmp_path_factory.mktemp("audit")
     made = small_cohort(folder, 5)
     rows = [f"{s.image.name},{s.label.name},{s.patient}" for s in made.scans]
     (folder / "cohort.csv").write_text("\n".join(["image,label,patient", *rows]))
@@ -31,18 +31,18 @@ def written(folder: Path, count: int) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["look", *map(str, arguments), "--workers", "1"])
+    return CliRunner().invoke(app, ["audit", *map(str, arguments), "--workers", "1"])
 
 
 def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
-    page, preset = tmp_path / "look.html", tmp_path / "mine.yaml"
+    page, preset = tmp_path / "audit.html", tmp_path / "mine.yaml"
     done = run(cohort, "--page", page, "--preset", preset, "--network", "tiny")
     assert done.exit_code == 0, done.output
     for part in (
         "CSV; 5 scans of 5 patients, 5 to train on",
         "voxels 48 x 48 x 32",
         "nothing wrong was found",
-        "proposed:",
+        "suggested settings:",
     ):
         assert part in done.stdout
     assert f"`palpate prepare {cohort} -o prepared/{cohort.name}`" in done.stdout
@@ -64,22 +64,22 @@ def test_a_preset_that_adapts(cohort: Path, tmp_path: Path) -> None:
 
 def test_for_machines(cohort: Path) -> None:
     record = json.loads(run(cohort, "--json").stdout)
-    assert (record["scans"], record["faults"]) == (5, [])
-    assert set(record["proposal"]["split"]) == {"train", "validation", "test"}
-    assert record["lesion_ml"]["median"] > 0
+    assert (record["scans"], record["issues"]) == (5, [])
+    assert set(record["suggestion"]["split"]) == {"train", "validation", "test"}
+    assert record["target_ml"]["median"] > 0
 
 
-def test_faults_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
+def test_errors_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
     made = small_cohort(tmp_path, 4)
     made.scans[1].image.write_bytes(b"nothing")
     rows = [f"{s.image.name},{s.label.name}" for s in made.scans]
     (tmp_path / "cohort.csv").write_text("\n".join(["image,label", *rows]))
     done = run(tmp_path)
     assert done.exit_code == 1
-    assert "faults that spoil training: 1; to be known: 0" in done.stdout
-    assert "SPOILS  unreadable" in done.stdout
+    assert "errors: 1; warnings: 0" in done.stdout
+    assert "error  unreadable" in done.stdout
     assert "scan_1.nii.gz" in done.stdout
-    assert json.loads(run(tmp_path, "--json").stdout)["faults"][0]["kind"] == "unreadable"
+    assert json.loads(run(tmp_path, "--json").stdout)["issues"][0]["kind"] == "unreadable"
 
 
 def test_the_next_step_repeats_the_patient_rule(cohort: Path, tmp_path: Path) -> None:
@@ -98,28 +98,28 @@ def test_the_next_step_is_one_that_a_shell_takes(tmp_path: Path) -> None:
     assert train[2] == "prepared/my scans"
 
 
-def test_a_preset_that_cannot_be_proposed_costs_no_report(tmp_path: Path) -> None:
+def test_a_preset_that_cannot_be_suggested_costs_no_report(tmp_path: Path) -> None:
     made = written(tmp_path / "few", 2)
     done = run(made, "--preset", tmp_path / "p.yaml")
     assert done.exit_code == 1
-    assert "SPOILS  too few patients: 2 patients cannot be split" in done.stdout
+    assert "error  too few patients: 2 patients cannot be split" in done.stdout
     assert "p.yaml: not written" in done.stdout
     assert not (tmp_path / "p.yaml").exists()
     assert json.loads(run(made, "--preset", tmp_path / "p.yaml", "--json").stdout)["preset"] is None
 
 
-def test_a_common_fault_does_not_flood_the_terminal(tmp_path: Path) -> None:
+def test_a_common_issue_does_not_flood_the_terminal(tmp_path: Path) -> None:
     folder = written(tmp_path / "gone", 16)
     for number in range(13):
         (folder / f"scan_{number}.nii.gz").write_bytes(b"nothing")
     done = run(folder)
-    assert done.stdout.count("SPOILS  unreadable") == 12
+    assert done.stdout.count("error  unreadable") == 12
     assert "... unreadable: 13 in all" in done.stdout
-    assert len(json.loads(run(folder, "--json").stdout)["faults"]) == 13
+    assert len(json.loads(run(folder, "--json").stdout)["issues"]) == 13
 
 
-def test_numbers_that_are_proposed_are_told(cohort: Path) -> None:
-    record = json.loads(run(cohort, "--json").stdout)["proposal"]
+def test_suggested_numbers_are_shown(cohort: Path) -> None:
+    record = json.loads(run(cohort, "--json").stdout)["suggestion"]
     rule = record["preprocessing"]["normalisation"]
     assert f"clip at {rule['low']:.3g} and {rule['high']:.3g}" in record["reasons"]["intensities"]
     assert f"mean {rule['mean']:.3g}, deviation {rule['std']:.3g}" in run(cohort).stdout
@@ -130,7 +130,7 @@ def test_numbers_that_are_proposed_are_told(cohort: Path) -> None:
     [
         (["--network", "huge"], "--network 'huge': one of vit_b, tiny"),
         (["--split-from", "kits"], "no preset 'kits'"),
-        (["--page", "gone/look.html"], "does not exist"),
+        (["--page", "gone/audit.html"], "does not exist"),
         (["--patient", "("], "is no regular expression"),
     ],
 )
@@ -147,5 +147,13 @@ def test_a_split_that_is_another_cohorts(cohort: Path) -> None:
 
 
 def test_help_has_examples() -> None:
-    shown = CliRunner().invoke(app, ["look", "--help"]).output
-    assert "palpate look cohort.csv --lesion 2" in " ".join(shown.replace("│", " ").split())
+    shown = CliRunner().invoke(app, ["audit", "--help"]).output
+    assert "palpate audit cohort.csv --target 2" in " ".join(shown.replace("│", " ").split())
+
+
+def test_the_earlier_spelling_is_read_and_names_this_one(cohort: Path) -> None:
+    words = ["look", str(cohort), "--lesion", "1", "--workers", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "`palpate look` is now `palpate audit`" in done.stderr
+    assert "--lesion is now --target" in done.stderr

@@ -1,20 +1,22 @@
-"""What a training will cost, measured before it begins."""
+"""An estimate of a training's cost, by a dry run of a few steps."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+from ..cohort import SUBSETS
 from ..errors import SettingsError
-from .run import Run, peak_memory_gb
+from .outcome import peak_memory_gb
+from .run import Run
 
 LONG = 20.0  # seconds: a first step longer than this is not repeated for a better estimate
 
 
-def rehearse(run: Run) -> dict[str, Any]:
-    """Take one or two steps and measure one validation scan; what they cost, and what all that is left will.
+def estimate_cost(run: Run) -> dict[str, Any]:
+    """Take one or two steps and validate one scan; their cost, and that of all steps that are left.
 
-    The network is changed by it: a run that was rehearsed is not trained.
+    It changes the network: this run is not to be trained afterwards.
 
     Raises:
         DeviceError: not enough memory for a single crop.
@@ -23,9 +25,9 @@ def rehearse(run: Run) -> dict[str, Any]:
     trainer, recipe = run.trainer, run.settings.preset.recipe
     if run.ended:
         raise SettingsError(
-            f"the training in {run.folder} has ended at step {trainer.step}; nothing is left to rehearse"
+            f"the training in {run.folder} has ended at step {trainer.step}; there is no cost to estimate"
         )
-    left, validations = trainer.total - trainer.step, sum(1 for step in run.measured_at if step > trainer.step)
+    left, validations = trainer.total - trainer.step, sum(1 for step in run.validation_steps if step > trainer.step)
     steps = trainer.steps()
     began = time.monotonic()
     next(steps)
@@ -35,14 +37,14 @@ def rehearse(run: Run) -> dict[str, Any]:
         next(steps)
         step = time.monotonic() - began
     memory = peak_memory_gb(trainer.device)
-    validation = run.part("validation")
+    validation = run.scans("validation")
     began = time.monotonic()
-    run.rehearse(validation[0])
+    run.validate_one(validation[0])
     scan = time.monotonic() - began
-    measured = validations * scan * len(validation) / trainer.accelerator.num_processes
+    validating = validations * scan * len(validation) / trainer.accelerator.num_processes
     parameters = sum(p.numel() for p in trainer.tuned.values())
     return {
-        "scans": {part: len(run.part(part)) for part in ("train", "validation", "test")},
+        "scans": {subset: len(run.scans(subset)) for subset in SUBSETS},
         "tuned_parameters": parameters,
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "steps": left,
@@ -52,7 +54,7 @@ def rehearse(run: Run) -> dict[str, Any]:
         "first_step_seconds": round(first, 2),
         "step_seconds": round(step, 2),
         "validation_scan_seconds": round(scan, 2),
-        "expected_hours": round((left * step + measured) / 3600, 2),
+        "expected_hours": round((left * step + validating) / 3600, 2),
         "peak_memory_gb": round(memory, 2),
         "model_file_mb": round(parameters * (4 if recipe.weights_dtype == "float32" else 2) / 1e6, 1),
     }

@@ -1,4 +1,4 @@
-"""`palpate look`."""
+"""`palpate audit`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .console import Console, JsonOption, app
 
 if TYPE_CHECKING:
     from ..cohort import Split
-    from ..cohort.look import Look
+    from ..cohort.audit import Audit
 
-SPOILT = 1  # exit code of a cohort that was looked at and would spoil a training
-TOLD = {"spoils": 12, "warns": 3}  # faults of a kind on the terminal; the page and --json have all of them
+HAS_ERRORS = 1  # exit code of a cohort with errors
+MAX_OF_KIND = {"error": 12, "warning": 3}  # issues of a kind on the terminal; the page and --json have all of them
 CROPS = {"vit_b": 128, "tiny": 64}
 
 
 @app.command(
-    epilog="Examples:\n\n`palpate look Task04_Hippocampus --page look.html`\n\n"
-    "`palpate look nodules/ --patient '^(LIDC-IDRI-[0-9]+)' --preset nodules.yaml`\n\n"
-    "`palpate look cohort.csv --lesion 2 --network tiny --preset mine.yaml`\n\n"
-    "`palpate look kits/ --lesion 2 --split-from kits21`"
+    epilog="Examples:\n\n`palpate audit Task04_Hippocampus --page audit.html`\n\n"
+    "`palpate audit nodules/ --patient '^(LIDC-IDRI-[0-9]+)' --preset nodules.yaml`\n\n"
+    "`palpate audit cohort.csv --target 2 --network tiny --preset mine.yaml`\n\n"
+    "`palpate audit kits/ --target 2 --split-from kits21`"
 )
-def look(
+def audit(
     cohort: Annotated[Path, typer.Argument(help="A folder of scans and labels, or a CSV: image,label[,patient].")],
-    lesion: Annotated[
-        list[int] | None, typer.Option(help="A label value that is lesion; may be repeated. None: all above 0.")
+    target: Annotated[
+        list[int] | None, typer.Option(help="A label value of the target; may be repeated. None: all above 0.")
     ] = None,
     patient: Annotated[
         str | None, typer.Option(help="A regular expression whose first group, in a scan's name, is its patient.")
@@ -36,21 +36,25 @@ def look(
     channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
     network: Annotated[
         str,
-        typer.Option(help="For which network settings are proposed: vit_b (crop 128), tiny (crop 64, from nothing)."),
+        typer.Option(
+            help="The network that settings are suggested for: vit_b (crop 128), tiny (crop 64, from nothing)."
+        ),
     ] = "vit_b",
     page: Annotated[Path | None, typer.Option(help="Also write the report as a page, with pictures (.html).")] = None,
-    preset: Annotated[Path | None, typer.Option(help="Write what is proposed as a preset (.yaml) for `train`.")] = None,
+    preset: Annotated[
+        Path | None, typer.Option(help="Write the suggested settings as a preset (.yaml) for `train`.")
+    ] = None,
     split_from: Annotated[
         str | None, typer.Option(help="Check the cohort against a preset's split, and keep it.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
     machine: JsonOption = False,
 ) -> None:
-    """Look at a cohort: what it holds, what is wrong with it, and what a training on it should be told."""
+    """Audit a cohort: its statistics, its issues, and settings that suit a training on it."""
     console = Console(machine)
     with console.reporting():
+        from ..cohort.audit import audit as audit_cohort
         from ..cohort.layouts import find_cohort
-        from ..cohort.look import look as examine
         from ..files import check_writable
 
         if network not in CROPS:
@@ -58,13 +62,13 @@ def look(
         for path in (page, preset):
             if path is not None:
                 check_writable(path)
-        found = find_cohort(cohort, patient=patient, channel=channel)
-        values = tuple(lesion or ())
+        scans = find_cohort(cohort, patient=patient, channel=channel)
+        labels = tuple(target or ())
         edge = CROPS[network]
-        with console.bar("looking", len(found.scans)) as advance:
-            seen = examine(
-                found,
-                lesion=values,
+        with console.bar("auditing", len(scans.scans)) as advance:
+            found = audit_cohort(
+                scans,
+                target_labels=labels,
                 split=_split(split_from),
                 crop=(edge, edge, edge),
                 workers=workers,
@@ -74,18 +78,18 @@ def look(
             with console.step("page", f"writing {page}"):
                 from ..cohort.page import write_page
 
-                write_page(seen, page)
-        # Without a proposal there is nothing to write; the faults say why, and must be told all the same.
-        written = preset if seen.proposal else None
+                write_page(found, page)
+        # Without suggested settings there is nothing to write; the issues say why.
+        written = preset if found.suggestion else None
         if written is not None:
-            _write_preset(seen, written, cohort, network)
+            _write_preset(found, written, cohort, network)
         again = [f"--{name}={value}" for name, value in (("patient", patient), ("channel", channel)) if value]
-        lines = _sentences(seen, cohort, page, written, again)
+        lines = _sentences(found, cohort, page, written, again)
         if preset is not None and written is None:
-            lines.append(f"{preset}: not written, since nothing can be proposed")
-        console.result(_record(seen, page, written), lines)
-    if seen.spoilt:
-        raise typer.Exit(SPOILT)
+            lines.append(f"{preset}: not written, since no settings can be suggested")
+        console.result(_record(found, page, written), lines)
+    if found.has_errors:
+        raise typer.Exit(HAS_ERRORS)
 
 
 def _split(name: str | None) -> Split | None:
@@ -100,44 +104,44 @@ def _split(name: str | None) -> Split | None:
     return split.resolve() if isinstance(split, PaperSplit) else split
 
 
-def _write_preset(seen: Look, path: Path, cohort: Path, network: str) -> None:
+def _write_preset(found: Audit, path: Path, cohort: Path, network: str) -> None:
     from ..training.preset import adapting, starting_from_nothing
 
-    proposal = seen.proposal
-    assert proposal is not None, "asked before"
+    suggestion = found.suggestion
+    assert suggestion is not None, "checked before"
     make = starting_from_nothing if network == "tiny" else adapting
     name = cohort.stem if cohort.is_file() else cohort.resolve().name
-    made = make(name, proposal.lesion, proposal.preprocessing, proposal.split)
-    about = f"{len(seen.usable)} scans of {len({one.patient for one in seen.usable})} patients; {seen.cohort.layout}"
+    made = make(name, suggestion.target_labels, suggestion.preprocessing, suggestion.split)
+    about = f"{len(found.usable)} scans of {len({one.patient for one in found.usable})} patients; {found.cohort.layout}"
     made.model_copy(update={"about": about}).write(path)
 
 
-def _record(seen: Look, page: Path | None, preset: Path | None) -> dict[str, Any]:
+def _record(found: Audit, page: Path | None, preset: Path | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     from ..cohort.page import summary
 
-    proposal = seen.proposal
+    suggestion = found.suggestion
     return {
-        **summary(seen),
-        "faults": [asdict(fault) for fault in seen.faults],
-        "proposal": None
-        if proposal is None
+        **summary(found),
+        "issues": [asdict(issue) for issue in found.issues],
+        "suggestion": None
+        if suggestion is None
         else {
-            "preprocessing": proposal.preprocessing.model_dump(mode="json"),
-            "split": proposal.split.model_dump(mode="json"),
-            "reasons": proposal.reasons,
+            "preprocessing": suggestion.preprocessing.model_dump(mode="json"),
+            "split": suggestion.split.model_dump(mode="json"),
+            "reasons": suggestion.reasons,
         },
         "page": None if page is None else str(page),
         "preset": None if preset is None else str(preset),
     }
 
 
-def _sentences(seen: Look, cohort: Path, page: Path | None, preset: Path | None, again: list[str]) -> list[str]:
+def _sentences(found: Audit, cohort: Path, page: Path | None, preset: Path | None, again: list[str]) -> list[str]:
     """The report; `again`: options that `prepare` must be given too."""
     from ..cohort.page import summary
 
-    numbers = summary(seen)
+    numbers = summary(found)
     lines = [
         f"{cohort}: {numbers['layout']}; {numbers['scans']} scans of {numbers['patients']} patients, "
         f"{numbers['usable']} to train on"
@@ -150,23 +154,23 @@ def _sentences(seen: Look, cohort: Path, page: Path | None, preset: Path | None,
             "labels "
             + ", ".join(f"{v} {one['name']}".strip() + f" (in {one['scans']})" for v, one in numbers["labels"].items()),
         ]
-    if numbers["lesion_ml"]:
-        ml = numbers["lesion_ml"]
+    if numbers["target_ml"]:
+        ml = numbers["target_ml"]
         lines += [
-            f"lesion {ml['least']:g} to {ml['most']:g} mL, median {ml['median']:g}; "
-            f"lesions a scan: {_counts(numbers['lesions_a_scan'])}",
-            f"intensity in the lesion: {_intensity(numbers['intensity_inside'])}",
-            f"intensity outside: {_intensity(numbers['intensity_outside'])}",
+            f"target {ml['min']:g} to {ml['max']:g} mL, median {ml['median']:g}; "
+            f"components per scan: {_counts(numbers['components_per_scan'])}",
+            f"intensity in the target: {_intensity(numbers['target_intensities'])}",
+            f"intensity outside: {_intensity(numbers['background_intensities'])}",
         ]
-    lines += ["", *_faults(seen, page)]
-    if seen.proposal is not None:
-        lines += ["", "proposed:", *(f"  {what}: {why}" for what, why in seen.proposal.reasons.items())]
+    lines += ["", *_issues(found, page)]
+    if found.suggestion is not None:
+        lines += ["", "suggested settings:", *(f"  {what}: {why}" for what, why in found.suggestion.reasons.items())]
     lines += ["", *(f"{path}: written" for path in (page, preset) if path is not None)]
     if page is None:
-        lines.append("pictures and distributions: --page look.html")
+        lines.append("pictures and distributions: --page audit.html")
     if preset is not None:
         lines.append(_next(cohort, preset, again))
-    elif seen.proposal is not None:
+    elif found.suggestion is not None:
         lines.append("settings for a training: --preset mine.yaml")
     return lines
 
@@ -181,27 +185,27 @@ def _next(cohort: Path, preset: Path, again: list[str]) -> str:
     return f"next: `{shlex.join(prepare)}`, then `{shlex.join(train)}`"
 
 
-def _faults(seen: Look, page: Path | None) -> list[str]:
-    if not seen.faults:
+def _issues(found: Audit, page: Path | None) -> list[str]:
+    if not found.issues:
         return ["nothing wrong was found"]
-    spoiling = sum(fault.severity == "spoils" for fault in seen.faults)
-    lines = [f"faults that spoil training: {spoiling}; to be known: {len(seen.faults) - spoiling}"]
-    told: dict[str, int] = {}
-    for fault in seen.faults:
-        told[fault.kind] = told.get(fault.kind, 0) + 1
-        # Some of each kind: a common fault must not hide a rare one.
-        if told[fault.kind] <= TOLD[fault.severity]:
-            lines.append(f"  {'SPOILS' if fault.severity == 'spoils' else 'warns'}  {fault.kind}: {fault.message}")
-    severities = {fault.kind: fault.severity for fault in seen.faults}
-    for kind, count in told.items():
-        if count > TOLD[severities[kind]]:
+    errors = sum(issue.severity == "error" for issue in found.issues)
+    lines = [f"errors: {errors}; warnings: {len(found.issues) - errors}"]
+    shown: dict[str, int] = {}
+    for issue in found.issues:
+        shown[issue.kind] = shown.get(issue.kind, 0) + 1
+        # Some of each kind: a common issue must not hide a rare one.
+        if shown[issue.kind] <= MAX_OF_KIND[issue.severity]:
+            lines.append(f"  {issue.severity}  {issue.kind}: {issue.message}")
+    severities = {issue.kind: issue.severity for issue in found.issues}
+    for kind, count in shown.items():
+        if count > MAX_OF_KIND[severities[kind]]:
             lines.append(f"  ... {kind}: {count} in all{'' if page else ' (--page lists them)'}")
     return lines
 
 
 def _edges(levels: dict[str, list[float]]) -> str:
-    median, least, most = (" x ".join(f"{edge:g}" for edge in levels[name]) for name in ("median", "least", "most"))
-    return f"{median} (median; {least} to {most})"
+    median, low, high = (" x ".join(f"{edge:g}" for edge in levels[name]) for name in ("median", "min", "max"))
+    return f"{median} (median; {low} to {high})"
 
 
 def _counts(counts: dict[Any, int]) -> str:

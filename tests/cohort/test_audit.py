@@ -1,4 +1,4 @@
-"""What is wrong with a cohort, each fault planted and found by its file's name; and what is proposed."""
+"""What is wrong with a cohort, each issue planted and found by its file's name; and what is proposed."""
 
 import dataclasses
 import gzip
@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from palpate.cohort import Cohort, LabelledScan, Part, Split
+from palpate.cohort import Cohort, LabelledScan, Split, Subset
+from palpate.cohort.audit import Audit, audit
+from palpate.cohort.issues import Issue
 from palpate.cohort.layouts import find_cohort
-from palpate.cohort.look import Fault, Look, look
 from palpate.frame import ClipZScore, CropPercentiles
 from small import small_cohort
 
 
-def of_kind(found: Look, kind: str) -> list[Fault]:
-    return [fault for fault in found.faults if fault.kind == kind]
+def of_kind(found: Audit, kind: str) -> list[Issue]:
+    return [issue for issue in found.issues if issue.kind == kind]
 
 
 def relabelled(path: Path, change: str) -> None:
@@ -42,7 +43,7 @@ def relabelled(path: Path, change: str) -> None:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Fourteen scans, one fault of each kind planted among them."""
+    """Fourteen scans, one issue of each kind planted among them."""
     folder = tmp_path_factory.mktemp("planted")
     scans = list(small_cohort(folder, 14).scans)
     scans[0].image.write_bytes(scans[0].image.read_bytes()[:1000])
@@ -53,9 +54,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     shutil.copy(scans[7].image, scans[8].image)  # one patient
     shutil.copy(scans[7].label, scans[8].label)
     scans[8] = dataclasses.replace(scans[8], patient=scans[7].patient)
-    scans[10] = dataclasses.replace(scans[10], patient=scans[9].patient, part="test")
-    scans[9] = dataclasses.replace(scans[9], part="train")
-    scans[11] = dataclasses.replace(scans[11], part="validation")
+    scans[10] = dataclasses.replace(scans[10], patient=scans[9].patient, subset="test")
+    scans[9] = dataclasses.replace(scans[9], subset="train")
+    scans[11] = dataclasses.replace(scans[11], subset="validation")
     incomplete = (f"scan_99: {folder / 'label_99.nii.gz'} is missing",)
     return Cohort(folder, "phantoms", tuple(scans), incomplete=incomplete)
 
@@ -63,31 +64,31 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 @pytest.mark.parametrize(
     ("kind", "severity", "file"),
     [
-        ("unreadable", "spoils", "scan_0.nii.gz"),
-        ("incomplete", "spoils", "label_99.nii.gz"),
-        ("grids differ", "spoils", "label_1.nii.gz"),
-        ("empty label", "spoils", "label_2.nii.gz"),
-        ("cut by the border", "warns", "label_3.nii.gz"),
-        ("label with fractions", "spoils", "label_4.nii.gz"),
-        ("copies of two patients", "spoils", "scan_6.nii.gz"),
-        ("copies", "warns", "scan_8.nii.gz"),
-        ("patient in two parts", "spoils", "scan_10.nii.gz"),
+        ("unreadable", "error", "scan_0.nii.gz"),
+        ("incomplete", "error", "label_99.nii.gz"),
+        ("grids differ", "error", "label_1.nii.gz"),
+        ("empty label", "error", "label_2.nii.gz"),
+        ("cut by the border", "warning", "label_3.nii.gz"),
+        ("label with fractions", "error", "label_4.nii.gz"),
+        ("copies of two patients", "error", "scan_6.nii.gz"),
+        ("copies", "warning", "scan_8.nii.gz"),
+        ("patient in two subsets", "error", "scan_10.nii.gz"),
     ],
 )
-def test_each_fault_is_found_with_its_file(planted: Cohort, kind: str, severity: str, file: str) -> None:
-    found = look(planted, workers=1)
-    (fault,) = of_kind(found, kind)
-    assert fault.severity == severity
-    assert file in fault.message
-    assert found.spoilt
+def test_each_issue_is_found_with_its_file(planted: Cohort, kind: str, severity: str, file: str) -> None:
+    found = audit(planted, workers=1)
+    (issue,) = of_kind(found, kind)
+    assert issue.severity == severity
+    assert file in issue.message
+    assert found.has_errors
 
 
 def test_the_worst_come_first_and_workers_change_nothing(planted: Cohort) -> None:
-    found = look(planted, workers=1)
-    severities = [fault.severity for fault in found.faults]
+    found = audit(planted, workers=1)
+    severities = [issue.severity for issue in found.issues]
     assert severities == sorted(severities)
-    assert found.faults[0].kind == "unreadable"
-    assert look(planted, workers=2) == found
+    assert found.issues[0].kind == "unreadable"
+    assert audit(planted, workers=2) == found
 
 
 def test_a_header_that_contradicts_itself_is_told_by_any_process(tmp_path: Path) -> None:
@@ -99,10 +100,10 @@ def test_a_header_that_contradicts_itself_is_told_by_any_process(tmp_path: Path)
     image.set_qform(moved, code=1)
     nib.save(image, cohort.scans[2].image)
     for workers in (1, 2):
-        found = look(cohort, workers=workers)
-        (fault,) = of_kind(found, "header contradicts itself")
-        assert "scan_2.nii.gz" in fault.message
-        assert not found.spoilt
+        found = audit(cohort, workers=workers)
+        (issue,) = of_kind(found, "header contradicts itself")
+        assert "scan_2.nii.gz" in issue.message
+        assert not found.has_errors
 
 
 def test_copies_in_two_parts(tmp_path: Path) -> None:
@@ -110,46 +111,46 @@ def test_copies_in_two_parts(tmp_path: Path) -> None:
     shutil.copy(cohort.scans[0].image, cohort.scans[1].image)
     shutil.copy(cohort.scans[0].label, cohort.scans[1].label)
     split = Split(train=("scan_0", "scan_2", "scan_4"), validation=("scan_1",), test=("patient_3",))
-    found = look(cohort, split=split, workers=1)
-    (fault,) = of_kind(found, "copies in two parts")
-    assert "scan_0.nii.gz and " in fault.message
-    assert fault.scans == ("scan_0", "scan_1")
-    assert found.spoilt
+    found = audit(cohort, split=split, workers=1)
+    (issue,) = of_kind(found, "copies in two subsets")
+    assert "scan_0.nii.gz and " in issue.message
+    assert issue.scans == ("scan_0", "scan_1")
+    assert found.has_errors
 
 
 def test_a_split_of_another_cohort_and_one_that_forgets(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 4)
-    (fault,) = of_kind(look(cohort, split=Split(train=("a",)), workers=1), "split of another cohort")
-    assert fault.severity == "spoils"
-    found = look(cohort, split=Split(train=("scan_0",), validation=("scan_1",), test=("scan_2",)), workers=1)
-    (fault,) = of_kind(found, "in no part")
-    assert "scan_3.nii.gz: in no part of the split, and so left out" in fault.message
-    assert not found.spoilt
+    (issue,) = of_kind(audit(cohort, split=Split(train=("a",)), workers=1), "split of another cohort")
+    assert issue.severity == "error"
+    found = audit(cohort, split=Split(train=("scan_0",), validation=("scan_1",), test=("scan_2",)), workers=1)
+    (issue,) = of_kind(found, "in no subset")
+    assert "scan_3.nii.gz: in no subset of the split, and so left out" in issue.message
+    assert not found.has_errors
 
 
 def test_scans_without_the_lesion_warn(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 4, labels=(2,))
     label = nib.load(cohort.scans[2].label)
     nib.save(nib.Nifti1Image(np.minimum(np.asarray(label.dataobj), 1), label.affine), cohort.scans[2].label)
-    found = look(cohort, lesion=(2,), workers=1)
+    found = audit(cohort, target_labels=(2,), workers=1)
     assert any(
-        "label_2.nii.gz: has no voxel of the lesion's labels [2]" in f.message for f in of_kind(found, "no lesion")
+        "label_2.nii.gz: has no voxel of the target's labels [2]" in f.message for f in of_kind(found, "no target")
     )
-    assert not found.spoilt
+    assert not found.has_errors
 
 
 def test_names_that_tell_of_patients(tmp_path: Path) -> None:
     scans = small_cohort(tmp_path, 4).scans
     names = ("anna_1", "anna_2", "ben_1", "carl_1")
     alone = tuple(dataclasses.replace(s, name=n, patient=n) for s, n in zip(scans, names, strict=True))
-    (fault,) = of_kind(look(Cohort(tmp_path, "", alone), workers=1), "patients untold")
-    assert "anna..." in fault.message
+    (issue,) = of_kind(audit(Cohort(tmp_path, "", alone), workers=1), "patients unknown")
+    assert "anna..." in issue.message
     dashed = tuple(dataclasses.replace(s, name=s.name.replace("_", "-"), patient=s.name) for s in alone)
-    (fault,) = of_kind(look(Cohort(tmp_path, "", dashed), workers=1), "patients untold")
-    assert "anna..." in fault.message
-    assert "--patient" in fault.message
+    (issue,) = of_kind(audit(Cohort(tmp_path, "", dashed), workers=1), "patients unknown")
+    assert "anna..." in issue.message
+    assert "--patient" in issue.message
     told = tuple(dataclasses.replace(s, patient=s.name.split("_")[0]) for s in alone)
-    assert not of_kind(look(Cohort(tmp_path, "", told), workers=1), "patients untold")
+    assert not of_kind(audit(Cohort(tmp_path, "", told), workers=1), "patients unknown")
 
 
 def test_a_hint_at_patients_never_takes_one_person_for_two(tmp_path: Path) -> None:
@@ -157,10 +158,10 @@ def test_a_hint_at_patients_never_takes_one_person_for_two(tmp_path: Path) -> No
     scans = small_cohort(tmp_path, 5).scans
     names = ("STS_001_CT", "STS_001_MR_T1", "STS_001_PET", "STS_002_CT", "STS_002_MR_T1")
     alone = tuple(dataclasses.replace(s, name=n, patient=n) for s, n in zip(scans, names, strict=True))
-    (fault,) = of_kind(look(Cohort(tmp_path, "", alone), workers=1), "patients untold")
-    assert "2 beginnings of names" in fault.message
-    assert "STS_001_CT, STS_001_MR_T1, STS_001_PET" in fault.message
-    hinted = re.search(r"--patient '(.*?)'\)", fault.message)
+    (issue,) = of_kind(audit(Cohort(tmp_path, "", alone), workers=1), "patients unknown")
+    assert "2 beginnings of names" in issue.message
+    assert "STS_001_CT, STS_001_MR_T1, STS_001_PET" in issue.message
+    hinted = re.search(r"--patient '(.*?)'\)", issue.message)
     assert hinted
     assert [re.search(hinted[1], name)[1] for name in names] == ["STS_001"] * 3 + ["STS_002"] * 2  # type: ignore[index]
 
@@ -170,36 +171,36 @@ def test_a_parted_patient_is_found_though_a_scan_is_unreadable(tmp_path: Path) -
     first, second, *rest = cohort.scans
     second.image.write_bytes(b"nothing")
     scans = (
-        dataclasses.replace(first, part="train"),
-        dataclasses.replace(second, patient=first.patient, part="test"),
-        *(dataclasses.replace(scan, part="validation") for scan in rest),
+        dataclasses.replace(first, subset="train"),
+        dataclasses.replace(second, patient=first.patient, subset="test"),
+        *(dataclasses.replace(scan, subset="validation") for scan in rest),
     )
-    found = look(Cohort(tmp_path, "", scans), workers=1)
-    (fault,) = of_kind(found, "patient in two parts")
-    assert "scan_0.nii.gz" in fault.message
-    assert "scan_1.nii.gz" in fault.message
+    found = audit(Cohort(tmp_path, "", scans), workers=1)
+    (issue,) = of_kind(found, "patient in two subsets")
+    assert "scan_0.nii.gz" in issue.message
+    assert "scan_1.nii.gz" in issue.message
     assert [one.name for one in of_kind(found, "unreadable")] == ["scan_1"]
 
 
 def test_a_split_that_was_given_is_proposed(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 4)
     given = Split(train=("scan_0", "scan_3"), validation=("scan_1",), test=("patient_2",))
-    proposal = look(cohort, split=given, workers=1).proposal
-    assert proposal is not None
-    assert proposal.split == given
-    assert proposal.reasons["split"] == "the one that was given"
-    strange = look(cohort, split=Split(train=("a",)), workers=1).proposal
+    suggestion = audit(cohort, split=given, workers=1).suggestion
+    assert suggestion is not None
+    assert suggestion.split == given
+    assert suggestion.reasons["split"] == "the one that was given"
+    strange = audit(cohort, split=Split(train=("a",)), workers=1).suggestion
     assert strange is not None
     assert "by a hash" in strange.reasons["split"]
 
 
 def test_a_split_that_leaves_a_part_empty(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 3)
-    parts: tuple[Part, ...] = ("train", "train", "test")
-    scans = tuple(dataclasses.replace(scan, part=part) for scan, part in zip(cohort.scans, parts, strict=True))
-    (fault,) = of_kind(look(dataclasses.replace(cohort, scans=scans), workers=1), "part without scans")
-    assert fault.severity == "spoils"
-    assert fault.message.startswith("the split has no usable scan under validation, and nothing to choose the best")
+    subsets: tuple[Subset, ...] = ("train", "train", "test")
+    scans = tuple(dataclasses.replace(scan, subset=subset) for scan, subset in zip(cohort.scans, subsets, strict=True))
+    (issue,) = of_kind(audit(dataclasses.replace(cohort, scans=scans), workers=1), "subset without scans")
+    assert issue.severity == "error"
+    assert issue.message.startswith("the split has no usable scan under validation, and nothing to choose the best")
 
 
 @pytest.mark.parametrize("unit", [1e-8, 1.0, 1e6])
@@ -209,9 +210,9 @@ def test_any_unit_keeps_its_digits(tmp_path: Path, unit: float) -> None:
     for scan in cohort.scans:
         image = nib.load(scan.image)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj, np.float32) * unit, image.affine), scan.image)
-    proposal = look(cohort, workers=1).proposal
-    assert proposal is not None
-    found = proposal.preprocessing.normalisation
+    suggestion = audit(cohort, workers=1).suggestion
+    assert suggestion is not None
+    found = suggestion.preprocessing.normalisation
     assert isinstance(found, ClipZScore)
     inside = np.concatenate([_voxels(scan) for scan in cohort.scans])
     low, high = np.percentile(inside, (0.5, 99.5))
@@ -225,9 +226,9 @@ def _voxels(scan: LabelledScan) -> npt.NDArray[np.float32]:
 
 
 def test_too_few_patients_are_no_cohort(tmp_path: Path) -> None:
-    found = look(small_cohort(tmp_path, 2), workers=1)
-    assert found.proposal is None
-    assert found.spoilt
+    found = audit(small_cohort(tmp_path, 2), workers=1)
+    assert found.suggestion is None
+    assert found.has_errors
     assert of_kind(found, "too few patients")
 
 
@@ -247,9 +248,9 @@ def written(folder: Path, number: int, scale: float, edge: int, spacing: float =
 def test_comparable_intensities_are_clipped_and_scaled(tmp_path: Path) -> None:
     """Normal with mean 100 and deviation 10: the 0.5 percentile lies 2.58 deviations below."""
     scans = tuple(written(tmp_path, n, 1.0, 12) for n in range(6))
-    proposal = look(Cohort(tmp_path, "", scans), workers=1).proposal
-    assert proposal is not None
-    rule = proposal.preprocessing.normalisation
+    suggestion = audit(Cohort(tmp_path, "", scans), workers=1).suggestion
+    assert suggestion is not None
+    rule = suggestion.preprocessing.normalisation
     assert isinstance(rule, ClipZScore)
     assert rule.low == pytest.approx(100 - 25.8, abs=1)
     assert rule.high == pytest.approx(100 + 25.8, abs=1)
@@ -259,10 +260,10 @@ def test_comparable_intensities_are_clipped_and_scaled(tmp_path: Path) -> None:
 
 def test_arbitrary_units_are_normalised_by_the_crop(tmp_path: Path) -> None:
     scans = tuple(written(tmp_path, n, 1.0 + n, 12) for n in range(6))
-    proposal = look(Cohort(tmp_path, "", scans), workers=1).proposal
-    assert proposal is not None
-    assert proposal.preprocessing.normalisation == CropPercentiles()
-    assert "numbers mean another thing in each scan" in proposal.reasons["intensities"]
+    suggestion = audit(Cohort(tmp_path, "", scans), workers=1).suggestion
+    assert suggestion is not None
+    assert suggestion.preprocessing.normalisation == CropPercentiles()
+    assert "numbers mean another thing in each scan" in suggestion.reasons["intensities"]
 
 
 def test_spacing_by_hand(tmp_path: Path) -> None:
@@ -270,9 +271,9 @@ def test_spacing_by_hand(tmp_path: Path) -> None:
     scans = tuple(written(tmp_path, n, 1.0, 12, spacing=3.0) for n in range(4))
     cohort = Cohort(tmp_path, "", scans)
     for crop, spacing in ((32, 3.0), (8, 6.0), (13, 3.7)):
-        proposal = look(cohort, crop=(crop, crop, crop), workers=1).proposal
-        assert proposal is not None
-        assert proposal.preprocessing.spacing == (spacing,) * 3
+        suggestion = audit(cohort, crop=(crop, crop, crop), workers=1).suggestion
+        assert suggestion is not None
+        assert suggestion.preprocessing.spacing == (spacing,) * 3
         assert 0.75 * crop * spacing >= 36
 
 
@@ -285,17 +286,17 @@ def test_spacing_by_hand(tmp_path: Path) -> None:
     ],
 )
 def test_real_cohorts(data: Path, name: str, pattern: str | None, rule: type, spacing: float) -> None:
-    found = look(find_cohort(data / name, patient=pattern), workers=2)
-    assert not found.spoilt
-    assert found.proposal is not None
-    assert isinstance(found.proposal.preprocessing.normalisation, rule)
-    assert found.proposal.preprocessing.spacing == (spacing,) * 3
-    kinds = {fault.kind for fault in found.faults}
+    found = audit(find_cohort(data / name, patient=pattern), workers=2)
+    assert not found.has_errors
+    assert found.suggestion is not None
+    assert isinstance(found.suggestion.preprocessing.normalisation, rule)
+    assert found.suggestion.preprocessing.spacing == (spacing,) * 3
+    kinds = {issue.kind for issue in found.issues}
     assert kinds <= {"cut by the border"}
 
 
 @pytest.mark.parametrize("name", ["hippocampus", "lung_nodules", "sarcoma"])
-def test_faults_planted_in_real_cohorts(data: Path, tmp_path: Path, name: str) -> None:
+def test_issues_planted_in_real_cohorts(data: Path, tmp_path: Path, name: str) -> None:
     scans = list(find_cohort(data / name).scans[:12:2])
     moved = []
     for number, scan in enumerate(scans):
@@ -309,17 +310,17 @@ def test_faults_planted_in_real_cohorts(data: Path, tmp_path: Path, name: str) -
     relabelled(moved[3].label, "to the border")
     shutil.copy(moved[4].image, moved[5].image)
     shutil.copy(moved[4].label, moved[5].label)
-    moved[5] = dataclasses.replace(moved[5], patient="p3", part="test")
-    found = look(Cohort(tmp_path, "", tuple(moved)), workers=1)
+    moved[5] = dataclasses.replace(moved[5], patient="p3", subset="test")
+    found = audit(Cohort(tmp_path, "", tuple(moved)), workers=1)
     for kind, file in (
         ("unreadable", moved[0].image),
         ("grids differ", moved[1].label),
         ("empty label", moved[2].label),
-        ("copies in two parts", moved[5].image),
-        ("patient in two parts", moved[5].image),
+        ("copies in two subsets", moved[5].image),
+        ("patient in two subsets", moved[5].image),
     ):
-        assert any(str(file) in fault.message for fault in of_kind(found, kind)), kind
-    assert any(str(moved[3].label) in fault.message for fault in of_kind(found, "cut by the border"))
+        assert any(str(file) in issue.message for issue in of_kind(found, kind)), kind
+    assert any(str(moved[3].label) in issue.message for issue in of_kind(found, "cut by the border"))
 
 
 def many(folder: Path, count: int) -> Iterator[LabelledScan]:
@@ -342,10 +343,10 @@ def test_ten_thousand_scans_without_their_voxels(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path, "many", tuple(many(tmp_path, 10_000)))
     tracemalloc.start()
     try:
-        found = look(cohort, workers=2)
+        found = audit(cohort, workers=2)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(found.usable) == 10_000
-    assert not found.faults
+    assert not found.issues
     assert peak < 150e6, "a few numbers a scan"

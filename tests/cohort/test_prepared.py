@@ -1,5 +1,6 @@
 """Prepared scans: the same voxels as the files', by box, by voxel and by hash."""
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -7,16 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palpate.cohort import LabelledScan, lesion_of
-from palpate.cohort.cache import (
-    ChunkedArray,
-    PreparedCohort,
-    PreparedScan,
-    canonical_image,
-    canonical_label,
-    content_key,
-)
+from palpate.cohort import LabelledScan, target_of
+from palpate.cohort.chunks import ChunkedArray
+from palpate.cohort.packing import canonical_image, canonical_label, content_key
 from palpate.cohort.prepare import prepare
+from palpate.cohort.prepared import PreparedCohort, PreparedScan
 from palpate.errors import CohortError, FormatError
 from palpate.formats import read
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing
@@ -40,27 +36,28 @@ def test_voxels_come_back_as_they_were(made: tuple[list[LabelledScan], PreparedC
     files, prepared = made
     for file, scan in zip(files, scans(prepared), strict=True):
         volume, label = file.load()
-        kept, lesion = scan.load()
-        assert np.array_equal(kept.array, volume.array)
-        assert np.array_equal(kept.affine, volume.affine)
-        assert np.array_equal(lesion, label.array > 0)
+        loaded = scan.load()
+        assert (loaded.name, loaded.patient) == (file.name, file.patient)
+        assert np.array_equal(loaded.volume.array, volume.array)
+        assert np.array_equal(loaded.volume.affine, volume.affine)
+        assert np.array_equal(loaded.target, label.array > 0)
         box = (slice(3, 40), slice(0, 48), slice(10, 11))
         assert np.array_equal(scan.image[box], volume.array[box])
-        assert np.array_equal(scan.lesion[box], label.array[box] > 0)
+        assert np.array_equal(scan.target[box], label.array[box] > 0)
 
 
 @pytest.mark.parametrize("values", [(), (2,), (1, 5), (5, 1), (7,)])
-def test_lesion_voxels_are_all_there_once(
+def test_target_voxels_are_all_there_once(
     made: tuple[list[LabelledScan], PreparedCohort], values: tuple[int, ...]
 ) -> None:
     files, prepared = made
     file, scan = files[0], scans(prepared, values)[0]
-    truth = lesion_of(file.load()[1].array, values)
-    listed = [scan.lesion_voxel(number) for number in range(scan.lesion_voxels)]
+    truth = target_of(file.load()[1].array, values)
+    listed = [scan.target_voxel(number) for number in range(scan.target_voxels)]
     assert set(listed) == {tuple(place) for place in np.argwhere(truth).tolist()}
     assert len(set(listed)) == len(listed)
     with pytest.raises(IndexError):
-        scan.lesion_voxel(scan.lesion_voxels)
+        scan.target_voxel(scan.target_voxels)
 
 
 @pytest.mark.parametrize("normalisation", [CropPercentiles(), ClipZScore(low=-50, high=120, mean=20, std=40)])
@@ -75,7 +72,7 @@ def test_a_training_crop_is_the_inference_crop(
     preprocessing = Preprocessing(crop=(24, 32, 40), spacing=spacing, normalisation=normalisation)
     for file, scan in zip(files, scans(prepared), strict=True):
         volume = read(file.image)
-        for place in ((24, 20, 16), (1, 46, 30), scan.lesion_voxel(0)):
+        for place in ((24, 20, 16), (1, 46, 30), scan.target_voxel(0)):
             inference = Frame.around(volume.grid, [Click(place)], preprocessing)
             training = Frame.centred(scan.grid, place, preprocessing)
             assert np.array_equal(inference.to_scan, training.to_scan)
@@ -139,6 +136,16 @@ def test_the_key_is_of_the_content() -> None:
     assert len({key, content_key(one, label, grid), content_key(image, labelled, grid)}) == 3
     assert content_key(image, label, Grid((2, 3, 4), moved)) != key
     assert content_key(image.copy(), label.copy(), Grid((2, 3, 4), np.diag([1 + 1e-7, 1, 1, 1]))) == key
+
+
+def test_a_cohort_of_version_0_1_0_is_read(made: tuple[list[LabelledScan], PreparedCohort], tmp_path: Path) -> None:
+    """It called a scan's subset its part."""
+    content = json.loads((made[1].folder / "cohort.json").read_text())
+    for number, entry in enumerate(content["scans"]):
+        del entry["subset"]
+        entry["part"] = (None, "train", "test")[number]
+    (tmp_path / "cohort.json").write_text(json.dumps(content))
+    assert [entry.subset for entry in PreparedCohort.open(tmp_path).index.scans] == [None, "train", "test"]
 
 
 def test_what_is_missing_or_damaged(made: tuple[list[LabelledScan], PreparedCohort], tmp_path: Path) -> None:

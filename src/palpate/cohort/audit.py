@@ -1,0 +1,79 @@
+"""The audit of a cohort: its statistics, its issues, and the settings that a training on it should have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ..volume import Index3
+from .issues import Issue, find_issues, ordered
+from .parallel import mapped
+from .scan_statistics import ScanStatistics, scan_statistics
+from .scans import Cohort
+from .split import Split
+from .suggestion import SuggestedSettings, suggest_settings
+
+SAMPLES = 2_000_000  # intensities sampled of a whole cohort's targets, and as many of all else
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit of a cohort found.
+
+    Attributes:
+        cohort: what was audited.
+        statistics: of every scan, by name.
+        issues: errors first.
+        suggestion: None where too few scans can be trained on.
+        target_labels: label values of the target; none: all above 0.
+    """
+
+    cohort: Cohort
+    statistics: tuple[ScanStatistics, ...]
+    issues: tuple[Issue, ...]
+    suggestion: SuggestedSettings | None
+    target_labels: tuple[int, ...] = ()
+
+    @property
+    def usable(self) -> list[ScanStatistics]:
+        """The scans that can be read and have some target."""
+        return [one for one in self.statistics if one.usable]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a training on the cohort as it is would be wrong."""
+        return any(issue.severity == "error" for issue in self.issues)
+
+
+def audit(
+    cohort: Cohort,
+    *,
+    target_labels: tuple[int, ...] = (),
+    split: Split | None = None,
+    crop: Index3 = (128, 128, 128),
+    workers: int | None = None,
+    progress: Callable[[int, str], None] | None = None,
+) -> Audit:
+    """Read every scan once; find issues and suggest settings.
+
+    Args:
+        cohort: what `find_cohort` found.
+        target_labels: label values of the target; none: all above 0.
+        split: one to be checked against the cohort, and to be suggested if it is this cohort's.
+        crop: voxels of the model's crop, for which a spacing is suggested.
+        workers: processes.
+        progress: called with scans done and the last one's name.
+    """
+    samples = max(50, min(2000, SAMPLES // max(1, len(cohort.scans))))
+    found = []
+    work = partial(scan_statistics, target_labels=target_labels, samples=samples)
+    for one in mapped(work, cohort.scans, workers):
+        found.append(one)
+        if progress is not None:
+            progress(len(found), one.name)
+    statistics = tuple(sorted(found, key=lambda one: one.name))
+    usable = [one for one in statistics if one.usable]
+    suggestion, impossible = suggest_settings(usable, target_labels, crop, split)
+    issues = ordered([*find_issues(cohort, statistics, target_labels, split), *impossible])
+    return Audit(cohort, statistics, issues, suggestion, target_labels)

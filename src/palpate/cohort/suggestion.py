@@ -1,0 +1,134 @@
+"""Settings of a training that fit a cohort: intensities, spacing and split, each with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CohortError
+from ..frame import ClipZScore, CropPercentiles, Preprocessing
+from ..volume import Index3
+from .issues import Issue
+from .scan_statistics import ScanStatistics
+from .split import SUBSETS, Split, Subset, propose_split
+
+COMPARABLE = 2.0  # scans' medians in the target may differ by this many standard deviations of a target's own voxels
+FILLED = 0.75  # of a crop's edge, by a target larger than 95 % of all
+NEEDED: tuple[tuple[Subset, str], ...] = (("train", "learn from"), ("validation", "choose the best weights by"))
+
+
+@dataclass(frozen=True)
+class SuggestedSettings:
+    """Settings that fit a cohort, and why.
+
+    Attributes:
+        target_labels: label values of the target; none: all above 0.
+        preprocessing: crop, spacing and normalisation.
+        split: by patient.
+        reasons: for "intensities", "spacing", "crop" and "split", a sentence each.
+    """
+
+    target_labels: tuple[int, ...]
+    preprocessing: Preprocessing
+    split: Split
+    reasons: dict[str, str]
+
+
+def suggest_settings(
+    usable: Sequence[ScanStatistics], target_labels: tuple[int, ...], crop: Index3, given: Split | None
+) -> tuple[SuggestedSettings | None, list[Issue]]:
+    """Settings for a cohort's usable scans, and the issues that a split of them has.
+
+    Args:
+        usable: statistics of the scans that can be read and have some target.
+        target_labels: label values of the target; none: all above 0.
+        crop: voxels of the model's crop.
+        given: a split to keep, if it is this cohort's.
+
+    Returns:
+        None and one issue where too few patients can be trained on.
+    """
+    try:
+        split, why = _split(usable, given)
+    except CohortError as error:
+        return None, [Issue("too few patients", "error", "", str(error))]
+    normalisation, intensities = _normalisation(usable)
+    spacing, reason = _spacing(usable, crop)
+    preprocessing = Preprocessing(crop=crop, spacing=(spacing, spacing, spacing), normalisation=normalisation)
+    field = " x ".join(f"{n * spacing:.0f}" for n in crop)
+    reasons = {"intensities": intensities, "spacing": reason, "crop": f"{crop[0]}³ voxels, {field} mm", "split": why}
+    return SuggestedSettings(target_labels, preprocessing, split, reasons), list(_empty_subsets(usable, split))
+
+
+def _empty_subsets(usable: Sequence[ScanStatistics], split: Split) -> Iterator[Issue]:
+    subsets = {split.subset_of(one.name, one.patient) for one in usable}
+    for subset, use in NEEDED:
+        if subset not in subsets:
+            message = (
+                f"the split has no usable scan under {subset}, and nothing to {use}; name some patients' scans there"
+            )
+            yield Issue("subset without scans", "error", subset, message)
+
+
+def _split(usable: Sequence[ScanStatistics], given: Split | None) -> tuple[Split, str]:
+    if given is not None and any(given.subset_of(one.name, one.patient) for one in usable):
+        return given, "the one that was given"
+    if any(one.subset for one in usable):
+        subsets = {subset: tuple(one.name for one in usable if one.subset == subset) for subset in SUBSETS}
+        return Split(**subsets), "as the layout says"
+    patients = {one.patient for one in usable}
+    split = propose_split(patients)
+    counts = " / ".join(str(len(subset)) for subset in (split.train, split.validation, split.test))
+    reason = f"{len(patients)} patients, {counts} in training / validation / test, each by a hash of the patient's name"
+    return split, reason
+
+
+def _normalisation(usable: Sequence[ScanStatistics]) -> tuple[ClipZScore | CropPercentiles, str]:
+    """Fixed intensities if they mean the same in every scan, else each crop's own percentiles; and why."""
+    targets = [one.target_intensities for one in usable if one.target_intensities is not None]
+    medians = np.array([statistics.percentiles[2] for statistics in targets])
+    low, high = np.percentile(medians, (25, 75))
+    between = float(high - low) / 1.349  # a normal distribution's deviation from its quartiles: outliers count little
+    within = float(np.median([statistics.std for statistics in targets]))
+    compared = f"targets' medians differ by {_short(between)} (by quartiles), voxels in a target by {_short(within)}"
+    pooled = np.concatenate([np.array(one.target_sample) for one in usable])
+    clip_low, clip_high = (float(value) for value in np.percentile(pooled, (0.5, 99.5)))
+    clipped = pooled.clip(clip_low, clip_high)
+    if between > COMPARABLE * within or clip_low >= clip_high or clipped.std() == 0:
+        return (
+            CropPercentiles(),
+            f"clip at each crop's own 0.5 and 99.5 percentiles: {compared}, so numbers mean another thing in each scan",
+        )
+    rounded = [float(f"{v:.6g}") for v in (clip_low, clip_high, float(clipped.mean()), float(clipped.std()))]
+    fixed = ClipZScore(low=rounded[0], high=rounded[1], mean=rounded[2], std=rounded[3])
+    rule = "clip at {} and {} (the targets' 0.5 and 99.5 percentiles), mean {}, deviation {}".format(
+        *map(_short, rounded)
+    )
+    return fixed, f"{rule}: {compared}"
+
+
+def _spacing(usable: Sequence[ScanStatistics], crop: Index3) -> tuple[float, str]:
+    """One spacing for all axes: as fine as the scans, but so that large targets leave room in the crop."""
+    finest = float(np.median([min(one.spacing) for one in usable]))
+    extents = [max(component.extent_mm) for one in usable for component in one.components[:1]]
+    large = float(np.percentile(extents, 95))
+    needed = large / (FILLED * min(crop))
+    spacing = _readable(max(finest, needed))
+    what = "the scans' own" if finest >= needed else f"coarser than the scans' {finest:.2f} mm"
+    return spacing, (
+        f"{spacing:g} mm, {what}: 95 % of the targets are up to {large:.0f} mm long and fill at most "
+        f"{large / (spacing * min(crop)):.0%} of the crop"
+    )
+
+
+def _readable(spacing: float) -> float:
+    """Rounded up to two digits, so that it is never finer than needed."""
+    digits = 1 - math.floor(math.log10(spacing))
+    return float(math.ceil(round(spacing * 10.0**digits, 6)) / 10.0**digits)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
