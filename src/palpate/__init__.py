@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         SettingsError,
     )
     from .formats import read, write
+    from .inference.settings import InferenceSettings
     from .lesions import Measurements, measure_lesion
     from .predictor import Prediction, Predictor
     from .prompts import Box, Click, InitialMask, Lasso, Scribble
@@ -67,6 +68,7 @@ _ROOMS = {
         "SettingsError",
     ),
     "formats": ("read", "write"),
+    "inference": ("InferenceSettings",),
     "lesions": ("Measurements", "measure_lesion"),
     "predictor": ("Prediction", "Predictor"),
     "prompts": ("Box", "Click", "Lasso", "InitialMask", "Scribble"),
@@ -87,6 +89,7 @@ __all__ = [
     "GeometryError",
     "GeometryWarning",
     "Grid",
+    "InferenceSettings",
     "InitialMask",
     "Lasso",
     "Lesion",

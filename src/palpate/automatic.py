@@ -40,7 +40,7 @@ class Proposal:
     Attributes:
         mask: the piece, on the scan's grid.
         score: the mean of the model's probability over the piece, 0.5 to 1. It puts the proposals of one model in
-            order; it is not calibrated: of proposals with score 0.9, no one says that nine in ten are lesions.
+            order. It is not calibrated: of proposals with a score of 0.9, nine in ten need not be lesions.
     """
 
     mask: Mask

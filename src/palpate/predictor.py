@@ -28,8 +28,8 @@ __all__ = ["Prediction", "Predictor"]
 class Predictor:
     """Answers prompts on scans.
 
-    `set_volume` and `predict` serve one scan at a time. Whoever has several scans, or several threads, gives each an
-    `EncodedScan` of its own and calls `predict_on`.
+    `set_volume` and `predict` serve one scan at a time. With several scans, or several threads, give each an
+    `EncodedScan` of its own, and call `predict_on`.
 
     Args:
         model: settings that name the model; or a bundle in memory, a model at work, a bundled model's name, or a file.
