@@ -1,6 +1,8 @@
 """Whatever people have of a scan gives one and the same volume."""
 
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,17 @@ def test_a_grid_needs_no_voxels() -> None:
             raise AssertionError("a voxel was read")
 
     assert isinstance(as_grid(nib.Nifti1Image(Unread(), AFFINE)), Grid)
+
+
+def test_threads_that_read_get_the_notes_of_their_own_files(tmp_path: Path) -> None:
+    filters = list(warnings.filters)
+    paths = [tmp_path / f"{number}.nii" for number in range(8)]
+    for number, path in enumerate(paths):
+        image = nib.Nifti1Image(ARRAY, AFFINE)
+        image.set_qform(np.diag([2, 3, 4, 1]) if number % 2 else AFFINE, code=1)
+        image.to_filename(path)
+    with ThreadPoolExecutor(4) as pool:
+        notes = list(pool.map(lambda path: read(path, warn=False).notes, paths * 4))
+    doubt = "the header's sform and qform differ; the sform was believed"
+    assert notes == [(f"{path}: {doubt}",) if number % 2 else () for number, path in enumerate(paths)] * 4
+    assert list(warnings.filters) == filters

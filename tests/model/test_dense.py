@@ -77,5 +77,5 @@ def test_the_papers_network_has_none() -> None:
     assert all(config.dense_width == 0 for config in SIZES.values())
     network = Network(CONFIG)
     assert not any(name.startswith(("dense.", "prompt.labels")) for name in network.state_dict())
-    with pytest.raises(ValueError, match="knows positive clicks only"):
+    with pytest.raises(ValueError, match="takes foreground clicks only"):
         network(torch.zeros(1, 1, 32, 32, 32), torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.int64))

@@ -83,6 +83,6 @@ def test_it_learns_the_ratio() -> None:
 
 
 def test_the_papers_network_has_none() -> None:
-    with pytest.raises(ValueError, match="this network predicts no quality"):
+    with pytest.raises(ValueError, match="this network predicts no IoU"):
         small_bundle().network.predict_iou(encoded(small_bundle().network), torch.zeros(2, 32, 32, 32))
     assert CONFIG.quality_width == 0

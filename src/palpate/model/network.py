@@ -95,7 +95,7 @@ class Network(nn.Module):
             alone: Tensor = self.decoder(features.prepared, features.deepest)
             return alone.permute(0, 1, 4, 2, 3)
         if self.dense is None and (labels is not None or maps is not None):
-            raise ValueError("this network knows positive clicks only (dense_width is 0)")
+            raise ValueError("this network takes foreground clicks only (dense_width is 0)")
         H, W, D = features.prepared.size
         size = torch.tensor([H, W, D], device=clicks.device, dtype=torch.float32)
         points = (clicks.float()[..., [1, 2, 0]] + 0.5) * 2 / size - 1
@@ -110,10 +110,10 @@ class Network(nn.Module):
         No gradient flows back to the features or the probability.
 
         Raises:
-            ValueError: a network that predicts no quality.
+            ValueError: a network that predicts no IoU.
         """
         if self.quality is None:
-            raise ValueError("this network predicts no quality (quality_width is 0)")
+            raise ValueError("this network predicts no IoU (quality_width is 0)")
         partial, deepest = features.prepared.partial.detach(), features.deepest.detach()
         logits: Tensor = self.quality(partial, deepest, probability.detach().permute(0, 2, 3, 1))
         return logits
