@@ -14,7 +14,7 @@ from torch import Tensor
 
 from palpate.automatic import Proposal, Proposer, proposals, windows
 from palpate.bundle import Bundle, Provenance, without_prompt_encoder
-from palpate.errors import DeviceError, ModelError, SettingsError
+from palpate.errors import CancelledError, DeviceError, ModelError, SettingsError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Normalisation, Preprocessing
 from palpate.inference import InferenceSettings, TorchRuntime
 from palpate.model import Features, Network
@@ -234,3 +234,11 @@ def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         SettingsError, match=r"need the package monai, which is not installed; .* run pip install '\.\[auto\]'"
     ):
         Proposer(automatic, CPU)
+
+
+def test_proposing_stops_where_it_is_cancelled() -> None:
+    volume = Volume(np.zeros((62, 50, 34), np.float32), np.diag([1.5, 1.8, 3.0, 1.0]))
+    proposer = stub()
+    with pytest.raises(CancelledError, match="nothing was changed"):
+        proposer.probability(volume, cancel=lambda: len(crops(proposer)) == 2)
+    assert len(crops(proposer)) == 2

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from palpate.bundle import Bundle
 from palpate.devices import Precision
 from palpate.errors import DeviceError, PromptError
+from palpate.formats import write
 from palpate.frame import Frame
 from palpate.inference import CACHE, InferenceSettings, TorchRuntime, View
 from palpate.phantom import make_phantom
@@ -299,3 +301,24 @@ def test_a_bare_prompt_is_no_list() -> None:
     predictor.set_volume(noise_scan())
     with pytest.raises(PromptError, match="prompts come as a list, not Click; give a list, if only of one prompt"):
         predictor.predict(Click((8, 7, 5)))  # type: ignore[arg-type]
+
+
+def test_a_scan_is_what_people_have(scan: Volume, tmp_path: Path) -> None:
+    """A path is read; a number is refused at once, by its type."""
+    write(scan, tmp_path / "scan.nii.gz")
+    predictor = Predictor(small_bundle(), CPU)
+    predictor.set_volume(scan)
+    expected = predictor.predict([Click((30, 30, 20))]).mask.full()
+    predictor.set_volume(tmp_path / "scan.nii.gz")
+    assert np.array_equal(predictor.predict([Click((30, 30, 20))]).mask.full(), expected)
+    with pytest.raises(TypeError, match=r"a scan is a Volume, .* not int"):
+        predictor.set_volume(7)
+
+
+def test_a_prediction_is_one_line(scan: Volume) -> None:
+    predictor = Predictor(judging_bundle(), CPU)
+    predictor.set_volume(scan)
+    prediction = predictor.predict([Click((30, 30, 20))])
+    assert prediction.predicted_iou is not None
+    expected = f"Prediction({prediction.mask.volume_ml:.2f} mL, predicted IoU {prediction.predicted_iou:.2f}, 1 crops)"
+    assert repr(prediction) == expected
