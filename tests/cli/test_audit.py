@@ -52,6 +52,14 @@ def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
     again = run(cohort, "--split-from", preset)
     assert again.exit_code == 0, again.output
     assert Preset.load(preset).recipe.batch == 4
+    preset.write_text(preset.read_text().replace("batch: 4", "batch: 2"))
+    refused = run(cohort, "--preset", preset, "--network", "tiny")
+    assert refused.exit_code == 2
+    assert "mine.yaml exists, and was edited, or Palpate did not write it; give --overwrite" in refused.output
+    assert Preset.load(preset).recipe.batch == 2
+    for more in ("--overwrite",), ():
+        assert run(cohort, "--preset", preset, "--network", "tiny", *more).exit_code == 0
+        assert Preset.load(preset).recipe.batch == 4
 
 
 def test_a_preset_that_adapts(cohort: Path, tmp_path: Path) -> None:

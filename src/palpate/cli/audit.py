@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SettingsError
-from .console import Console, JsonOption, app
+from ..errors import OutputError, SettingsError
+from .console import Console, app
+from .verbs import verb
 
 if TYPE_CHECKING:
     from ..cohort import Split
@@ -19,13 +20,17 @@ MAX_OF_KIND = {"error": 12, "warning": 3}  # issues of a kind on the terminal; t
 CROPS = {"vit_b": 128, "tiny": 64}
 
 
-@app.command(
-    epilog="Examples:\n\n`palpate audit Task04_Hippocampus --page audit.html`\n\n"
-    "`palpate audit nodules/ --patient '^(LIDC-IDRI-[0-9]+)' --preset nodules.yaml`\n\n"
-    "`palpate audit cohort.csv --target 2 --network tiny --preset mine.yaml`\n\n"
-    "`palpate audit kits/ --target 2 --split-from kits21`"
+@verb(
+    app,
+    examples=(
+        "palpate audit Task04_Hippocampus --page audit.html",
+        "palpate audit nodules/ --patient '^(LIDC-IDRI-[0-9]+)' --preset nodules.yaml",
+        "palpate audit cohort.csv --target 2 --network tiny --preset mine.yaml",
+        "palpate audit kits/ --target 2 --split-from kits21",
+    ),
 )
 def audit(
+    console: Console,
     cohort: Annotated[Path, typer.Argument(help="A folder of scans and labels, or a CSV: image,label[,patient].")],
     target: Annotated[
         list[int] | None, typer.Option(help="A label value of the target; may be repeated. None: all above 0.")
@@ -48,46 +53,48 @@ def audit(
         str | None, typer.Option(help="Check the cohort against a preset's split, and keep it.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
-    machine: JsonOption = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a preset that was edited, or that Palpate did not write.")
+    ] = False,
 ) -> None:
     """Audit a cohort: its statistics, its issues, and settings that suit a training on it."""
-    console = Console(machine)
-    with console.reporting():
-        from ..cohort.audit import audit as audit_cohort
-        from ..cohort.layouts import find_cohort
-        from ..files import check_writable
+    from ..cohort.audit import audit as audit_cohort
+    from ..cohort.layouts import find_cohort
+    from ..files import check_writable
 
-        if network not in CROPS:
-            raise SettingsError(f"--network {network!r}: one of {', '.join(CROPS)}")
-        for path in (page, preset):
-            if path is not None:
-                check_writable(path)
-        scans = find_cohort(cohort, patient=patient, channel=channel)
-        labels = tuple(target or ())
-        edge = CROPS[network]
-        with console.bar("auditing", len(scans.scans)) as advance:
-            found = audit_cohort(
-                scans,
-                target_labels=labels,
-                split=_split(split_from),
-                crop=(edge, edge, edge),
-                workers=workers,
-                progress=advance,
-            )
-        if page is not None:
-            with console.step("page", f"writing {page}"):
-                from ..cohort.page import write_page
+    if network not in CROPS:
+        raise SettingsError(f"--network {network!r}: one of {', '.join(CROPS)}")
+    for path in (page, preset):
+        if path is not None:
+            check_writable(path)
+    if preset is not None and not overwrite:
+        _check_edited(preset)
+    scans = find_cohort(cohort, patient=patient, channel=channel)
+    labels = tuple(target or ())
+    edge = CROPS[network]
+    with console.bar("auditing", len(scans.scans)) as advance:
+        found = audit_cohort(
+            scans,
+            target_labels=labels,
+            split=_split(split_from),
+            crop=(edge, edge, edge),
+            workers=workers,
+            progress=advance,
+        )
+    if page is not None:
+        with console.step("page", f"writing {page}"):
+            from ..cohort.page import write_page
 
-                write_page(found, page)
-        # Without suggested settings there is nothing to write; the issues say why.
-        written = preset if found.suggestion else None
-        if written is not None:
-            _write_preset(found, written, cohort, network)
-        again = [f"--{name}={value}" for name, value in (("patient", patient), ("channel", channel)) if value]
-        lines = _sentences(found, cohort, page, written, again)
-        if preset is not None and written is None:
-            lines.append(f"{preset}: not written, since no settings can be suggested")
-        console.result(_record(found, page, written), lines)
+            write_page(found, page)
+    # Without suggested settings there is nothing to write; the issues say why.
+    written = preset if found.suggestion else None
+    if written is not None:
+        _write_preset(found, written, cohort, network)
+    again = [f"--{name}={value}" for name, value in (("patient", patient), ("channel", channel)) if value]
+    lines = _sentences(found, cohort, page, written, again)
+    if preset is not None and written is None:
+        lines.append(f"{preset}: not written, since no settings can be suggested")
+    console.result(_record(found, page, written), lines)
     if found.has_errors:
         raise typer.Exit(HAS_ERRORS)
 
@@ -102,6 +109,17 @@ def _split(name: str | None) -> Split | None:
     if split is None:
         raise SettingsError(f"--split-from {name}: this preset has no split of its own")
     return split.resolve() if isinstance(split, PaperSplit) else split
+
+
+def _check_edited(preset: Path) -> None:
+    """Refuse to replace a preset that somebody edited."""
+    from ..training.preset_file import is_own
+
+    if preset.exists() and not is_own(preset):
+        raise OutputError(
+            f"{preset} exists, and was edited, or Palpate did not write it; give --overwrite to replace it, or name "
+            "another"
+        )
 
 
 def _write_preset(found: Audit, path: Path, cohort: Path, network: str) -> None:
