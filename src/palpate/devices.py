@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal, get_args
 
 from .errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -17,6 +18,8 @@ def device_named(name: str) -> torch.device:
     Raises:
         DeviceError: no such device here.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -42,6 +45,8 @@ def check_precision(precision: str) -> None:
 
 def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a network computes so; its weights stay in float32."""
+    import torch
+
     reduced = precision != "float32"
     wanted = getattr(torch, precision)
     return torch.autocast(device.type, dtype=wanted if reduced else torch.bfloat16, enabled=reduced)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
 from palpate.inference import LesionState
 from palpate.predictor import Predictor
-from palpate.prompts import Click
+from palpate.prompts import Click, InitialMask, Prompt
+from palpate.volume import Mask
 from small import CPU, empty_bundle, noise_scan, quick_bundle, quick_predictor, small_bundle
 
 VERBS = (
-    "add", "undo", "redo", "replay", "rename", "reopen", "clear", "remove", "drop", "remove-prompt", "replace-prompt",
-    "propose",
+    "add", "undo", "redo", "replay", "rename", "reopen", "clear", "remove", "reject", "accept", "show", "remove-prompt",
+    "replace-prompt", "replace-initial-mask", "propose",
 )  # fmt: skip
 
 
@@ -199,7 +202,7 @@ def test_undo_and_redo_take_all_their_steps_or_none(folder: Path, tmp_path: Path
     assert names(run("undo", session, folder, "--times", "3", "--json")) == ["a"]
     refused = run("redo", session, folder, "--times", "4")
     assert refused.exit_code == 2
-    assert "--times 4: no more than 3 can be done again; nothing was changed" in refused.stderr
+    assert "--times 4: no more than 3 can be redone; nothing was changed" in refused.stderr
     assert names(run("redo", session, folder, "--times", "2", "--json")) == ["a", "b"]
     assert names(run("undo", session, folder, "--times", "3", "--json")) == []
     assert "nothing to undo: no operation is left" in run("undo", session, folder).stderr
@@ -236,7 +239,7 @@ def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) ->
             "nothing says where the lesion is",
         ),
         ("remove-prompt", ("--lesion", "b", "--number", 2), "lesion 1 has no prompt 2; its prompts: 1"),
-        ("drop", ("--lesion", "b"), "lesion 1 is open, not a proposal to drop; remove it instead"),
+        ("reject", ("--lesion", "b"), "lesion 1 is open, not a proposal to reject; remove it instead"),
         ("clear", ("--lesion", "c"), "no lesion 'c' in this session; there are: 1 b"),
         ("rename", ("--lesion", "b", "--to", " "), "a lesion's name is a line of 1 to 100 characters, not"),
     ):
@@ -247,10 +250,9 @@ def test_what_is_changed_on_lesions_and_prompts(folder: Path, tmp_path: Path) ->
     assert (cleared["prompts"], cleared["voxels"]) == ([], 0)
     assert "1 b (open, no prompt): empty" in run("replay", session, folder).output
     did("add", "--lesion", "c", "--click", "8,7,5")
-    assert did("rename", "--lesion", "2", "--to", "b")["name"] == "b"
-    for verb in ("add", "remove"):
-        refused = run(verb, session, folder, "--lesion", "b", *(("--accept",) if verb == "add" else ()))
-        assert "several lesions are called 'b', numbers 1, 2; tell them apart first: palpate session" in refused.stderr
+    refused = run("rename", session, folder, "--lesion", "2", "--to", "b")
+    assert refused.exit_code == 2
+    assert "lesion 1 is called 'b' already; choose another name" in refused.stderr
     did("rename", "--lesion", "2", "--to", "1")
     assert did("remove", "--lesion", "1")["name"] == "b", "a name comes before a number"
     assert names(run("undo", session, folder, "--json")) == ["b", "1"]
@@ -317,15 +319,170 @@ def test_no_verb_lets_the_network_work_unseen(folder: Path, tmp_path: Path, monk
     seen: list[bool] = []
 
     def watched(predictor: Predictor, *given: Any, **named: Any) -> LesionState:
-        seen.append(named.get("progress") is not None)
+        if not predictor.is_cached(*given):
+            seen.append(named.get("progress") is not None)
         return predict_on(predictor, *given, **named)
 
     monkeypatch.setattr(Predictor, "predict_on", watched)
     told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
-    for verb, more in (("rename", ("--lesion", "a", "--to", "b")), ("replay", ()), ("undo", ()), ("redo", ())):
+    calls = (("rename", ("--lesion", "a", "--to", "b")), ("replay", ()), ("undo", ()), ("redo", ()))
+    for verb, more in calls:
         seen.clear()
         assert "segment" in told(run(verb, session, folder, *more, "--json"))["seconds"]
-        assert seen == [True]
+        assert seen == [], "what is cached is not computed"
+    shutil.rmtree(session / "cache")
+    assert "segment" in told(run("replay", session, folder, "--json"))["seconds"]
+    assert seen == [True]
+    told(run("rename", session, folder, "--lesion", "1", "--to", "c", "--json"))
+    assert seen == [True, True]
+
+
+def without_scan(verb: str, session: Path, *more: object) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in ("session", verb, session, *more)], catch_exceptions=False)
+
+
+def test_what_computes_nothing_needs_neither_scan_nor_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tmp_path / "visit"
+    for name, place in (("a", "8,7,5"), ("b", "9,9,5")):
+        told(run("add", session, folder, "--lesion", name, "--click", place, "--json"))
+    (before,) = told(run("add", session, folder, "--lesion", "a", "--background", "3,3,3", "--json"))["lesions"]
+    monkeypatch.setattr("palpate.predictor.Predictor.__init__", None)  # whoever makes one fails
+    monkeypatch.setattr("palpate.formats.read", None)
+
+    def did(verb: str, *more: object) -> Any:
+        return told(without_scan(verb, session, *more, "--json"))["lesions"]
+
+    (renamed,) = did("rename", "--lesion", "a", "--to", "c")
+    assert renamed == before | {"name": "c"}, "its sizes are those of the cached mask"
+    assert did("accept", "--lesion", "c")[0]["status"] == "accepted"
+    assert did("add", "--lesion", "b", "--accept")[0]["status"] == "accepted"
+    assert did("reopen", "--lesion", "c")[0]["status"] == "open"
+    assert did("undo", "--times", 5)[0]["prompt_numbers"] == [1]
+    assert did("redo", "--times", 5)[0]["prompt_numbers"] == [1, 3]
+    assert did("clear", "--lesion", "c")[0]["voxels"] == 0
+    assert [each["name"] for each in did("undo")] == ["c", "b"]
+    assert [each["name"] for each in did("remove", "--lesion", "b")] == ["c"]
+    refused = without_scan("reject", session, "--lesion", "c")
+    assert "lesion 1 is open, not a proposal to reject" in refused.stderr
+    refused = without_scan("rename", session, "--lesion", "c", "--to", "d", "--other-model")
+    assert refused.exit_code == 2
+    assert "--other-model needs --scan" in refused.stderr
+    for verb, more in (
+        ("add", ("--lesion", "c", "--click", "1,1,1")),
+        ("replace-prompt", ("--lesion", "c", "--number", 1, "--click", "1,1,1")),
+        ("remove-prompt", ("--lesion", "c", "--number", 1)),
+        ("replace-initial-mask", ("--lesion", "c", "--mask", folder / "scan.nii.gz")),
+        ("propose", ("--proposer", folder / "finds.safetensors")),
+        ("replay", ()),
+    ):
+        refused = without_scan(verb, session, *more)
+        assert refused.exit_code == 2
+        assert "--scan is missing: masks are computed on the scan; give its file or folder" in refused.stderr
+    shutil.rmtree(session / "cache")
+    assert (
+        "1 c (open, prompts 1, 3): mask not computed yet (give --scan)"
+        in without_scan("reopen", session, "--lesion", "c").output
+    )
+    (unknown,) = did("reopen", "--lesion", "c")
+    assert unknown.keys() == before.keys()
+    assert (unknown["voxels"], unknown["longest"], unknown["prompts"]) == (None, None, before["prompts"])
+
+
+def test_a_session_is_shown_without_its_scan(folder: Path, tmp_path: Path) -> None:
+    session = tmp_path / "visit"
+    painted = tmp_path / "mask.nii.gz"
+    write(Mask(np.ones((3, 3, 3), bool), (5, 5, 4), read(folder / "scan.nii.gz").grid), painted)
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--background", "3,3,3", "--json"))
+    told(run("add", session, folder, "--lesion", "b", "--box", "2,2,2,5,5,4", "--accept", "--json"))
+    told(run("add", session, folder, "--lesion", "b", "--initial-mask", painted, "--json"))
+    said = told(without_scan("show", session, "--json"))
+    assert (said["scan"]["path"], said["scan"]["shape"]) == (str(folder / "scan.nii.gz"), [16, 14, 10])
+    assert (said["model"]["name"], said["undoable"], said["redoable"]) == ("small", 6, 0)
+    first, second = said["lesions"]
+    assert (first["name"], first["status"], second["status"]) == ("a", "open", "open")
+    assert [each["number"] for each in first["prompts"]] == [1, 2]
+    assert second["prompts"][1]["kind"] == "prior"
+    replayed = told(run("replay", session, folder, "--json"))["lesions"]
+    assert [each["volume_ml"] for each in replayed] == [first["volume_ml"], second["volume_ml"]]
+    shown = without_scan("show", session).output.splitlines()
+    assert shown[0].startswith(f"{session}: scan {folder / 'scan.nii.gz'} (16 x 14 x 10), model small (")
+    assert shown[1].endswith("; 6 operations to undo, 0 to redo")
+    assert shown[2] == f"1 a (open): {first['volume_ml']:.2f} mL; changed {first['changed']}"
+    assert shown[3] == f"  prompt 1: click 8,7,5; {first['prompts'][0]['at']}"
+    assert shown[4] == f"  prompt 2: background click 3,3,3; {first['prompts'][1]['at']}"
+    assert shown[6].startswith("  prompt 3: box 2,2,2 to 5,5,4; ")
+    assert shown[7].startswith("  prompt 4: initial mask; ")
+    shutil.rmtree(session / "cache")
+    assert "1 a (open): mask not computed yet; changed " in without_scan("show", session).output
+    assert "holds no session" in without_scan("show", tmp_path).stderr
+
+
+def test_showing_a_large_session_imports_neither_torch_nor_a_file_library(folder: Path, tmp_path: Path) -> None:
+    """A session on a scan of 512 x 512 x 400 voxels would need a second for its scan or its model alone."""
+    session = tmp_path / "visit"
+    told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))
+    heavy = ["torch", "nibabel", "SimpleITK", "scipy", "safetensors", "matplotlib"]
+    code = (
+        "import sys; from typer.testing import CliRunner; from palpate.cli import app\n"
+        "result = CliRunner().invoke(app, ['session', 'show', sys.argv[1]])\n"
+        f"print(result.exit_code, [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(session)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 []"
+
+
+def test_the_old_name_of_reject_is_read(folder: Path, tmp_path: Path) -> None:
+    session = tmp_path / "visit"
+    told(run("propose", session, folder, "--proposer", folder / "finds.safetensors", "--min-ml", 0, "--json"))
+    before = len(told(without_scan("show", session, "--json"))["lesions"])
+    result = without_scan("drop", session, "--lesion", "1")
+    assert result.exit_code == 0, result.output
+    assert "`palpate session drop` is now `palpate session reject`" in result.stderr
+    assert len(told(without_scan("show", session, "--json"))["lesions"]) == before - 1
+
+
+def test_an_initial_mask_is_replaced(folder: Path, tmp_path: Path) -> None:
+    session, painted = tmp_path / "visit", tmp_path / "mask.nii.gz"
+    mask = Mask(np.ones((3, 3, 3), bool), (5, 5, 4), read(folder / "scan.nii.gz").grid)
+    write(mask, painted)
+    told(run("add", session, folder, "--lesion", "a", "--background", "3,3,3", "--click", "8,7,5", "--json"))
+    (lesion,) = told(run("replace-initial-mask", session, folder, "--lesion", "a", "--mask", painted, "--json"))[
+        "lesions"
+    ]
+    assert lesion["start"] is True
+    predictor = quick_predictor()
+    predictor.set_volume(read(folder / "scan.nii.gz"))
+    prompts: list[Prompt] = [InitialMask(mask), Click((8, 7, 5)), Click((3, 3, 3), positive=False)]
+    assert lesion["voxels"] == predictor.predict(prompts).mask.voxels
+
+
+def test_two_lesions_of_one_name_in_an_older_session(tmp_path: Path) -> None:
+    session = tmp_path / "old"
+    shutil.copytree(Path(__file__).parents[1] / "session" / "data" / "journal-7501bab", session)
+    refused = without_scan("accept", session, "--lesion", "liver")
+    assert refused.exit_code == 2
+    assert "several lesions are called 'liver', numbers 1, 4; rename one first: palpate session" in refused.stderr
+    told(without_scan("rename", session, "--lesion", "4", "--to", "stroke", "--json"))
+    told(without_scan("accept", session, "--lesion", "liver", "--json"))
+    shown = without_scan("show", session)
+    assert shown.exit_code == 0
+    assert "lasso on slice y=3, " in shown.output
+    assert "scribble of 1188 voxels" in shown.output
+
+
+def test_what_the_overlap_rule_takes_is_said(folder: Path, tmp_path: Path) -> None:
+    session = tmp_path / "visit"
+    for name in ("under", "over"):
+        told(run("add", session, folder, "--lesion", name, "--click", "8,7,5", "--json"))
+    result = run("replay", session, folder, "-o", tmp_path / "labels.nii.gz")
+    voxels = np.count_nonzero(read(tmp_path / "labels.nii.gz").array)
+    expected = f"lesion 'under' is not in the label map: other lesions cover all of its {voxels} voxels"
+    assert f"warning: {expected}" in result.stderr
+    said = told(run("replay", session, folder, "-o", tmp_path / "labels.nii.gz", "--overlap", "earlier", "--json"))
+    assert said["overlap"] == [{"value": 2, "lost": voxels, "voxels": voxels}]
+    assert said["warnings"] == [expected.replace("under", "over")]
 
 
 def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
@@ -349,7 +506,7 @@ def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
     assert f"no new proposal: all {len(found)} are lesions of this session already" in again.output
     assert len(told(run("undo", session, folder, "--times", len(found) + 1, "--json"))["lesions"]) == 0
     told(run("redo", session, folder, "--json"))
-    left = run("drop", session, folder, "--lesion", "1")
+    left = run("reject", session, folder, "--lesion", "1")
     assert left.output.strip().endswith("no lesion")
 
 

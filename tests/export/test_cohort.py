@@ -19,7 +19,7 @@ from small import noise_scan, quick_predictor
 def accepted(scan: Volume, *firsts: tuple[int, int, int]) -> Session:
     session = Session(quick_predictor(), scan)
     for first in firsts:
-        session.accept(session.add(start=Mask(np.ones((3, 3, 3), bool), first, scan.grid)))
+        session.accept(session.add(initial_mask=Mask(np.ones((3, 3, 3), bool), first, scan.grid)))
     return session
 
 
@@ -57,7 +57,7 @@ def test_scans_and_labels_come_back(tmp_path: Path) -> None:
 def test_only_what_is_accepted(tmp_path: Path) -> None:
     scan = noise_scan()
     session = accepted(scan, (2, 2, 2))
-    session.add(start=Mask(np.ones((3, 3, 3), bool), (9, 9, 5), scan.grid))
+    session.add(initial_mask=Mask(np.ones((3, 3, 3), bool), (9, 9, 5), scan.grid))
     session.export_cohort(tmp_path / "c")
     _, label = find_cohort(tmp_path / "c").scans[0].load()
     assert int(label.array.sum()) == 27
@@ -107,7 +107,7 @@ def test_a_scan_keeps_its_entry_when_its_file_is_called_otherwise(tmp_path: Path
 
 def test_nothing_accepted_is_refused(tmp_path: Path) -> None:
     session = Session(quick_predictor(), noise_scan())
-    session.add(start=Mask(np.ones((3, 3, 3), bool), (2, 2, 2), session.volume.grid))
+    session.add(initial_mask=Mask(np.ones((3, 3, 3), bool), (2, 2, 2), session.volume.grid))
     with pytest.raises(SessionError, match="nothing to export: no lesion is accepted; accept those that are right"):
         session.export_cohort(tmp_path / "c")
     session.accept(session.add("empty"))

@@ -264,7 +264,7 @@ def test_a_label_map_does_not_replace_the_scan(tmp_path: Path) -> None:
     write(SCAN, tmp_path / "scan.nii.gz")
     before = (tmp_path / "scan.nii.gz").read_bytes()
     session = Session(quick_predictor(), read(tmp_path / "scan.nii.gz"))
-    session.add(start=block((2, 2, 2)))
+    session.add(initial_mask=block((2, 2, 2)))
     with pytest.raises(OutputError, match=r"scan\.nii\.gz: the scan itself was read from it, and would be lost"):
         session.export(tmp_path / "scan.nii.gz")
     assert (tmp_path / "scan.nii.gz").read_bytes() == before
@@ -318,7 +318,7 @@ def test_a_label_map_repeats_the_scans_own_header(tmp_path: Path) -> None:
     nib.save(image, tmp_path / "scan.nii.gz")
     session = Session(quick_predictor(), read(tmp_path / "scan.nii.gz"))
     assert session.scan.path == str(tmp_path / "scan.nii.gz")
-    session.add(start=block((2, 2, 2)))
+    session.add(initial_mask=block((2, 2, 2)))
     session.export(tmp_path / "labels.nii.gz")
     made = nib.load(tmp_path / "labels.nii.gz")
     assert np.array_equal(made.affine, nib.load(tmp_path / "scan.nii.gz").affine)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +25,9 @@ from palpate.predictor import Predictor
 from palpate.prompt_file import LONG
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Session
-from palpate.session.journal import read_header
+from palpate.session.lines import read_header
 from palpate.volume import Mask, Volume
-from small import noise_scan, quick_bundle, quick_predictor
+from small import noise_scan, quick_predictor
 
 SCAN = noise_scan()
 START = Mask(np.ones((3, 4, 3), bool), (5, 5, 3), SCAN.grid)
@@ -67,10 +68,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(kept: Path, tmp_path: Path) -> Path:
     """A copy of that session, to be spoilt."""
     folder = tmp_path / "session"
-    (folder / "files").mkdir(parents=True)
-    for path in kept.rglob("*.*"):
-        if path.is_file():
-            (folder / path.relative_to(kept)).write_bytes(path.read_bytes())
+    shutil.copytree(kept, folder, ignore=shutil.ignore_patterns("journal.lock"))
     return folder
 
 
@@ -207,7 +205,7 @@ CLICK = {"kind": "click", "index": [1, 2, 3]}
             {"kind": "add_prompts", "lesion": 1, "prompts": [[9, {"kind": "scribble", "file": "0" * 64 + ".npy"}]]},
             r"0\.npy cannot be read \(No such file or directory\); put the session's files back",
         ),
-        ({"kind": "add", "lesion": 3, "name": "x", "start": CLICK}, "a lesion starts from a prior mask"),
+        ({"kind": "add", "lesion": 3, "name": "x", "start": CLICK}, "a lesion begins with an initial mask"),
     ],
 )
 def test_a_hostile_line_is_refused(copied: Path, step: dict[str, Any], message: str) -> None:
@@ -245,7 +243,7 @@ def test_deep_and_long_lines_are_refused(copied: Path, monkeypatch: pytest.Monke
     (copied / "journal.jsonl").write_bytes(whole + line)
     with pytest.raises(SessionError, match="line 13: "):
         opened(copied)
-    monkeypatch.setattr("palpate.session.journal.MOST_BYTES", 5000)
+    monkeypatch.setattr("palpate.session.lines.MAX_BYTES", 5000)
     with pytest.raises(SessionError, match="line 13 is longer than 5000 bytes"):
         opened(copied)
 
@@ -296,7 +294,7 @@ def test_another_scan_is_refused_and_a_moved_one_is_not(kept: Path) -> None:
 
 def test_zoom_switched_off_is_no_other_model_where_it_has_none(copied: Path) -> None:
     """The same masks either way, so the journal is as good."""
-    same = Predictor(quick_bundle(), InferenceSettings(device="cpu", zoom=False))
+    same = Predictor(quick_predictor().runtime, InferenceSettings(zoom=False))
     Session.open(copied, same, SCAN, read_only=True).close()
 
 
@@ -442,7 +440,7 @@ while True:
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    folder, rng = tmp_path / "session", random.Random()
+    folder, rng = tmp_path / "session", random.Random(20)
     before = 0
     for _ in range(2):
         command = [sys.executable, "-c", CHILD, str(folder)]

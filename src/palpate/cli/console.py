@@ -18,7 +18,6 @@ from ..files import error_text
 from .old_spellings import modern
 
 if TYPE_CHECKING:
-    from ..predictor import Predictor
     from ..volume import Volume
 
 FAULTY = 1  # exit code of work that was done, but not on everything
@@ -217,21 +216,3 @@ class Console:
         if self.machine:
             typer.echo(json.dumps({"error": kind, "message": message}))
         typer.secho(f"error: {message}", fg="red", err=True)
-
-
-def predictor_of(
-    model: str, base: Path | None, device: str, precision: str, zoom: bool, budget: int | None
-) -> Predictor:
-    """A model at work, as the options say.
-
-    Raises:
-        ModelError: see `bundle.load`.
-        DeviceError: no such device or precision here.
-    """
-    from ..inference import BUDGET, InferenceSettings
-    from ..predictor import Predictor
-
-    most = BUDGET if budget is None else budget
-    source = None if base is None else str(base)
-    settings = InferenceSettings(model, source, device=device, precision=precision, zoom=zoom, budget=most)  # type: ignore[arg-type]
-    return Predictor(settings)

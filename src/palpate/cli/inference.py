@@ -26,7 +26,7 @@ class MachineOptions:
     threads: int | None
 
     def settings(self, model: str, base: Path | None = None) -> InferenceSettings:
-        """How to infer with a model, with the default zoom and budget. This imports PyTorch.
+        """How to infer with a model, with the default zoom and budget.
 
         Raises:
             DeviceError: no such precision.
@@ -45,7 +45,7 @@ class InferenceOptions:
     budget: int | None
 
     def settings(self) -> InferenceSettings:
-        """The same as settings of the library. This imports PyTorch, so a verb asks for it when all else is checked.
+        """The same as settings of the library.
 
         Raises:
             DeviceError: no such precision.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 VERBS: dict[str, str] = {"look": "audit"}  # old verb: new verb
+SUBVERBS = {"session": {"drop": "reject"}}  # of a verb: old verb below it: new verb
 # Options that have become verbs: `segment --batch jobs.csv` is `batch jobs.csv`.
 OPTIONS_TO_VERBS = {"segment": {"--batch": "batch", "--auto": "propose"}}
 _PROMPTS = {"--not": "--background", "--prior": "--initial-mask", "--least-ml": "--min-ml"}
@@ -33,6 +34,10 @@ def modern(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if place is None:
         return list(words), []
     verb, rest, clauses = words[place], list(words[place + 1 :]), []
+    below = SUBVERBS.get(verb, {})
+    if rest and rest[0] in below:
+        clauses.append(f"`palpate {verb} {rest[0]}` is now `palpate {verb} {below[rest[0]]}`")
+        rest[0] = below[rest[0]]
     end = rest.index("--") if "--" in rest else len(rest)
     options, values = rest[:end], rest[end:]
     if verb in VERBS:

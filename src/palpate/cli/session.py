@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import SessionError, SettingsError
+from .console import Console
 from .prompting import HOW_TO_CORRECT, PromptOptions
-from .visit import SessionOptions, numbers_called, session_verb, wholly
+from .session_command import SessionOptions, all_or_nothing, numbers_called, session_app, session_verb
+from .verbs import verb
 
 if TYPE_CHECKING:
-    from ..export import ExportedLesions
+    from ..lesions import OverlapLoss
     from ..prompts import Prompt
-    from ..session import Session
+    from ..session import Session, SessionStore
     from ..volume import Mask
 
 LesionOption = Annotated[str, typer.Option(help="The lesion's name, or its number.")]
-NumberOption = Annotated[int, typer.Option("--number", help="The prompt's number, as every verb tells it.")]
+NumberOption = Annotated[int, typer.Option("--number", help="The prompt's number, as every verb prints it.")]
 TimesOption = Annotated[int, typer.Option(min=1, help="How many operations.")]
 
 
@@ -29,85 +33,110 @@ TimesOption = Annotated[int, typer.Option(min=1, help="How many operations.")]
     "--lesion node --box 60,70,20,72,84,26 --json",
 )
 def add(
-    visit: SessionOptions,
+    command: SessionOptions,
     lesion: Annotated[str, typer.Option(help="The lesion's name, or its number; a lesion of a new name is added.")],
     prompts: PromptOptions,
     accept: Annotated[bool, typer.Option("--accept", help="Then accept the lesion's mask.")] = False,
 ) -> None:
     """Add prompts to a lesion; the session and the lesion are begun where there are none."""
-    with visit.opened(begin=True) as session:
-        given = prompts.read(session.volume, visit.console.warn)
+    if accept and not prompts and command.scan is None:
+        with command.editing(lesion) as (store, number):
+            store.accept(number)
+        return
+    with command.opened(begin=True) as session:
+        given = prompts.read(session.volume, command.console.warn)
         if not given and not accept:
             raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_CORRECT}, or --accept")
-        with visit.segmenting(session), wholly(session):
-            number = _prompted(session, lesion, given)
+        with command.segmenting() as progress, all_or_nothing(session):
+            number = _prompted(session, lesion, given, progress)
             if accept:
                 session.accept(number)
-        visit.tell(session, [session.lesion(number)])
+        command.report(session, [session.lesion(number)])
 
 
 @session_verb("replace-prompt", "--lesion liver1 --number 2 --click 121,88,45")
 def replace_prompt(
-    visit: SessionOptions,
+    command: SessionOptions,
     lesion: LesionOption,
     prompt_number: NumberOption,
     prompts: PromptOptions,
 ) -> None:
     """Put another prompt in the place of one, under its number."""
-    with visit.changing(lesion) as (session, number):
-        given = prompts.read(session.volume, visit.console.warn)
+    with command.changing(lesion) as (session, number):
+        given = prompts.read(session.volume, command.console.warn)
         if len(given) != 1:
             raise SessionError(
                 f"one prompt takes the place of one, not {len(given)}. {HOW_TO_CORRECT}: one of them, once"
             )
-        session.replace_prompt(number, prompt_number, given[0])
+        with command.segmenting() as progress:
+            session.replace_prompt(number, prompt_number, given[0], progress=progress)
 
 
 @session_verb("remove-prompt", "--lesion liver1 --number 2")
-def remove_prompt(visit: SessionOptions, lesion: LesionOption, prompt_number: NumberOption) -> None:
-    """Take one prompt of a lesion away."""
-    with visit.changing(lesion) as (session, number):
-        session.remove_prompt(number, prompt_number)
+def remove_prompt(command: SessionOptions, lesion: LesionOption, prompt_number: NumberOption) -> None:
+    """Remove one prompt of a lesion."""
+    with command.changing(lesion) as (session, number), command.segmenting() as progress:
+        session.remove_prompt(number, prompt_number, progress=progress)
 
 
-@session_verb("clear", "--lesion liver1")
-def clear(visit: SessionOptions, lesion: LesionOption) -> None:
-    """Take all of a lesion's prompts away; the mask that it started from stays."""
-    with visit.changing(lesion) as (session, number):
+@session_verb("replace-initial-mask", "--lesion liver1 --mask edited.nii.gz")
+def replace_initial_mask(
+    command: SessionOptions,
+    lesion: LesionOption,
+    mask: Annotated[Path, typer.Option(help="A mask's file on the scan's grid; every value above 0 is lesion.")],
+) -> None:
+    """Replace the mask that a lesion begins with; its prompts stay."""
+    with command.changing(lesion) as (session, number), command.segmenting() as progress:
+        session.replace_initial_mask(number, mask, progress=progress)
+
+
+@session_verb("clear", "--lesion liver1", scan=False)
+def clear(command: SessionOptions, lesion: LesionOption) -> None:
+    """Remove all of a lesion's prompts; the mask that it began with stays."""
+    with command.editing(lesion) as (session, number):
         session.clear(number)
 
 
-@session_verb("rename", "--lesion liver1 --to liver2")
-def rename(visit: SessionOptions, lesion: LesionOption, to: Annotated[str, typer.Option(help="Its new name.")]) -> None:
+@session_verb("rename", "--lesion liver1 --to liver2", scan=False)
+def rename(
+    command: SessionOptions, lesion: LesionOption, to: Annotated[str, typer.Option(help="Its new name.")]
+) -> None:
     """Give a lesion another name."""
-    with visit.changing(lesion) as (session, number):
+    with command.editing(lesion) as (session, number):
         session.rename(number, to)
 
 
-@session_verb("reopen", "--lesion liver1")
-def reopen(visit: SessionOptions, lesion: LesionOption) -> None:
-    """Take a lesion's acceptance back, or take a proposal up."""
-    with visit.changing(lesion) as (session, number):
+@session_verb("accept", "--lesion liver1", scan=False)
+def accept_lesion(command: SessionOptions, lesion: LesionOption) -> None:
+    """Accept a lesion's mask; a change of its prompts makes it open again."""
+    with command.editing(lesion) as (session, number):
+        session.accept(number)
+
+
+@session_verb("reopen", "--lesion liver1", scan=False)
+def reopen(command: SessionOptions, lesion: LesionOption) -> None:
+    """Make a lesion open: an accepted one, or a proposal."""
+    with command.editing(lesion) as (session, number):
         session.reopen(number)
 
 
-@session_verb("remove", "--lesion liver1")
-def remove(visit: SessionOptions, lesion: LesionOption) -> None:
+@session_verb("remove", "--lesion liver1", scan=False)
+def remove(command: SessionOptions, lesion: LesionOption) -> None:
     """Remove a lesion; `undo` brings it back."""
-    with visit.changing(lesion) as (session, number):
+    with command.editing(lesion) as (session, number):
         session.remove(number)
 
 
-@session_verb("drop", "--lesion 3")
-def drop(visit: SessionOptions, lesion: LesionOption) -> None:
+@session_verb("reject", "--lesion 3", scan=False)
+def reject(command: SessionOptions, lesion: LesionOption) -> None:
     """Remove a proposal that is no lesion; `undo` brings it back."""
-    with visit.changing(lesion) as (session, number):
-        session.drop(number)
+    with command.editing(lesion) as (session, number):
+        session.reject(number)
 
 
 @session_verb("propose", "--proposer automatic.safetensors", "--proposer automatic.safetensors --min-ml 0.5 --json")
 def propose(
-    visit: SessionOptions,
+    command: SessionOptions,
     proposer: Annotated[str, typer.Option(help="The automatic model's file (docs/automatic.md).")],
     proposer_base: Annotated[
         Path | None, typer.Option(help="Where that is an adapter: the model it was trained on.")
@@ -120,45 +149,52 @@ def propose(
 
     A proposal that a lesion of the session began with is not added again.
     """
-    with visit.opened(begin=True) as session:
-        with visit.console.step("propose", "looking for lesions") as progress:
+    with command.opened(begin=True) as session:
+        with command.console.step("propose", "proposing lesions") as progress:
             from ..automatic import MIN_VOLUME_ML, Proposer
-            from ..inference import InferenceSettings
 
-            base = None if proposer_base is None else str(proposer_base)
-            settings = InferenceSettings(proposer, base, device=visit.device, precision=visit.precision)  # type: ignore[arg-type]
+            settings = command.inference.machine.settings(proposer, proposer_base)
             least = MIN_VOLUME_ML if min_ml is None else min_ml
             found = Proposer(settings).propose(session.volume, least, progress=progress)
-        with visit.segmenting(session), wholly(session):
-            known = [each.start.mask for each in session.lesions if each.start is not None]
+        with all_or_nothing(session):
+            known = [session.initial_mask(each.number) for each in session.lesions if each.initial_mask is not None]
             new = [one for one in found if not any(_same(one.mask, mask) for mask in known)]
-            numbers = [session.add(start=one.mask, score=one.score) for one in new]
+            numbers = [session.add(initial_mask=one.mask, score=one.score) for one in new]
         none = f"no proposal of {least:g} mL or more (--min-ml)"
         if found:
             none = f"no new proposal: all {len(found)} are lesions of this session already"
-        visit.tell(session, [session.lesion(number) for number in numbers], none=none)
+        command.report(session, [session.lesion(number) for number in numbers], none=none)
 
 
-@session_verb("undo", "", "--times 3")
-def undo(visit: SessionOptions, times: TimesOption = 1) -> None:
-    """Take the last operations back: prompts, an acceptance, a new lesion."""
-    with visit.opened() as session:
+@session_verb("undo", "", "--times 3", scan=False)
+def undo(command: SessionOptions, times: TimesOption = 1) -> None:
+    """Undo the last operations: prompts, an acceptance, a new lesion."""
+    with command.edited() as session:
         _check_times(times, session.undoable, "undone")
-        with visit.segmenting(session):
-            for _ in range(times):
-                session.undo()
-        visit.tell(session, session.lesions)
+        for _ in range(times):
+            session.undo()
+        command.report(session, session.lesions)
 
 
-@session_verb("redo", "", "--times 3")
-def redo(visit: SessionOptions, times: TimesOption = 1) -> None:
+@session_verb("redo", "", "--times 3", scan=False)
+def redo(command: SessionOptions, times: TimesOption = 1) -> None:
     """Do again what was undone last, as long as nothing else was done since."""
-    with visit.opened() as session:
-        _check_times(times, session.redoable, "done again")
-        with visit.segmenting(session):
-            for _ in range(times):
-                session.redo()
-        visit.tell(session, session.lesions)
+    with command.edited() as session:
+        _check_times(times, session.redoable, "redone")
+        for _ in range(times):
+            session.redo()
+        command.report(session, session.lesions)
+
+
+@verb(session_app, "show", examples=("palpate session show visit1/", "palpate session show visit1/ --json"))
+def show(console: Console, folder: Annotated[Path, typer.Argument(help="The session's folder.")]) -> None:
+    """List a session's lesions, their states, prompts and times; the scan and the model are not read."""
+    from ..session import SessionStore
+    from ..session.summary import session_summary
+
+    store = SessionStore.open(folder, read_only=True)
+    summary = session_summary(store)
+    console.result(summary, _show_sentences(store, summary))
 
 
 @session_verb(
@@ -169,7 +205,7 @@ def redo(visit: SessionOptions, times: TimesOption = 1) -> None:
     "--cohort mine/ --patient P017",
 )
 def replay(
-    visit: SessionOptions,
+    command: SessionOptions,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A label map's file, or a folder; with a list of the lesions beside it."),
@@ -189,12 +225,12 @@ def replay(
 ) -> None:
     """Make a session's masks anew from its journal, which is only read; print their sizes, and export them."""
     _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
-    with visit.opened(read_only=True) as session:
-        with visit.segmenting(session):
-            for lesion in session.lesions:
-                session.mask(lesion.number)
+    with command.opened(read_only=True) as session:
+        for lesion in session.lesions:
+            with command.segmenting() as progress:
+                session.mask(lesion.number, progress=progress)
         more: dict[str, Any] = {"files": [], "overlap": [], "cohort": None}
-        with visit.console.step("export", "exporting"):
+        with command.console.step("export", "exporting"):
             if output is not None:
                 made = session.export(
                     output,
@@ -203,15 +239,40 @@ def replay(
                     accepted_only=accepted,
                 )
                 more["files"] = [str(path) for path in made.files]
-                more["overlap"] = _losses(made)
+                more["overlap"] = [asdict(loss) for loss in made.losses]
+                for loss in made.losses:
+                    command.console.warn(_loss_sentence(session.lesion(loss.value).name, loss))
             if cohort is not None:
                 more["cohort"] = session.export_cohort(cohort, patient=patient)
-        visit.tell(session, session.lesions, more)
+        command.report(session, session.lesions, more)
 
 
-def _losses(exported: ExportedLesions) -> list[dict[str, int]]:
-    """What the overlap rule took from lesions, as plain data."""
-    return [{"lesion": loss.value, "lost": loss.lost, "voxels": loss.voxels} for loss in exported.losses]
+def _loss_sentence(name: str, loss: OverlapLoss) -> str:
+    """What the label map's overlap rule took from a lesion."""
+    if loss.whole:
+        return f"lesion {name!r} is not in the label map: other lesions cover all of its {loss.voxels} voxels"
+    return f"the label map gives {loss.lost} of the {loss.voxels} voxels of lesion {name!r} to lesions that overlap it"
+
+
+def _show_sentences(store: SessionStore, summary: dict[str, Any]) -> list[str]:
+    """A session's summary for people: itself, then each lesion with its prompts."""
+    from ..session.summary import prompt_text
+
+    scan, model = summary["scan"], summary["model"]
+    size = " x ".join(map(str, scan["shape"]))
+    sentences = [
+        f"{summary['session']}: scan {scan['path'] or 'in memory'} ({size}), model {model['name']} "
+        f"({model['sha256'][:12]})",
+        f"begun {summary['began'] or 'with no step yet'}, last changed {summary['changed'] or 'never'}; "
+        f"{summary['undoable']} operations to undo, {summary['redoable']} to redo",
+    ]
+    for lesion, facts in zip(store.lesions, summary["lesions"], strict=True):
+        score = "" if lesion.score is None else f", score {lesion.score:.2f}"
+        size = "mask not computed yet" if facts["voxels"] is None else f"{facts['volume_ml']:.2f} mL"
+        sentences.append(f"{lesion.number} {lesion.name} ({lesion.status}{score}): {size}; changed {facts['changed']}")
+        for each, prompt in zip(lesion.numbered, facts["prompts"], strict=True):
+            sentences.append(f"  prompt {each.number}: {prompt_text(each.prompt)}; {prompt['at']}")
+    return sentences
 
 
 def _check_export(
@@ -250,15 +311,15 @@ def _check_times(times: int, there: int, done: str) -> None:
         raise SessionError(f"--times {times}: no more than {there} can be {done}; nothing was changed")
 
 
-def _prompted(session: Session, name: str, given: list[Prompt]) -> int:
+def _prompted(session: Session, name: str, given: list[Prompt], progress: Callable[[float], None]) -> int:
     """Add prompts to the lesion of a name or a number; one of a new name is begun. Returns its number."""
     numbers = numbers_called(session, name)
     if not numbers and not given:
         there = ", ".join(lesion.name for lesion in session.lesions) or "none yet"
         raise SessionError(f"no lesion {name!r} to accept; there are: {there}")
     if not numbers:
-        session.check(given)  # before it is begun, which discards what was undone
+        session.check(given, progress=progress)  # before it is begun, which discards what was undone
     number = numbers[0] if numbers else session.add(name)
     if given:
-        session.add_prompts(number, given)
+        session.add_prompts(number, given, progress=progress)
     return number

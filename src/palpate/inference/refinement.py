@@ -19,7 +19,6 @@ from .encoded_scan import EncodedScan
 from .progress import Progress
 from .views import STEP, View
 
-BUDGET = 32  # most crops of a refinement: on two cores five seconds of palpate-tiny
 STRIDE = 0.625  # distance of two neighbouring crops, as a share of their edge: they overlap by 3/8
 CHANGE = 0.25  # change of a probability that is worth predicting its place again
 

@@ -1,19 +1,22 @@
-"""How to infer, as one value, and what of it a mask depends on."""
+"""How to infer, as one value, and what of it a mask depends on; read without PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..bundle import Bundle, load
 from ..devices import Precision, check_precision
 from ..errors import SettingsError
-from .refinement import BUDGET
-from .runtime import Runtime, TorchRuntime
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..bundle import Bundle
+    from .runtime import Runtime
+
+BUDGET = 32  # most crops of a refinement: on two cores five seconds of palpate-tiny
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -59,6 +62,8 @@ class InferenceSettings:
         Raises:
             ModelError: see `bundle.load`.
         """
+        from ..bundle import load
+
         return load(self.model, base=self.base)
 
     def start(self, model: Bundle | str | Path | None = None) -> Runtime:
@@ -71,6 +76,9 @@ class InferenceSettings:
             ModelError: see `bundle.load`.
             DeviceError: no such device here.
         """
+        from ..bundle import Bundle, load
+        from .runtime import TorchRuntime
+
         if not isinstance(model, Bundle):
             model = self.load() if model is None else load(model, base=self.base)
         return TorchRuntime(model, self.device, self.precision, self.threads)
