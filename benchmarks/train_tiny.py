@@ -58,7 +58,7 @@ from palpate.inference import InferenceSettings
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
 from palpate.randomness import counted_rng
-from palpate.simulation import KINDS, UserModel
+from palpate.simulation import FIRST_PROMPT_KINDS, UserModel
 from palpate.training import starting_from_nothing
 from palpate.training.settings import Settings
 from tiny_figures import (
@@ -338,7 +338,7 @@ def recorded(bundle: Bundle, data: Path, max_scans: int, count: int, device: str
         count: prompts a scan.
         device: where it runs.
     """
-    for zoom, kind, cohort in (*product((True,), KINDS, SHARES), *product((False,), ("click",), SHARES)):
+    for zoom, kind, cohort in (*product((True,), FIRST_PROMPT_KINDS, SHARES), *product((False,), ("click",), SHARES)):
         predictor = Predictor(bundle, InferenceSettings(device=device, zoom=zoom))
         for scan in islice(scans_of(data, cohort, "validation"), max_scans):
             hashes = []
@@ -410,7 +410,9 @@ def add_evaluation(commands: Any) -> None:  # noqa: ANN401 - argparse names no p
     testing.add_argument("--min-ml", "--least-ml", type=float, default=0.0, help="only lesions of so many mL and more")
     correcting_ = commands.add_parser("correct", help="measure a simulated user's prompts and corrections")
     correcting_.set_defaults(run=run_correct)
-    correcting_.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the first prompt")
+    correcting_.add_argument(
+        "--kinds", nargs="+", default=list(FIRST_PROMPT_KINDS), choices=FIRST_PROMPT_KINDS, help="of the first prompt"
+    )
     correcting_.add_argument("--cohorts", nargs="+", default=list(SHARES), choices=SHARES)
     correcting_.add_argument("--count", type=int, default=10, help="prompts a scan")
     correcting_.add_argument("--max-scans", "--most", type=int, help="scans of a cohort, the first by name")
@@ -445,7 +447,9 @@ def add_same(commands: Any) -> None:  # noqa: ANN401 - argparse names no public 
     same.set_defaults(run=run_same)
     same.add_argument("before", type=Path, help="the earlier answers")
     same.add_argument("now", type=Path, help="these answers")
-    same.add_argument("--but", nargs="+", default=[], choices=KINDS, help="first prompts whose figures do not hold")
+    same.add_argument(
+        "--but", nargs="+", default=[], choices=FIRST_PROMPT_KINDS, help="first prompts whose figures do not hold"
+    )
     same.add_argument("--why", required=True, help="what changed, in words")
     same.add_argument("--log", type=Path, default=LEDGER)
 

@@ -7,7 +7,7 @@ from palpate.errors import ScanError
 from palpate.evaluation.metrics import iou
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble, check_inside
 from palpate.randomness import counted_rng
-from palpate.simulation import KINDS, Bools, SimulatedUser, UserModel, random_clicks
+from palpate.simulation import FIRST_PROMPT_KINDS, Bools, SimulatedUser, UserModel, random_clicks
 from palpate.volume import Grid
 
 
@@ -41,7 +41,7 @@ GRID = Grid((24, 24, 24), np.diag([1.0, 1.0, 1.0, 1.0]))
 SURE = UserModel(jitter_mm=0.0, error_rate=0.0, deepest_voxel_prob=1.0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FIRST_PROMPT_KINDS)
 def test_first_prompts_are_on_the_lesion_and_repeat(kind: str) -> None:
     truth = ball()
     for seed in range(8):
@@ -71,7 +71,7 @@ def test_nobody_draws_beyond_the_picture() -> None:
         truth = np.zeros((24, 24, 24), bool)
         truth[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
         for seed in range(20):
-            for kind in KINDS:
+            for kind in FIRST_PROMPT_KINDS:
                 check_inside([SimulatedUser(truth, GRID, seed, "at the border").first(kind)], GRID)
 
 

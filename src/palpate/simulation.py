@@ -14,7 +14,7 @@ from .randomness import counted_rng
 from .volume import Grid, Index3, Mask
 
 Bools = npt.NDArray[np.bool_]
-KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "initial mask")
+FIRST_PROMPT_KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "initial mask")
 # The draws of a kind are named by a word; an initial mask's is the one that seeded the figures measured so far.
 SEED_WORDS = {"initial mask": "prior"}
 
@@ -74,7 +74,7 @@ class SimulatedUser:
         self.user_model = user_model or UserModel()
 
     def first(self, kind: str = "click") -> Prompt:
-        """The first prompt, of one of `KINDS`; a click where the target is too small for that kind."""
+        """The first prompt, of one of `FIRST_PROMPT_KINDS`; a click where the target is too small for that kind."""
         rng = counted_rng(self.seed, f"first {SEED_WORDS.get(kind, kind)} on {self.what}")
         makers = {
             "box": self._box,

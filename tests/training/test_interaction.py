@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.sampling import CropSampler
 from palpate.errors import SettingsError
+from palpate.model import Network
 from palpate.phantom import make_phantom
 from palpate.training.interaction import Interaction
 from palpate.training.loop import Trainer
@@ -47,28 +49,36 @@ def test_logits_repeat_and_are_learned_from() -> None:
         assert len(one) == len(two) == (1 if PROMPTS.num_rounds(0, number) == 1 else 2), "the first and the last"
         for a, b in zip(one, two, strict=True):
             assert torch.equal(a.logits, b.logits)
-            assert torch.equal(a.named, b.named)
+            assert torch.equal(a.prompted, b.prompted)
             assert a.logits.requires_grad
             assert a.logits.shape == (1, 2, 32, 32, 32)
-            assert example.truth[number][tuple(a.named.t())].shape == (len(a.named),)
+            assert example.truth[number][tuple(a.prompted.t())].shape == (len(a.prompted),)
 
 
-def test_the_last_answer_is_learned_from_where_nothing_is_left_to_say() -> None:
-    """A user who runs out of errors before the last round: what was drawn last counts, like a last round's."""
-    network = prompted_bundle().network.train()
+class Blank(Network):
+    """A network that finds no target anywhere, whatever the prompts."""
+
+    def decode(self, *_: object) -> Tensor:
+        return torch.stack([torch.ones(1, 32, 32, 32), torch.zeros(1, 32, 32, 32)], 1).requires_grad_()
+
+
+def test_the_last_answer_is_learned_from_where_no_error_is_left() -> None:
+    """A user who runs out of errors before the last round: the last answer counts, as a last round's."""
+    network = Blank(prompted_bundle().network.config).train()
     interaction = Interaction(PROMPTS.model_copy(update={"rounds": 50, "stroke_prob": 0.0}), PREPROCESSING, 0)
     truth = torch.zeros(32, 32, 32, dtype=torch.int64)
     truth[16, 16, 16] = truth[16, 16, 17] = 1
-    number = next(n for n in range(200) if interaction.prompts.num_rounds(0, n) > 4)
+    number = next(n for n in range(200) if interaction.sampling.num_rounds(0, n) > 4)
     features = network.encode(torch.randn(1, 1, 32, 32, 32))
-    network.decode = lambda *_: torch.stack([torch.ones(1, 32, 32, 32), torch.zeros(1, 32, 32, 32)], 1).requires_grad_()  # type: ignore[method-assign]
     found = interaction.answers(network, features, truth, torch.tensor([16.0, 16.0, 16.0]), number)
     assert len(found) == 2
-    assert len(found[1].named) < interaction.prompts.num_rounds(0, number), "there is no more to name than two voxels"
+    assert len(found[1].prompted) < interaction.sampling.num_rounds(0, number), (
+        "there are no more than two voxels to prompt"
+    )
     assert all(answer.logits.requires_grad for answer in found)
 
 
-def test_a_crop_without_lesion_gets_a_click_that_says_so() -> None:
+def test_a_crop_without_target_gets_a_background_click() -> None:
     network = prompted_bundle().network
     interaction = Interaction(PROMPTS, PREPROCESSING, 0)
     nothing = torch.zeros(32, 32, 32, dtype=torch.int64)

@@ -12,7 +12,7 @@ from palpate.cohort import PaperSplit, Split
 from palpate.cohort.augmentation import PromptSampling
 from palpate.errors import SettingsError
 from palpate.frame import CropPercentiles, Preprocessing
-from palpate.simulation import KINDS
+from palpate.simulation import FIRST_PROMPT_KINDS
 from palpate.training.launch import Changes
 from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
 from palpate.training.preset_file import RENAMED, is_own, parse, to_yaml
@@ -233,7 +233,7 @@ def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> N
     made = paper.as_interactive()
     assert (made.dense, made.quality, made.preprocessing.zoom) == (16, 64, (0.5, 8.0))
     assert made.prompt_sampling.rounds == 6
-    assert set(made.prompt_sampling.first_prompt_prob) == set(KINDS)
+    assert set(made.prompt_sampling.first_prompt_prob) == set(FIRST_PROMPT_KINDS)
     assert made.augmentation.resize_prob == 0.3
     assert made.recipe == paper.recipe
     assert made.as_interactive() == made, "what is set stays"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from ..randomness import counted_rng
-from ..simulation import KINDS
+from ..simulation import FIRST_PROMPT_KINDS
 from ..volume import FloatArray, Index3
 
 Range = tuple[float, float]
@@ -149,14 +149,16 @@ class PromptSampling(BaseModel):
     def _ordered(self) -> Self:
         if not 1 <= self.target_clicks[0] <= self.target_clicks[1]:
             raise ValueError(f"target_clicks: fewest and most, at least 1, in order; not {self.target_clicks}")
-        unknown = sorted(self.first_prompt_prob.keys() - set(KINDS))
+        unknown = sorted(self.first_prompt_prob.keys() - set(FIRST_PROMPT_KINDS))
         if (
             unknown
             or not self.first_prompt_prob
             or min(self.first_prompt_prob.values()) < 0
             or sum(self.first_prompt_prob.values()) <= 0
         ):
-            raise ValueError(f"first_prompt_prob: of {', '.join(KINDS)}, not all zero; not {self.first_prompt_prob}")
+            raise ValueError(
+                f"first_prompt_prob: of {', '.join(FIRST_PROMPT_KINDS)}, not all zero; not {self.first_prompt_prob}"
+            )
         if self.stroke_prob and self.rounds == 1:
             raise ValueError("stroke_prob: without corrections there are no strokes; set rounds above 1")
         return self

@@ -37,7 +37,7 @@ def prepare(
 
     Raises:
         CohortError: no scan at all could be prepared, or a worker process died.
-        OutputError: the folder cannot be written; what was finished is kept.
+        OutputError: the folder cannot be written; finished scans stay.
     """
     folder = Path(folder)
     _check_ours(folder)
@@ -63,7 +63,7 @@ def prepare(
 
 
 def _check_ours(folder: Path) -> None:
-    """Refuse a folder that holds something else: what is prepared is kept tidy, and that must not touch a user's scans.
+    """Refuse a folder that holds something else: prepared folders are tidied, and that must not touch a user's scans.
 
     Raises:
         OutputError: a folder with content that no preparation made.

@@ -1,4 +1,4 @@
-"""The ledger of test-set uses: every measurement of test patients is a line, so that it can be counted."""
+"""The ledger of test-set uses: every measurement of test patients is a line, so that uses can be counted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class HeldOutLedger:
         return [use for use in parsed if use is not None]
 
     def count(self, patients: Iterable[str]) -> int:
-        """How many lines use any of these patients; a line that does not tell whom it uses counts."""
+        """How many lines use any of these patients; a line that names no patients counts."""
         wanted = set(patients)
         return sum(_concerns(_parsed(line), wanted) for line in self.lines())
 

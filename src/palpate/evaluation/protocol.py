@@ -119,7 +119,7 @@ def corrected(
         predictor: the model at work; it must know negative clicks.
         scans: the labelled scans.
         count: prompts a scan.
-        kind: of the first prompt, one of `simulation.KINDS`.
+        kind: of the first prompt, one of `simulation.FIRST_PROMPT_KINDS`.
         seed: of all draws, with the scan's name.
         user_model: how the user places prompts.
     """

@@ -1,4 +1,4 @@
-"""A simulated user at work on training crops: points, sees what the network makes of it, corrects."""
+"""A simulated user on training crops: a first prompt, then corrections of the network's prediction."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ..volume import Grid, Index3
 
 
 class Answer(NamedTuple):
-    """A crop's answer to prompts.
+    """The network's answer to prompts on a crop.
 
     Attributes:
         logits: `[1, 2, D, H, W]`.
-        named: int64 `[N, 3]`, voxels (d, h, w) that were named: every click, up to eight of a stroke.
+        prompted: int64 `[N, 3]`, voxels (d, h, w) of the prompts: every click, up to eight of a stroke.
     """
 
     logits: Tensor
-    named: Tensor
+    prompted: Tensor
 
     @property
     def probability(self) -> Tensor:
@@ -39,65 +39,65 @@ class Answer(NamedTuple):
 
 
 class Interaction:
-    """Rounds of prompts on a crop, taken as a scan of its own: the very prompts, tokens and maps of inference.
+    """Rounds of prompts on a crop, treated as a scan of its own: the same prompts, tokens and maps as in inference.
 
     Args:
-        prompts: how many rounds, and which kinds come first.
+        sampling: how many rounds, and which kinds come first.
         preprocessing: the model's, for a crop's size and spacing.
         seed: of all draws.
     """
 
-    def __init__(self, prompts: PromptSampling, preprocessing: Preprocessing, seed: int):
-        self.prompts, self.seed = prompts, seed
+    def __init__(self, sampling: PromptSampling, preprocessing: Preprocessing, seed: int):
+        self.sampling, self.seed = sampling, seed
         grid = Grid(preprocessing.crop, np.diag([*preprocessing.spacing, 1.0]))
         self.view = View(Frame(grid, preprocessing.crop, np.eye(4)), 1.0)
 
     def answers(self, network: Network, features: Features, truth: Tensor, first: Tensor, number: int) -> list[Answer]:
-        """What the network makes of the first prompt, and of all after the last round: these two are learned from.
+        """The answers to the first prompt, and to all prompts after the last round: training learns from these two.
 
         Args:
             network: with dense prompts.
             features: of one crop.
-            truth: `[D, H, W]`, 1 on the lesion.
-            first: `[3]`, where inference's first click would be, (d, h, w).
+            truth: `[D, H, W]`, 1 on the target.
+            first: `[3]`, the voxel of inference's first click, (d, h, w).
             number: the example's.
         """
-        lesion = truth.bool().cpu().numpy()
-        prompts = [self._first(lesion, first, number)]
+        target = truth.bool().cpu().numpy()
+        prompts = [self._first(target, first, number)]
         answers = [self._answer(network, features, prompts, None)]
-        user = self._user(lesion, number) if lesion.any() else None
-        turns = self.prompts.num_rounds(self.seed, number) if user else 1
+        user = self._user(target, number) if target.any() else None
+        rounds = self.sampling.num_rounds(self.seed, number) if user else 1
         before, probability = None, answers[0].probability
-        for turn in range(2, turns + 1):
+        for round_ in range(2, rounds + 1):
             assert user is not None
             correction = user.correction((probability > 0.5).cpu().numpy(), prompts)
             if correction is None:
                 break
             prompts.append(correction)
             before = probability
-            if turn < turns:
+            if round_ < rounds:
                 with torch.no_grad():
                     new = self._answer(network, features, prompts, probability).probability
                 probability = one_sided_update(correction.positive, new, probability)
         return answers if before is None else [*answers, self._answer(network, features, prompts, before)]
 
-    def _first(self, lesion: Bools, first: Tensor, number: int) -> Prompt:
-        kind = self.prompts.first_kind(self.seed, number)
-        if not lesion.any():  # nothing to point at: the user says so
+    def _first(self, target: Bools, first: Tensor, number: int) -> Prompt:
+        kind = self.sampling.first_kind(self.seed, number)
+        if not target.any():  # no target: a background click
             rng = counted_rng(self.seed, "no lesion here", number)
-            d, h, w = (int(rng.integers(n)) for n in lesion.shape)
+            d, h, w = (int(rng.integers(n)) for n in target.shape)
             return Click((d, h, w), positive=False)
-        place = np.clip(first.cpu().numpy().round(), 0, np.array(lesion.shape) - 1).astype(int).tolist()
+        place = np.clip(first.cpu().numpy().round(), 0, np.array(target.shape) - 1).astype(int).tolist()
         index: Index3 = (place[0], place[1], place[2])
-        if kind == "click" and lesion[index]:
+        if kind == "click" and target[index]:
             return Click(index)
-        return self._user(lesion, number).first(kind)
+        return self._user(target, number).first(kind)
 
-    def _user(self, lesion: Bools, number: int) -> SimulatedUser:
-        """Who points at an example; the mask that they may start from is anything from right to far off."""
-        rough = float(counted_rng(self.seed, "how rough a prior is", number).random())
-        user_model = UserModel(stroke_prob=self.prompts.stroke_prob, mask_perturbation=rough)
-        return SimulatedUser(lesion, self.view.frame.grid, self.seed, f"example {number}", user_model)
+    def _user(self, target: Bools, number: int) -> SimulatedUser:
+        """The user of an example; an initial mask of theirs is anything from exact to far off."""
+        perturbation = float(counted_rng(self.seed, "how rough a prior is", number).random())
+        user_model = UserModel(stroke_prob=self.sampling.stroke_prob, mask_perturbation=perturbation)
+        return SimulatedUser(target, self.view.frame.grid, self.seed, f"example {number}", user_model)
 
     def _answer(self, network: Network, features: Features, prompts: list[Prompt], before: Tensor | None) -> Answer:
         """The network's answer; the first round starts from an initial mask, if there is one, others from `before`."""

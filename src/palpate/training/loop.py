@@ -162,9 +162,11 @@ class Trainer:
         for crop, (truth, first, number) in enumerate(samples):
             alone = features.one(crop)
             answers = self.interaction.answers(self.network, alone, truth, first, number)
-            for logits, named in answers:
+            for logits, prompted in answers:
                 one = dice_cross_entropy(logits, truth[None]) + self._judged(alone, logits, truth[None])
-                one = one + self.sampler.prompt_sampling.consistency_weight * prompt_consistency(logits, truth, named)
+                one = one + self.sampler.prompt_sampling.consistency_weight * prompt_consistency(
+                    logits, truth, prompted
+                )
                 loss = loss + one / (len(answers) * len(piece.image))
         return loss
 

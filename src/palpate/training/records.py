@@ -10,7 +10,7 @@ from typing import Any
 from ..extras import needed
 from ..files import replacing, writing
 
-Row = dict[str, Any]
+MetricsRow = dict[str, Any]
 
 
 class Records:
@@ -31,7 +31,7 @@ class Records:
             from torch.utils.tensorboard import SummaryWriter
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MetricsRow) -> None:
         """Append a row: `step`, and either a training's `loss`, ... or a `validation`."""
         self.rows.append(row)
         with writing(self.path, "free some space"), self.path.open("a") as file:
@@ -52,12 +52,12 @@ class Records:
         self._board.close()
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[MetricsRow]:
     """The rows of a `metrics.jsonl`; a last line that a kill tore is left out."""
     return list(_rows(path)) if path.is_file() else []
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[MetricsRow]:
     for line in path.read_text().splitlines():
         try:
             yield json.loads(line)
@@ -65,7 +65,7 @@ def _rows(path: Path) -> Iterator[Row]:
             return
 
 
-def draw_curves(rows: list[Row], path: Path, protocol: str = "one click") -> None:
+def draw_curves(rows: list[MetricsRow], path: Path, protocol: str = "one click") -> None:
     """Write `curves` as a picture.
 
     Raises:
@@ -76,7 +76,7 @@ def draw_curves(rows: list[Row], path: Path, protocol: str = "one click") -> Non
         figure.savefig(staged, dpi=130)
 
 
-def curves(rows: list[Row], protocol: str = "one click") -> Any:  # noqa: ANN401 - matplotlib has no types
+def curves(rows: list[MetricsRow], protocol: str = "one click") -> Any:  # noqa: ANN401 - matplotlib has no types
     """Loss, and validation Dice with its interval, over the steps; a matplotlib Figure.
 
     Args:
@@ -111,7 +111,7 @@ def curves(rows: list[Row], protocol: str = "one click") -> Any:  # noqa: ANN401
     return figure
 
 
-def _dice(validation: Row) -> tuple[float, float, float]:
+def _dice(validation: MetricsRow) -> tuple[float, float, float]:
     """Mean, low and high end; the mean alone for a single patient."""
     low, high = validation["interval"] or (validation["dice"],) * 2
     return validation["dice"], low, high
