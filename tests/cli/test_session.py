@@ -310,7 +310,7 @@ def test_a_session_where_nobody_may_look(public_folder: Path) -> None:
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     locked.chmod(0o755)
     assert result.exit_code == 2
-    assert "visit: cannot be looked into (Permission denied); name another" in result.stderr
+    assert "visit: cannot be read (Permission denied); name another" in result.stderr
 
 
 def test_no_verb_lets_the_network_work_unseen(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from palpate import __version__
 from palpate.errors import OutputError, SessionError
+from palpate.export import ExportProvenance, LesionExport, identify_scan
 from palpate.formats import read, write
 from palpate.prompt_file import read_prompts
 from palpate.prompts import Click, InitialMask, Lasso, Prompt, Scribble
@@ -89,6 +90,27 @@ def test_what_is_known_of_each_lesion(session: Session, tmp_path: Path) -> None:
     assert [int((labels == each["label"]).sum()) for each in said["lesions"]] == [
         each["label_voxels"] for each in said["lesions"]
     ]
+
+
+def test_lesions_of_no_session_are_exported_the_same(session: Session, tmp_path: Path) -> None:
+    """From a scan, records and provenance alone, as a server or a report has them."""
+    session.export(tmp_path / "session", overlap="earlier")
+    records = [session.record(lesion.number) for lesion in session.lesions]
+    provenance = ExportProvenance("a report", identify_scan(SCAN), {"name": "by hand"})
+    made = LesionExport(tmp_path / "alone", SCAN, overlap="earlier").write(records, provenance)
+    assert made.files == (tmp_path / "alone" / "labels.nii.gz", tmp_path / "alone" / "lesions.json")
+    assert made.losses == session.label_map("earlier").losses
+    first, second = (listing(tmp_path / name / "lesions.json") for name in ("session", "alone"))
+    assert second["lesions"] == first["lesions"]
+    assert second["scan"] == first["scan"]
+    assert (second["session"], second["model"]) == ("a report", {"name": "by hand"})
+    assert np.array_equal(read(made.files[0]).array, read(tmp_path / "session" / "labels.nii.gz").array)
+    other = ExportProvenance("another report", provenance.scan, provenance.model)
+    with pytest.raises(OutputError, match="is not of this session's last export"):
+        LesionExport(tmp_path / "alone", SCAN).write(records, other)
+    with pytest.raises(SessionError, match="there is no lesion to export"):
+        LesionExport(tmp_path / "none", SCAN).write([], provenance)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_mask_a_lesion_as_it_is(session: Session, tmp_path: Path) -> None:

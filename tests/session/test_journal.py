@@ -251,7 +251,7 @@ def test_deep_and_long_lines_are_refused(copied: Path, monkeypatch: pytest.Monke
 def test_a_damaged_file_is_named(copied: Path) -> None:
     (path,) = (copied / "files").iterdir()
     path.write_bytes(path.read_bytes()[:-9] + b"123456789")
-    with pytest.raises(SessionError, match=r"line 8: .*\.nii\.gz is damaged: its content is not what its name says"):
+    with pytest.raises(SessionError, match=r"line 8: .*\.nii\.gz is damaged: its hash is not that in its name"):
         opened(copied)
 
 

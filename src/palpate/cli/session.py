@@ -1,4 +1,4 @@
-"""`palpate session`: a verb for each change of its lesions; its masks made anew, and exported."""
+"""`palpate session`: a verb for each operation on its lesions, to list them, and to export them."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def replay(
     ] = None,
     patient: Annotated[str | None, typer.Option(help="In the cohort: whose scan it is.")] = None,
 ) -> None:
-    """Make a session's masks anew from its journal, which is only read; print their sizes, and export them."""
+    """Compute a session's masks that are not cached, print their sizes, and export them; the session is only read."""
     _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
     with command.opened(read_only=True) as session:
         for lesion in session.lesions:
@@ -294,7 +294,7 @@ def _check_export(
 
         check_patient(patient)
         if cohort is None:
-            raise SessionError(f"--patient {patient}: says whose scan it is in a cohort; give --cohort too")
+            raise SessionError(f"--patient {patient}: names the patient of a scan in a cohort; give --cohort too")
 
 
 def _same(one: Mask, other: Mask) -> bool:
@@ -306,7 +306,7 @@ def _same(one: Mask, other: Mask) -> bool:
 
 
 def _check_times(times: int, there: int, done: str) -> None:
-    """Refuse more steps than there are, before the first; what to say of none, the session knows."""
+    """Refuse more steps than there are, before the first; the session refuses where there is none."""
     if 0 < there < times:
         raise SessionError(f"--times {times}: no more than {there} can be {done}; nothing was changed")
 

@@ -208,7 +208,7 @@ def all_or_nothing(session: Session) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(PalpateError):  # a full disk, say, which the first error says already
+        with suppress(PalpateError):  # the first error, such as a full disk, is the one to report
             while session.undoable > before:
                 session.undo()
         raise

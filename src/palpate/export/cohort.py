@@ -3,7 +3,7 @@
 ::
 
     FOLDER/
-        cohort.csv           image,label,patient,name; further columns are kept
+        cohort.csv           image,label,patient,name; further columns stay
         images/NAME.nii.gz   the scan, each voxel as it was read
         labels/NAME.nii.gz   1 where an accepted lesion is, else 0
 

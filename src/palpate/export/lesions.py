@@ -318,7 +318,7 @@ def _written_before(listing: Path, session: str, *, needed: bool) -> dict[Path, 
         needed: refuse a listing of another session, whose masks would go with it; else they are left where they are.
 
     Raises:
-        OutputError: the listing is another session's, or does not say whose it is.
+        OutputError: the listing is another session's, or names no session.
     """
     if not listing.exists():
         return {}

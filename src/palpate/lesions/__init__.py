@@ -1,4 +1,4 @@
-"""What is known of lesions, whoever drew them: records, measurements, label maps, connected components."""
+"""Lesions with their masks: records, measurements, label maps, connected components."""
 
 from .components import Component, connected_components
 from .labels import LabelMap, Overlap, OverlapLoss, check_overlap, label_map

@@ -156,7 +156,7 @@ class SessionCache:
         return (key, STATE) in self._names
 
     def load_state(self, key: str, load: Callable[[Path], bool]) -> bool:
-        """Give the file of a state to `load`, which says whether it was of use."""
+        """Give the file of a state to `load`, which returns whether it could be used."""
         path = self._checked(key, STATE)
         if path is None:
             return False
@@ -204,7 +204,7 @@ class SessionCache:
             self._made_folder = True
 
     def _checked(self, key: str, ending: str) -> Path | None:
-        """The file of a key, if its bytes are those that its name says."""
+        """The file of a key, if its bytes have the hash in its name."""
         name = self._names.get((key, ending))
         if name is None:
             return None
@@ -235,7 +235,7 @@ class SessionCache:
             self._keep_to_bound(name)
 
     def _keep_to_bound(self, newest: str) -> None:
-        """Remove the files that were used longest ago until the rest keeps to the bound; the newest stays."""
+        """Remove the files that were used longest ago until the rest is within the bound; the newest stays."""
         files = []
         for (key, ending), name in self._names.items():
             with suppress(OSError):

@@ -146,7 +146,7 @@ class SessionFiles:
         """Refuse a name that is not a whole file of ours.
 
         Raises:
-            SessionError: another folder's file, none, or one whose content is not what its name says.
+            SessionError: another folder's file, none, or one whose hash is not that in its name.
         """
         path = self.folder / name
         if not _NAME.fullmatch(name):
@@ -156,7 +156,7 @@ class SessionFiles:
         except OSError as error:
             raise SessionError(f"{path} cannot be read ({error_text(error)}); put the session's files back") from error
         if not name.startswith(found):
-            raise SessionError(f"{path} is damaged: its content is not what its name says; put a whole copy there")
+            raise SessionError(f"{path} is damaged: its hash is not that in its name; put a whole copy there")
 
     def tidy(self) -> None:
         """Remove what a kill left half written."""

@@ -115,7 +115,7 @@ def read_lines(folder: Path, files: SessionFiles) -> Iterator[Line]:
     """The lines after the header, each checked; a last line that was torn while it was written is left out.
 
     Raises:
-        SessionError: a line that is damaged, missing or hostile; the message says which.
+        SessionError: a line that is damaged, missing or hostile; the message gives its number.
     """
     path = folder / JOURNAL
     for number, text in enumerate(_lines(path), start=1):
@@ -136,7 +136,7 @@ def is_there(folder: Path) -> bool:
     try:
         return (folder / JOURNAL).is_file()
     except OSError as error:
-        raise SessionError(f"{folder}: cannot be looked into ({error_text(error)}); name another") from error
+        raise SessionError(f"{folder}: cannot be read ({error_text(error)}); name another") from error
 
 
 def check_there(folder: Path) -> None:

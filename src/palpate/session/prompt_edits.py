@@ -54,7 +54,7 @@ class PromptEdits(LesionEdits):
         )
         self._check_name(operation.name, number)
         self._commit(operation)
-        self._masks.initial(self.lesion(number))  # on the disk, for whoever reads the store without the scan
+        self._masks.initial(self.lesion(number))  # cached on disk, for readers of the store without the scan
         return number
 
     def replace_initial_mask(

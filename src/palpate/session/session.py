@@ -40,7 +40,7 @@ class Session(PromptEdits):
     Args:
         predictor: the model.
         volume: the scan.
-        folder: where to keep the session; a new one, or one without a session. None: in memory only.
+        folder: where the session is stored; a new folder, or one without a session. None: in memory only.
 
     Attributes:
         volume: the scan.
@@ -274,7 +274,7 @@ class Session(PromptEdits):
 
         Args:
             folder: the cohort's, made if need be: `cohort.csv`, `images` and `labels`.
-            patient: whose scan it is, so that no patient's scans are split; by default what the cohort says already,
+            patient: whose scan it is, so that no patient's scans are split; by default what the cohort has already,
                 else the scan is a patient of its own.
             progress: see the class.
             cancel: see the class.

@@ -212,10 +212,10 @@ class SessionStore(LesionEdits):
         self._files = SessionFiles(folder, grid, source, self.cache)
 
     def _replay(self) -> None:
-        """Do what the journal says.
+        """Do the steps of the journal.
 
         Raises:
-            SessionError: a line that cannot be; the message says which.
+            SessionError: a step that cannot be done; the message gives its line.
         """
         assert self.folder is not None
         assert self._files is not None

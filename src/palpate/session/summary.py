@@ -1,4 +1,4 @@
-"""What a session's store says of its lesions, as plain data, without scan and model."""
+"""A summary of a session's store, as plain data, without scan and model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _lesion_summary(store: SessionStore, lesion: Lesion) -> dict[str, Any]:
 
 
 def facts_without_mask(lesion: Lesion) -> dict[str, Any]:
-    """What `export.lesion_facts` says of a lesion, with None for all that depends on its mask."""
+    """The facts of `export.lesion_facts`, with None for all that depends on the mask."""
     unknown = dict.fromkeys(("voxels", "volume_ml", "longest", "perpendicular", "slice"))
     return {
         "number": lesion.number,
