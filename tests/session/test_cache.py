@@ -209,3 +209,32 @@ def test_discarding_a_session_takes_its_cache(tmp_path: Path) -> None:
     assert files(tmp_path / "new")
     session.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_states_are_written_once_when_the_session_is_closed(tmp_path: Path) -> None:
+    """They may be large, and a click does not wait for them; a session that is killed has its masks all the same."""
+    predictor, _ = faking(balls_around(8.0))
+    with Session(predictor, SCAN, tmp_path / "s") as session:
+        session.add_prompt(session.add(), CLICKS[0])
+        for click in CLICKS[1:]:
+            session.add_prompt(1, click)
+        session.add_prompt(session.add(), CLICKS[1])
+        assert len(files(tmp_path / "s", MASK)) == 4
+        assert files(tmp_path / "s", STATE) == []
+        session.undo()
+        session.undo()
+    assert len(files(tmp_path / "s", STATE)) == 1, "of the lesions that there are in the end"
+    session, runtime = opened(tmp_path / "s")
+    with session:
+        session.add_prompt(1, Click((10, 10, 10)))
+        assert len(runtime.decoded) == 1
+    assert len(files(tmp_path / "s", STATE)) == 2
+
+
+def test_a_discarded_session_leaves_nothing_when_it_is_closed_again(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    predictor, _ = faking(balls_around(8.0))
+    with Session(predictor, SCAN, tmp_path / "s") as session:
+        session.add_prompt(session.add(), CLICKS[0])
+        session.discard()
+    assert list((tmp_path / "s").iterdir()) == []

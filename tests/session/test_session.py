@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -685,6 +686,33 @@ def test_two_sessions_may_share_a_predictor() -> None:
     alone.add_prompt(1, INSIDE)
     assert np.array_equal(second.mask(1).full(), alone.mask(1).full())
     assert not np.array_equal(mine, alone.mask(1).full())
+
+
+def test_four_sessions_in_four_threads_answer_as_alone(tmp_path: Path) -> None:
+    """On one predictor, each with its own scan, folder and progress."""
+    predictor = quick_predictor()
+    prompts: list[Prompt] = [INSIDE, OUTSIDE, NEAR, Box((3, 3, 3), (9, 9, 7))]
+
+    def work(number: int) -> tuple[list[np.ndarray[Any, Any]], list[float]]:
+        shares: list[float] = []
+        with Session(predictor, noise_scan(number), tmp_path / str(number)) as session:
+            for lesion in (1, 2):
+                session.add()
+                session.add_prompts(lesion, prompts[lesion - 1 :][:3:2], progress=shares.append)
+            session.add_prompt(1, prompts[3])
+            session.undo()
+            session.redo()
+            return [session.mask(lesion.number).full() for lesion in session.lesions], shares
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(work, range(4)))
+    for number, (masks, shares) in enumerate(found):
+        alone = quick_predictor()
+        alone.set_volume(noise_scan(number))
+        for mask, their in zip(masks, ([INSIDE, NEAR, prompts[3]], [OUTSIDE, prompts[3]]), strict=True):
+            assert np.array_equal(mask, alone.predict(their).mask.full())
+        halves = shares[: shares.index(1.0) + 1], shares[shares.index(1.0) + 1 :]
+        assert all(half == sorted(half) and half[-1] == 1.0 for half in halves)
 
 
 def test_a_session_begun_by_mistake_is_discarded(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ class SessionCache:
 def _write_mask(path: Path, cached: CachedMask) -> None:
     mask = cached.mask
     with path.open("wb") as file:
-        np.savez_compressed(
+        np.savez(
             file,
             bits=np.packbits(mask.array),
             values=cached.values,

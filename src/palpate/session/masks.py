@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +35,7 @@ class LesionMasks:
         self._predictor, self._volume, self._scan, self._disk = predictor, volume, scan, disk
         self._encoded = predictor.encode_scan(volume)
         self._identity = predictor.identity
+        self._unsaved: set[int] = set()  # lesions that were predicted since their states were written
 
     def prompts(self, lesion: Lesion) -> tuple[Prompt, ...]:
         """What the predictor is given: an initial mask comes first, where the model takes one."""
@@ -101,8 +104,22 @@ class LesionMasks:
         cached = self._remember(keys[-1], state)
         if self._disk is not None:
             self._disk.put_mask(keys[-1], cached)
-            self._disk.put_state(keys[-1], lambda path: self._predictor.save_state(self._encoded, prompts, path))
+            self._unsaved.add(lesion.number)
         return state
+
+    def save_states(self, lesions: Sequence[Lesion]) -> None:
+        """Write the states of lesions to disk, for those that were predicted here and whose state the process has.
+
+        A state may be large, so it is written once, when the session is closed, and not after each prompt.
+        """
+        if self._disk is None:
+            return
+        for lesion in lesions:
+            prompts = self.prompts(lesion)
+            if lesion.number in self._unsaved and self._predictor.is_cached(self._encoded, prompts):
+                save, key = self._predictor.save_state, self._keys(prompts)[-1]
+                self._disk.put_state(key, partial(save, self._encoded, prompts))
+        self._unsaved.clear()
 
     def _load(self, prompts: tuple[Prompt, ...], keys: list[str]) -> None:
         """Put the state after as many of the prompts as the disk has one of into the process's cache."""

@@ -115,12 +115,14 @@ class Session(PromptEdits):
         self.close()
 
     def close(self) -> None:
-        """Let other processes go on with it; nothing needs saving."""
+        """Let other processes go on with it. The lesions' states are cached on disk now; all else is there already."""
+        self._masks.save_states(self.lesions)
         self.store.close()
 
     def discard(self) -> None:
         """See `SessionStore.discard`."""
         self.store.discard()
+        self._masks.save_states(())  # of no lesion, now and when it is closed again
 
     @property
     def folder(self) -> Path | None:
@@ -297,7 +299,7 @@ class Session(PromptEdits):
         if self.other_model:
             for lesion in after.values():
                 if lesion.prompts:
-                    self._masks.predict(lesion)
+                    self._masks.mask(lesion)
             self.store.adopt(self.identity)
         self.store.append(step)
 
