@@ -483,6 +483,11 @@ def test_what_the_overlap_rule_takes_is_said(folder: Path, tmp_path: Path) -> No
     said = told(run("replay", session, folder, "-o", tmp_path / "labels.nii.gz", "--overlap", "earlier", "--json"))
     assert said["overlap"] == [{"value": 2, "lost": voxels, "voxels": voxels}]
     assert said["warnings"] == [expected.replace("under", "over")]
+    (tmp_path / "labels.nii.gz").write_bytes(b"of another program")
+    refused = run("replay", session, folder, "-o", tmp_path / "labels.nii.gz")
+    assert refused.exit_code == 2
+    assert "labels.nii.gz exists, and Palpate did not write it, or it was changed since; give --over" in refused.stderr
+    assert run("replay", session, folder, "-o", tmp_path / "labels.nii.gz", "--overwrite").exit_code == 0
 
 
 def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:

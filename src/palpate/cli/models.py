@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import OutputError
-from .console import BaseOption, Console, app
+from .console import Console, app
+from .inference import BaseOption
 from .model_summary import described, summary
 from .outputs import OverwriteOption
 from .verbs import verb

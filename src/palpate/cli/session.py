@@ -11,6 +11,7 @@ import typer
 
 from ..errors import SessionError, SettingsError
 from .console import Console
+from .outputs import OverwriteOption, check_replaced
 from .prompting import HOW_TO_CORRECT, PromptOptions
 from .session_command import SessionOptions, all_or_nothing, numbers_called, session_app, session_verb
 from .verbs import verb
@@ -222,10 +223,13 @@ def replay(
         Path | None, typer.Option(help="Append the accepted lesions to this cohort, for `audit` and `train`.")
     ] = None,
     patient: Annotated[str | None, typer.Option(help="In the cohort: whose scan it is.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Compute a session's masks that are not cached, print their sizes, and export them; the session is only read."""
     _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
     with command.opened(read_only=True) as session:
+        if output is not None:
+            _check_file(output, session, overwrite)
         for lesion in session.lesions:
             with command.segmenting() as progress:
                 session.mask(lesion.number, progress=progress)
@@ -245,6 +249,15 @@ def replay(
             if cohort is not None:
                 more["cohort"] = session.export_cohort(cohort, patient=patient)
         command.report(session, session.lesions, more)
+
+
+def _check_file(output: Path, session: Session, overwrite: bool) -> None:
+    """Refuse a label map's file in place of the scan, or of another program's; a folder's are checked by the export."""
+    from ..formats import WRITABLE, check_output
+
+    if output.name.endswith(WRITABLE) and not output.is_dir():
+        check_output(output, session.volume)
+        check_replaced(overwrite, output)
 
 
 def _loss_sentence(name: str, loss: OverlapLoss) -> str:
