@@ -12,7 +12,8 @@
     ├── PromptError      a click outside the scan, or prompts that no crop can hold
     ├── SessionError     a session that cannot be opened or gone on with, or a lesion that it does not have
     ├── ModelError       a model file that is missing, foreign, damaged or of another base
-    ├── BatchError       a list of jobs that cannot be used, or no worker left to do them
+    ├── BatchError       a list of jobs that cannot be used
+    ├── WorkerError      worker processes that cannot start, or that ended before their jobs were done
     ├── OutputError      a result that cannot be written: folder, permission, disk, format
     ├── DeviceError      a device or a precision that this machine does not have
     └── CancelledError   work that was stopped on request; nothing changed
@@ -66,7 +67,11 @@ class ModelError(PalpateError):
 
 
 class BatchError(PalpateError):
-    """A list of jobs that cannot be used, or no worker left to do them."""
+    """A list of jobs that cannot be used, or whose results another process writes."""
+
+
+class WorkerError(PalpateError):
+    """A worker process that could not start, or that ended before its job was done."""
 
 
 class OutputError(PalpateError):

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from palpate.batch.jobs import Job, Source, Stamps, read_jobs
+from palpate.batch.jobs import FileStats, Job, ScanSource, read_jobs
 from palpate.errors import BatchError, PromptError
 from palpate.prompts import Box, Click, InitialMask
 from palpate.volume import Grid
@@ -40,13 +40,13 @@ def test_a_list(tmp_path: Path) -> None:
     )
     a, b, c = read_jobs(listing(tmp_path, text))
     assert a == Job(
-        2, Source(tmp_path / "a.nii.gz", None), "click=1,2,3; not=0,0,0", tmp_path, tmp_path / "out/a.nii.gz", None
+        2, ScanSource(tmp_path / "a.nii.gz", None), "click=1,2,3; not=0,0,0", tmp_path, tmp_path / "out/a.nii.gz", None
     )
-    assert (b.row, b.source) == (3, Source(tmp_path / "series", "3"))
+    assert (b.row, b.source) == (3, ScanSource(tmp_path / "series", "3"))
     assert b.prompt_file == tmp_path / "p" / "b.json"
     assert b.outputs == (tmp_path / "out/b.nrrd", tmp_path / "out/b_p.nii")
-    assert a.pointed(GRID) == [Click((1, 2, 3)), Click((0, 0, 0), positive=False)]
-    assert c.pointed(GRID) == [Box((0, 0, 0), (2, 2, 2))]
+    assert a.read_prompts(GRID) == [Click((1, 2, 3)), Click((0, 0, 0), positive=False)]
+    assert c.read_prompts(GRID) == [Box((0, 0, 0), (2, 2, 2))]
 
 
 def test_a_relative_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
         (HEADER + "a.nii.gz,click=1,2,3,m.nii.gz\n", 'row 2: 5 cells, but 3 columns; put .* as "click=120,88,45"'),
         (HEADER + ROW + 'b.nii,"click=1,2,3,m.nii\nc.nii,p.json,c.nii', "row 3: not a CSV .unexpected end of data."),
         (HEADER + ROW + 'b.nii,"click=1,2,3"x,m.nii\n', "row 3: not a CSV"),
-        (HEADER + '"a\nb.nii","click=1,2,3",m.nii\n', "row 3: a cell with a line break; look at its quotes"),
+        (HEADER + '"a\nb.nii","click=1,2,3",m.nii\n', "row 3: a cell with a line break; check its quotes"),
         (HEADER.encode() + b"\xe4.nii,p.json,m.nii\n", r"jobs\.csv: not UTF-8 .*; save it again as CSV in UTF-8"),
         (HEADER.encode("utf-16"), "not UTF-8"),
         (HEADER + ",p.json,m.nii\n", "nothing was done: row 2: no scan"),
@@ -131,13 +131,13 @@ def test_a_mask_that_a_file_of_prompts_names_is_not_overwritten(tmp_path: Path) 
 
 def test_masks_lie_beside_what_names_them(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones(GRID.shape, np.uint8), np.eye(4)), tmp_path / "m.nii")
-    (prior,) = only(tmp_path, HEADER + "a.nii,prior=m.nii,out.nii\n").pointed(GRID)
+    (prior,) = only(tmp_path, HEADER + "a.nii,prior=m.nii,out.nii\n").read_prompts(GRID)
     assert isinstance(prior, InitialMask)
     assert prior.mask.voxels == 64
     (tmp_path / "p").mkdir()
     entries = [{"kind": "prior", "mask": "../m.nii"}]
     (tmp_path / "p" / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
-    (again,) = only(tmp_path, HEADER + "a.nii,p/p.json,out.nii\n").pointed(GRID)
+    (again,) = only(tmp_path, HEADER + "a.nii,p/p.json,out.nii\n").read_prompts(GRID)
     assert again.places.tolist() == prior.places.tolist()
 
 
@@ -147,7 +147,7 @@ def test_the_key_follows_what_the_result_depends_on(tmp_path: Path) -> None:
     row = "a.nii,p.json,out.nii\n"
 
     def key(row: str = row, model: str = "one") -> str:
-        return only(tmp_path, HEADER + row).key(model, Stamps())
+        return only(tmp_path, HEADER + row).key(model, FileStats())
 
     seen = [key()]  # neither scan nor prompts are there yet
     scan.write_bytes(b"scan")
@@ -173,9 +173,9 @@ def test_a_painted_stroke_in_a_file_counts(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"version": 1, "prompts": [{"kind": "scribble", "file": "painted.npy"}]}')
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
     np.save(tmp_path / "painted.npy", [[1, 2, 3]])
-    before = job.key("one", Stamps())
+    before = job.key("one", FileStats())
     np.save(tmp_path / "painted.npy", [[1, 2, 3], [1, 2, 4]])
-    assert job.key("one", Stamps()) != before
+    assert job.key("one", FileStats()) != before
     assert tmp_path / "painted.npy" in job.inputs
 
 
@@ -192,7 +192,7 @@ def test_what_may_not_be_looked_at_has_a_key_too(public_folder: Path) -> None:
             (locked / "a.nii.gz", "click=1,2,3"), (long, "click=1,2,3"), ("a.nii.gz", locked / "p.json"),
         ):  # fmt: skip
             job = only(public_folder, HEADER + f'{scan},"{prompts}",m.nii.gz\n')
-            assert len(job.key("m", Stamps())) == 64
+            assert len(job.key("m", FileStats())) == 64
         with pytest.raises(BatchError, match=r"row 2: cannot write .*: File name too long; choose another place"):
             only(public_folder, HEADER + f'a.nii.gz,"click=1,2,3",{long}.nii.gz\n')
     finally:
@@ -203,15 +203,15 @@ def test_a_file_of_prompts_that_is_none_has_a_key_too(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(b"\xff{")
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
     assert job.named == ()
-    assert len(job.key("one", Stamps())) == 64
+    assert len(job.key("one", FileStats())) == 64
 
 
 def test_the_voxels_of_a_detached_header_count(tmp_path: Path) -> None:
     (tmp_path / "a.mhd").write_text("header")
     job = only(tmp_path, HEADER + "a.mhd,p.json,out.mhd\n")
-    before = job.key("one", Stamps())
+    before = job.key("one", FileStats())
     (tmp_path / "a.raw").write_bytes(b"voxels")
-    assert job.key("one", Stamps()) != before
+    assert job.key("one", FileStats()) != before
 
 
 def test_slices_count_and_a_mask_beside_them_does_not(tmp_path: Path) -> None:
@@ -220,22 +220,22 @@ def test_slices_count_and_a_mask_beside_them_does_not(tmp_path: Path) -> None:
     (series / "below" / "1.dcm").write_bytes(b"slice")
     text = "scan,prompts,output,series\nseries,p.json,series/out.nii.gz,{}\n"
     job = only(tmp_path, text.format(""))
-    before = job.key("one", Stamps())
+    before = job.key("one", FileStats())
     (series / "out.nii.gz").write_bytes(b"mask")
-    assert job.key("one", Stamps()) == before
-    assert only(tmp_path, text.format("3")).key("one", Stamps()) != before
+    assert job.key("one", FileStats()) == before
+    assert only(tmp_path, text.format("3")).key("one", FileStats()) != before
     (series / "below" / "2").write_bytes(b"slice")
-    assert job.key("one", Stamps()) != before
+    assert job.key("one", FileStats()) != before
 
 
-def test_a_file_is_looked_at_once(tmp_path: Path) -> None:
-    path, stamps = tmp_path / "a.nii", Stamps()
+def test_the_disk_is_asked_once(tmp_path: Path) -> None:
+    path, stats = tmp_path / "a.nii", FileStats()
     path.write_bytes(b"scan")
-    before = stamps[path]
+    before = stats[path]
     assert before == (1, 4, path.stat().st_mtime_ns)
     path.unlink()
-    assert stamps[path] == before
-    assert Stamps()[path] == (0, 0, 0)
+    assert stats[path] == before
+    assert FileStats()[path] == (0, 0, 0)
 
 
 def test_a_mask_without_a_name_is_told(tmp_path: Path) -> None:
@@ -243,5 +243,5 @@ def test_a_mask_without_a_name_is_told(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")
     with pytest.raises(PromptError, match=r"p\.json, prompt 2 \(prior\): mask: empty; give the mask's path"):
-        job.pointed(Grid((8, 8, 8), np.eye(4)))
+        job.read_prompts(Grid((8, 8, 8), np.eye(4)))
     assert job.named == ()

@@ -1,6 +1,7 @@
 """A batch in this process: what is done, what is done again, and what fails."""
 
 import csv
+import hashlib
 import json
 import os
 import warnings
@@ -16,6 +17,7 @@ from palpate.batch import Batch, Summary, read_jobs
 from palpate.batch.jobs import Job
 from palpate.errors import ModelError, OutputError, SettingsError
 from palpate.formats import read
+from palpate.inference import InferenceSettings
 from palpate.predictor import Predictor
 from palpate.prompts import Click
 from palpate.volume import Mask
@@ -37,7 +39,8 @@ def listing(folder: Path, *rows: str, header: str = "scan,prompts,output") -> No
 
 def batch(folder: Path, model: str = "small", **more: Any) -> Batch:
     jobs = read_jobs(folder / "jobs.csv")
-    return Batch(jobs, folder / "results.csv", folder / f"{model}.safetensors", device="cpu", **more)
+    settings = InferenceSettings(str(folder / f"{model}.safetensors"), device="cpu", **more)
+    return Batch(jobs, folder / "results.csv", settings)
 
 
 def run(folder: Path, **more: Any) -> Summary:
@@ -75,9 +78,10 @@ def test_masks_are_those_of_the_predictor_and_rows_tell_them(folder: Path) -> No
 def test_a_scan_is_read_once_for_all_its_jobs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def counted(path: Path, series: str | None) -> Any:
+    def counted(path: Path, series: str | None, warn: bool) -> Any:
         seen.append(path.name)
-        return read(path, series=series)
+        assert not warn
+        return read(path, series=series, warn=warn)
 
     monkeypatch.setattr(palpate.batch.work, "read", counted)
     run(folder)
@@ -116,6 +120,36 @@ def test_again_what_changed_is_done(folder: Path) -> None:
     small_bundle(seed=1).save(folder / "small.safetensors")
     assert redone(folder, precision="bfloat16") == set(stamps(folder))
     assert redone(folder, precision="bfloat16") == set()
+
+
+@pytest.mark.parametrize(
+    ("more", "arithmetic"),
+    [
+        ({}, "float32 32"),
+        ({"budget": 0}, "float32 0"),
+        ({"zoom": False}, "float32 no zoom"),
+        ({"precision": "bfloat16", "budget": 4, "threads": 1}, "bfloat16 4"),
+    ],
+)
+def test_keys_are_those_of_the_version_before(folder: Path, more: dict[str, Any], arithmetic: str) -> None:
+    """So that what it had done is not done again; what of the settings changes no mask is not in them."""
+    listing(folder, 'scan_0.nii.gz,"click=20,24,16",mask_0.nii.gz')
+    stat = (folder / "scan_0.nii.gz").stat()
+    content = {
+        "scan": ["scan_0.nii.gz", 1, stat.st_size, stat.st_mtime_ns],
+        "series": None,
+        "prompts": "click=20,24,16",
+        "named": [],
+        "outputs": ["mask_0.nii.gz"],
+        "model": f"{small_bundle().answers_sha256()} {arithmetic}",
+    }
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    (folder / "results.csv").write_text(
+        "key,scan,output,status,error,message,volume_ml,voxels,extent_mm,quality,seconds,warnings\n"
+        f"{key},scan_0.nii.gz,mask_0.nii.gz,done,,,1.5,12,1.00 x 2.00 x 3.00,,2.5,\n"
+    )
+    (folder / "mask_0.nii.gz").write_bytes(b"mended")
+    assert batch(folder, **more).missing == ()
 
 
 def test_again_elsewhere_nothing_is_done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -319,7 +353,7 @@ def test_what_cannot_be_begun(folder: Path) -> None:
     with pytest.raises(SettingsError, match="0 workers: at least one is needed"):
         batch(folder).run(workers=0)
     with pytest.raises(ModelError, match="neither a file nor a bundled name"):
-        Batch((), folder / "results.csv", folder / "none")
+        Batch((), folder / "results.csv", InferenceSettings(str(folder / "none")))
     (folder / "results.csv").write_text("mine\n")
     with pytest.raises(OutputError, match="holds something else"):
         batch(folder)

@@ -126,6 +126,7 @@ def test_a_list_that_cannot_be_used(folder: Path) -> None:
         (("--picture", "p.png"), "error: No such option: --picture"),
         (("--prompts", "p.json"), "error: No such option: --prompts"),
         (("--workers", "0"), "error: 0 workers: at least one is needed"),
+        (("--timeout", "0"), "error: a timeout of 0 seconds: give more than 0, or leave it out"),
         (("--device", "abacus"), "error: device 'abacus' is not here"),
         (("--model", "none"), "error: no model 'none'"),
         (("--results", "none/r.csv"), "error: cannot write none/r.csv: the folder none does not exist"),
@@ -136,6 +137,22 @@ def test_options_that_make_no_sense_with_a_list(folder: Path, more: tuple[str, .
     assert done.exit_code == 2
     assert message in done.stderr
     assert stamps(folder) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_job_that_takes_too_long(folder: Path) -> None:
+    """A named pipe for a scan holds its reader; the jobs behind it are done."""
+    os.mkfifo(folder / "held.nii.gz")
+    listing(folder, job(0, "held.nii.gz"), job(1))
+    done = run(folder, "--timeout", "6")
+    assert done.exit_code == 1
+    failed, count = done.stdout.splitlines()
+    assert failed == (
+        "failed: row 2, JobTimeout: took longer than 6 seconds and was stopped; allow more (--timeout) and run the "
+        "same command again"
+    )
+    assert "1 of 2 done, 1 failed" in count
+    assert [row["error"] for row in results(folder)] == ["JobTimeout", ""]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Preparing: once, in parallel, again only what changed, and on after a kill."""
 
 import dataclasses
+import multiprocessing
 import os
 import pickle
 import resource
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import SimpleITK
 from palpate.cohort import Cohort, LabelledScan
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import PreparedCohort
-from palpate.errors import CohortError, OutputError
+from palpate.errors import CohortError, OutputError, WorkerError
 from small import small_cohort
 
 
@@ -177,6 +179,61 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
     assert PreparedCohort.open(folder).index == first.index
     assert not list((folder / "scans").glob(".palpate-*"))
     assert len(prepare(cohort, folder, workers=1).index.scans) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_worker_that_dies_costs_its_scan(tmp_path: Path) -> None:
+    """A named pipe holds its reader until somebody writes to it: that happens when both other scans are packed."""
+    cohort, folder = small_cohort(tmp_path, 3), tmp_path / "prepared"
+    held, others_done = tmp_path / "held.nii.gz", threading.Event()
+    os.mkfifo(held)
+
+    def kill() -> None:
+        others_done.wait()
+        with held.open("wb"):
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    scans = (dataclasses.replace(cohort.scans[0], image=held), *cohort.scans[1:])
+    message = rf"^{cohort.scans[0].name}: a worker process was killed by signal 9, .*\. Run the same command again"
+    with pytest.raises(WorkerError, match=message):
+        prepare(
+            dataclasses.replace(cohort, scans=scans),
+            folder,
+            workers=2,
+            progress=lambda done, *_: others_done.set() if done == 2 else None,
+        )
+    killer.join()
+    before = stamps(folder)
+    assert len(before) == 2
+    assert len(prepare(cohort, folder, workers=1).index.scans) == 3
+    assert before.items() <= stamps(folder).items(), "what was finished is not packed again"
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    cohort, folder = small_cohort(tmp_path, 1), tmp_path / "prepared"
+    message = rf"prepared: another run prepares it, process {os.getpid()} on .*; let it end"
+
+    def meanwhile(*_: object) -> None:
+        with pytest.raises(CohortError, match=message):
+            prepare(cohort, folder, workers=1)
+
+    prepare(cohort, folder, workers=1, progress=meanwhile)
+    assert sorted(path.name for path in folder.iterdir()) == ["cohort.json", "scans"]
+
+
+def test_a_journal_of_the_version_before_is_gone_on_with(tmp_path: Path) -> None:
+    """Its lines begin with a line break, and the last one is torn."""
+    cohort, folder = small_cohort(tmp_path, 2), tmp_path / "prepared"
+    entries = prepare(cohort, folder, workers=1).index.scans
+    before = stamps(folder)
+    (folder / "cohort.json").unlink()
+    lines = [f"\n{entry.model_dump_json()}" for entry in entries]
+    (folder / "journal.jsonl").write_text("".join([*lines, lines[0][:50]]))
+    assert prepare(cohort, folder, workers=1).index.scans == entries
+    assert stamps(folder) == before
 
 
 def test_a_place_that_is_none(tmp_path: Path) -> None:

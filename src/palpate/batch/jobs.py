@@ -21,13 +21,13 @@ from ..volume import Grid
 
 NEEDED = ("scan", "prompts", "output")
 OPTIONAL = ("series", "probability")
-TOLD = 5  # problems of a list that its error names; the rest are counted
-NO_SLICES = (*READABLE, ".zraw", ".csv", ".json")  # endings in a folder of slices of what is surely none
+MAX_PROBLEMS = 5  # of a list that its error names; the rest are counted
+NO_SLICES = (*READABLE, ".zraw", ".csv", ".json")  # endings of files in a folder of slices that are no slice
 
 
 @dataclass(frozen=True)
-class Source:
-    """A scan to be read: consecutive jobs of one source read it once."""
+class ScanSource:
+    """A scan to be read, and which series of a folder; consecutive jobs of one scan read it once."""
 
     scan: Path
     series: str | None
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the list; its paths are absolute, and `told` as the list has them.
+    """One row of the list. Its paths are absolute; `listed` gives them as the list has them.
 
     Attributes:
         row: its row in the file, the header's being 1.
@@ -47,7 +47,7 @@ class Job:
     """
 
     row: int
-    source: Source
+    source: ScanSource
     prompts: str
     folder: Path
     output: Path
@@ -63,19 +63,19 @@ class Job:
         """The file of prompts, or None where the cell is prompts itself."""
         return self.folder / self.prompts if self.prompts.lower().endswith(".json") else None
 
-    def told(self, path: Path) -> str:
+    def listed(self, path: Path) -> str:
         """A path of the job as the list has it: relative to its folder, if it is; a moved folder changes nothing."""
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
     def entries(self) -> tuple[TextEntry, ...]:
-        """The prompts, before it is known of which scan.
+        """The prompts, before the scan is read.
 
         Raises:
             PromptError: neither a file of prompts nor prompts as text.
         """
         return from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
 
-    def pointed(self, grid: Grid) -> list[Prompt]:
+    def read_prompts(self, grid: Grid) -> list[Prompt]:
         """The prompts, on the scan's grid.
 
         Raises:
@@ -91,7 +91,7 @@ class Job:
         """The files that the prompts name: masks, and strokes' voxels."""
         try:
             return named_files(self.entries(), self._beside)
-        except PromptError:  # of a file that is none: the job will say so
+        except PromptError:  # of a file that is none: the job fails with that error
             return ()
 
     @property
@@ -99,27 +99,27 @@ class Job:
         """Every file or folder that the job reads."""
         return (self.source.scan, *([] if self.prompt_file is None else [self.prompt_file]), *self.named)
 
-    def key(self, model: str, stamps: Stamps) -> str:
+    def key(self, model: str, stats: FileStats) -> str:
         """A hash of all that the result depends on, and of where it goes.
 
         Args:
-            model: what stands for the model and its arithmetic.
-            stamps: those that other jobs of the list have asked for already.
+            model: the model's SHA-256 and what of the inference settings a mask depends on.
+            stats: of files, shared by the jobs of a list.
         """
         prompts = self.prompts
         if self.prompt_file is not None:
             prompts = ""
-            with suppress(OSError):  # of one that is missing, or may not be read: the job will say so
+            with suppress(OSError):  # of one that is missing, or may not be read: the job fails with that error
                 prompts = self.prompt_file.read_bytes().hex()
-        told = {
-            "scan": (self.told(self.source.scan), *stamps[self.source.scan]),
+        content = {
+            "scan": (self.listed(self.source.scan), *stats[self.source.scan]),
             "series": self.source.series,
             "prompts": prompts,
-            "named": [(self.told(path), *stamps[path]) for path in self.named],
-            "outputs": [self.told(path) for path in self.outputs],
+            "named": [(self.listed(path), *stats[path]) for path in self.named],
+            "outputs": [self.listed(path) for path in self.outputs],
             "model": model,
         }
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
     def _beside(self) -> Path:
@@ -127,11 +127,11 @@ class Job:
         return self.folder if self.prompt_file is None else self.prompt_file.parent
 
 
-class Stamps(dict[Path, tuple[int, ...]]):
-    """What tells that a file changed, asked once: its bytes and time; of a folder of slices, all of theirs."""
+class FileStats(dict[Path, tuple[int, ...]]):
+    """How many files lie at a path, their bytes and latest time, asked of the disk once; of a folder, its slices'."""
 
     def __missing__(self, path: Path) -> tuple[int, ...]:
-        """Look at a file; what may not be looked at is as good as missing, and its job will say so."""
+        """Ask the disk. What may not be read counts as missing here; its job then fails with the reason."""
         stats: list[os.stat_result] = []
         with suppress(OSError):
             if path.is_dir():
@@ -166,9 +166,9 @@ def read_jobs(path: str | Path) -> tuple[Job, ...]:
             problems.append((row, str(error)))
     problems = sorted([*problems, *_clashes(jobs)])
     if problems:
-        told = "; ".join(f"row {row}: {problem}" for row, problem in problems[:TOLD])
-        more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
-        raise BatchError(f"{path}: cannot be used, nothing was done: {told}{more}")
+        named = "; ".join(f"row {row}: {problem}" for row, problem in problems[:MAX_PROBLEMS])
+        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        raise BatchError(f"{path}: cannot be used, nothing was done: {named}{more}")
     if not jobs:
         raise BatchError(f"{path}: lists no job; give rows of {','.join(NEEDED)} below the header")
     return tuple(jobs)
@@ -182,7 +182,7 @@ def _job(row: int, cells: Sequence[str], folder: Path) -> Job:
     scan, prompts, output, series, probability = cells
     job = Job(
         row=row,
-        source=Source(folder / scan, series or None),
+        source=ScanSource(folder / scan, series or None),
         prompts=prompts,
         folder=folder,
         output=folder / output,
@@ -226,7 +226,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise BatchError(f"{path}: not UTF-8 ({error.reason}); save it again as CSV in UTF-8") from error
     except csv.Error as error:
-        raise BatchError(f"{path} row {number}: not a CSV ({error}); look at its quotes") from error
+        raise BatchError(f"{path} row {number}: not a CSV ({error}); check its quotes") from error
 
 
 def _columns(path: Path, header: list[str]) -> list[str]:
@@ -258,6 +258,6 @@ def _ordered(path: Path, row: int, columns: list[str], cells: list[str]) -> list
             'as "click=120,88,45"'
         )
     if any("\n" in cell or "\r" in cell for cell in cells):
-        raise BatchError(f"{path} row {row}: a cell with a line break; look at its quotes")
+        raise BatchError(f"{path} row {row}: a cell with a line break; check its quotes")
     named = dict(zip(columns, cells, strict=False))
     return [named.get(name, "") for name in (*NEEDED, *OPTIONAL)]

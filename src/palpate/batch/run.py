@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from ..bundle import Bundle, load
-from ..devices import Precision
+import torch
+
+from ..bundle import Bundle
 from ..errors import SettingsError
-from ..inference import BUDGET
-from .crew import Crew
-from .jobs import Job, Stamps
-from .queue import Queue
+from ..inference import InferenceIdentity, InferenceSettings
+from ..jobs import Completed, JobQueue, Outcome, WorkerPool, run_here
+from .jobs import FileStats, Job
 from .results import Results, Row
-from .work import Engine, Finding
+from .work import JobResult, WorkerStart
 
 Progress = Callable[[int, Job], None]
 
@@ -49,12 +50,7 @@ class Batch:
     Args:
         jobs: from `read_jobs`.
         results: the results' CSV, a new one or an earlier run's.
-        model: a bundled model's name, or a file.
-        base: for an adapter, the model that holds its frozen tensors.
-        device: "auto", "cpu", "cuda", ...
-        precision: arithmetic of the network.
-        zoom: look wider and closer, as far as the model was trained for (`Predictor`).
-        budget: most crops of a refinement.
+        settings: how to infer, and with which model; None: the defaults.
 
     Attributes:
         jobs: all of them.
@@ -65,69 +61,83 @@ class Batch:
         OutputError: the results cannot be written, or hold something else.
     """
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        results: str | Path,
-        model: str | Path = "palpate-tiny",
-        *,
-        base: str | Path | None = None,
-        device: str = "auto",
-        precision: Precision = "float32",
-        zoom: bool = True,
-        budget: int = BUDGET,
-    ):
+    def __init__(self, jobs: Sequence[Job], results: str | Path, settings: InferenceSettings | None = None):
+        settings = settings or InferenceSettings()
         self._results = Results(results)
-        self._bundle: Bundle | None = load(model, base=base)
-        self._engine = Engine(model, base, device, precision, self._bundle.answers_sha256(), zoom, budget)
-        arithmetic = self._engine.arithmetic
-        stamps = Stamps()
-        self._keys = {job: job.key(arithmetic, stamps) for job in jobs}
+        self._bundle: Bundle | None = settings.load()
+        self._start = WorkerStart(settings, self._bundle.answers_sha256())
+        # Whether the model has other fields than its own is in its SHA-256; keys have the settings as they are.
+        identity = InferenceIdentity.of(settings.model, self._start.sha256, settings)
+        stats = FileStats()
+        self._keys = {job: job.key(f"{identity.sha256} {identity.arithmetic}", stats) for job in jobs}
         self.jobs = tuple(jobs)
         self.missing = tuple(job for job in jobs if not self._results.done(job, self._keys[job]))
 
-    def run(self, workers: int = 1, progress: Progress | None = None) -> Summary:
+    def run(self, workers: int = 1, progress: Progress | None = None, timeout: float | None = None) -> Summary:
         """Do what is missing; a job that fails is a row of the results, and the rest go on.
 
         A row is added as each job is finished, and in the end they are in the order of the list. Stopped at any point,
         even by a kill, a new `Batch` of the same list does the rest.
 
         Args:
-            workers: processes, each with the model in memory and its share of the cores; 1: this process.
+            workers: processes, each with the model in memory and its share of the cores; 1: this process, unless there
+                is a timeout.
             progress: called with jobs done, those of earlier runs counted, and the last job.
+            timeout: seconds that a job may take, reading and saving included; one that takes longer is stopped and
+                fails as "JobTimeout". None: any time. It needs a worker process, since only a process can be stopped.
 
         Raises:
-            SettingsError: fewer workers than one.
-            BatchError: another run writes these results; or no worker is left.
+            SettingsError: fewer workers than one, or no time at all.
+            BatchError: another run writes these results.
+            WorkerError: no worker process lived until it was ready.
             OutputError: the results cannot be written any more; what was finished is kept.
             ModelError: the model's file was changed.
             DeviceError: no such device or precision here.
         """
         if workers < 1:
             raise SettingsError(f"{workers} workers: at least one is needed")
+        if timeout is not None and not timeout > 0:
+            raise SettingsError(f"a timeout of {timeout:g} seconds: give more than 0, or leave it out")
         with self._results as results:
             missing = [job for job in self.missing if not results.done(job, self._keys[job])]  # by another run, since
             before = len(self.jobs) - len(missing)
-            queue = Queue(missing, lambda job: results.begin(job, self._keys[job]))
-            with closing(self._here(queue) if workers == 1 else self._elsewhere(queue, workers)) as findings:
-                for count, (job, finding) in enumerate(findings, before + 1):
-                    results.add(finding.row(job, self._keys[job], results.place(job)))
+            queue = JobQueue(missing, lambda job: job.source, lambda job: results.begin(job, self._keys[job]))
+            with closing(self._outcomes(queue, workers, timeout)) as outcomes:
+                for count, outcome in enumerate(outcomes, before + 1):
+                    job, result = outcome.job, _result(outcome)
+                    results.append(result.row(job, self._keys[job], results.place(job)))
                     if progress is not None:
                         progress(count, job)
             results.conclude(self.jobs)
         return Summary(self.jobs, tuple(results.latest[results.place(job)] for job in self.jobs), before)
 
-    def _here(self, queue: Queue) -> Generator[tuple[Job, Finding]]:
-        """Each job with what it came to, done in this process."""
-        if not len(queue):
+    def _outcomes(
+        self, queue: JobQueue[Job], workers: int, timeout: float | None
+    ) -> Generator[Outcome[Job, JobResult]]:
+        """Each job's outcome, from this process or from others."""
+        bundle = self._bundle
+        if workers == 1 and timeout is None:
+            yield from run_here(self._start if bundle is None else partial(self._start.with_bundle, bundle), queue)
             return
-        segmenter, job = self._engine.start(self._bundle), queue.take()
-        while job is not None:
-            yield job, segmenter.do(job)
-            job = queue.take(job.source)
+        self._bundle = None  # each worker has its own
+        with WorkerPool(self._worker_start(min(workers, len(queue))), queue, workers, timeout) as pool:
+            yield from pool.outcomes()
 
-    def _elsewhere(self, queue: Queue, workers: int) -> Generator[tuple[Job, Finding]]:
-        """Each job with what it came to, done by other processes."""
-        self._bundle = None  # each has its own
-        with Crew(self._engine, queue, workers) as crew:
-            yield from crew.findings()
+    def _worker_start(self, count: int) -> WorkerStart:
+        """The start of one of several workers: each has its share of the cores, where the settings do not say."""
+        share = max(1, torch.get_num_threads() // max(1, count))
+        settings = self._start.settings
+        return replace(self._start, settings=replace(settings, threads=settings.threads or share))
+
+
+def _result(outcome: Outcome[Job, JobResult]) -> JobResult:
+    """The result, or the error's row where a worker lost the job."""
+    if isinstance(outcome, Completed):
+        return outcome.result
+    if outcome.reason == "timeout":
+        advice = "allow more (--timeout) and run the same command again"
+        return JobResult(error="JobTimeout", message=f"{outcome.error}; {advice}")
+    if outcome.reason == "died":
+        advice = "run the same command again, with fewer workers (--workers 1) if memory is short"
+        return JobResult(error="WorkerDied", message=f"{outcome.error}; {advice}")
+    return JobResult(error=type(outcome.error).__name__, message=" ".join(str(outcome.error).split()))

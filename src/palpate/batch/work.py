@@ -3,72 +3,56 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from ..bundle import Bundle, load
-from ..devices import Precision
-from ..errors import ModelError, PalpateWarning
+from ..bundle import Bundle
+from ..errors import ModelError
 from ..files import all_or_none
 from ..formats import check_output, read, written_files
-from ..inference import BUDGET, InferenceSettings
+from ..inference import InferenceSettings
 from ..predictor import Prediction, Predictor
 from ..volume import Volume
-from .jobs import Job, Source
+from .jobs import Job, ScanSource
 from .results import Row
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What every worker segments with.
+class WorkerStart:
+    """What a worker process needs to begin; calling it loads the model there.
 
     Attributes:
-        model: a bundled model's name, or a file.
-        base: for an adapter, the model that holds its frozen tensors.
-        device: where the network runs.
-        precision: its arithmetic.
-        sha256: of all that the model's answers come from (`Bundle.answers_sha256`), when the batch began.
-        zoom: whether it looks wider and closer (`Predictor`).
-        budget: most crops of a refinement.
+        settings: how to infer.
+        sha256: of all that the model's masks come from (`Bundle.answers_sha256`), when the batch began.
     """
 
-    model: str | Path
-    base: str | Path | None
-    device: str
-    precision: Precision
+    settings: InferenceSettings
     sha256: str
-    zoom: bool = True
-    budget: int = BUDGET
 
-    @property
-    def arithmetic(self) -> str:
-        """What, beside a scan and its prompts, a result depends on."""
-        return f"{self.sha256} {self.precision} {self.budget if self.zoom else 'no zoom'}"
-
-    def start(self, bundle: Bundle | None = None) -> Segmenter:
-        """A segmenter with the model.
-
-        Args:
-            bundle: the model, if it is loaded already.
+    def __call__(self) -> Callable[[Job], JobResult]:
+        """Load the model, and return what does a job with it.
 
         Raises:
             ModelError: see `bundle.load`; or another model lies there by now.
-            DeviceError: no such device or precision here.
+            DeviceError: no such device here.
         """
-        if bundle is None:
-            bundle = load(self.model, base=self.base)
-            if bundle.answers_sha256() != self.sha256:
-                raise ModelError(f"{self.model}: was changed while the batch ran; run the same command again")
-        settings = InferenceSettings(device=self.device, precision=self.precision, zoom=self.zoom, budget=self.budget)
-        return Segmenter(Predictor(bundle, settings))
+        bundle = self.settings.load()
+        if bundle.answers_sha256() != self.sha256:
+            raise ModelError(f"{self.settings.model}: was changed while the batch ran; run the same command again")
+        return self.with_bundle(bundle)
+
+    def with_bundle(self, bundle: Bundle) -> Callable[[Job], JobResult]:
+        """What does a job with a model that is in memory.
+
+        Raises:
+            DeviceError: no such device here.
+        """
+        return Segmenter(Predictor(bundle, self.settings)).segment
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a job came to: a row without its job."""
+class JobResult:
+    """What became of a job: a row without the job's own columns (`Row`)."""
 
     seconds: float | None = None
     error: str = ""
@@ -79,11 +63,28 @@ class Finding:
     quality: float | None = None
     warnings: str = ""
 
+    @classmethod
+    def of(cls, prediction: Prediction) -> JobResult:
+        """The measurements of a mask."""
+        mask, iou = prediction.mask, prediction.predicted_iou
+        return cls(
+            volume_ml=round(mask.volume_ml, 4),
+            voxels=mask.voxels,
+            extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
+            quality=None if iou is None else round(iou, 3),
+        )
+
     def row(self, job: Job, key: str, output: str) -> Row:
-        """The row of the results, in which the output is named as they name it."""
+        """The row of the results.
+
+        Args:
+            job: the job.
+            key: its key.
+            output: its output, as the results name it.
+        """
         return Row(
             key=key,
-            scan=job.told(job.source.scan),
+            scan=job.listed(job.source.scan),
             output=output,
             status="failed" if self.error else "done",
             **vars(self),
@@ -91,7 +92,7 @@ class Finding:
 
 
 class Segmenter:
-    """Does jobs; consecutive ones of one scan read it once and share what the network made of it.
+    """Does jobs; consecutive ones of one scan read it once and share what the network computed of it.
 
     Args:
         predictor: the model.
@@ -99,37 +100,28 @@ class Segmenter:
 
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
-        self._source: Source | None = None
+        self._source: ScanSource | None = None
         self._volume: Volume | None = None
-        self._odd: list[str] = []  # about the scan
 
-    def do(self, job: Job) -> Finding:
-        """Segment and save; whatever goes wrong is told in what comes back."""
+    def segment(self, job: Job) -> JobResult:
+        """Segment and save. Whatever goes wrong is in the result: one strange file must not end a night's work."""
         began = time.perf_counter()
-        of_prompts: list[str] = []
-        with _noting() as odd:
-            try:
-                prediction = self._segmented(job, of_prompts)
-            except Exception as error:  # one strange file must not end a night's work
-                words = " ".join(str(error).split()) or "no more is known"
-                finding = Finding(error=type(error).__name__, message=words)
-            else:
-                mask, quality = prediction.mask, prediction.predicted_iou
-                finding = Finding(
-                    volume_ml=round(mask.volume_ml, 4),
-                    voxels=mask.voxels,
-                    extent_mm=" x ".join(f"{edge:.2f}" for edge in mask.extent_mm),
-                    quality=None if quality is None else round(quality, 3),
-                )
-        return replace(
-            finding, seconds=round(time.perf_counter() - began, 3), warnings="; ".join([*self._odd, *of_prompts, *odd])
-        )
+        notes: list[str] = []
+        try:
+            result = JobResult.of(self._segmented(job, notes))
+        except Exception as error:
+            words = " ".join(str(error).split()) or "no more is known"
+            result = JobResult(error=type(error).__name__, message=words)
+        warnings = "; ".join(" ".join(note.split()) for note in notes)
+        return replace(result, seconds=round(time.perf_counter() - began, 3), warnings=warnings)
 
     def _segmented(self, job: Job, notes: list[str]) -> Prediction:
+        """Segment, save, and put what the readers of the scan and of the prompts' masks doubt into the notes."""
         volume = self._read(job.source)
+        notes += volume.notes
         for path in job.outputs:
             check_output(path, volume)
-        prompts = job.pointed(volume.grid)
+        prompts = job.read_prompts(volume.grid)
         notes += [note for prompt in prompts for note in prompt.notes]
         prediction = self.predictor.predict(prompts)
         with all_or_none(*written_files(*job.outputs)):
@@ -138,24 +130,10 @@ class Segmenter:
             prediction.mask.save(job.output)
         return prediction
 
-    def _read(self, source: Source) -> Volume:
+    def _read(self, source: ScanSource) -> Volume:
         if self._volume is None or self._source != source:
-            self._source, self._volume, self._odd = source, None, []
-            with _noting() as self._odd:
-                self._volume = read(source.scan, series=source.series)
-            self.predictor.set_volume(self._volume)
+            self._source, self._volume = source, None
+            volume = read(source.scan, series=source.series, warn=False)
+            self.predictor.set_volume(volume)
+            self._volume = volume
         return self._volume
-
-
-@contextmanager
-def _noting() -> Iterator[list[str]]:
-    """A list that, in the end, holds our warnings; strangers' are passed on."""
-    noted: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PalpateWarning)
-        yield noted
-    for warning in caught:
-        if issubclass(warning.category, PalpateWarning):
-            noted.append(" ".join(str(warning.message).split()))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import (
-    FAULTY,
-    BaseOption,
-    BudgetOption,
-    Console,
-    DeviceOption,
-    ModelOption,
-    PrecisionOption,
-    ZoomOption,
-    app,
-)
+from .console import FAULTY, Console, app
+from .inference import Inference
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -39,40 +30,26 @@ STOPPED = 130  # exit code after Ctrl-C, as shells have it
 )
 def batch(
     console: Console,
+    *,
     jobs: Annotated[Path, typer.Argument(help="A CSV of scan,prompts,output (docs/batch.md).")],
     results: Annotated[Path | None, typer.Option(help="The results' CSV; by default beside the list.")] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with the model.")] = 1,
-    model: ModelOption = "palpate-tiny",
-    base: BaseOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    zoom: ZoomOption = True,
-    budget: BudgetOption = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop a job that takes longer.")] = None,
+    inference: Inference,
 ) -> None:
     """Segment a list of scans; the same command again does what is missing.
 
     Exit code 1: some jobs failed, and are listed.
     """
     from ..batch import Batch, read_jobs, results_path
-    from ..inference import BUDGET
 
     listed = read_jobs(jobs)
-    most = BUDGET if budget is None else budget
     target = results_path(jobs) if results is None else results
     with _stoppable(console):
-        with console.step("load", f"loading {model}"):
-            todo = Batch(
-                listed,
-                target,
-                model,
-                base=base,
-                device=device,
-                precision=precision,  # type: ignore[arg-type] # Batch checks it
-                zoom=zoom,
-                budget=most,
-            )
+        with console.step("load", f"loading {inference.model}"):
+            todo = Batch(listed, target, inference.settings())
         with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
-            summary = todo.run(workers, lambda done, job: advance(done, job.output.name))
+            summary = todo.run(workers, lambda done, job: advance(done, job.output.name), timeout)
     record = _record(jobs, target, summary)
     console.result(record, _lines(record))
     if summary.failed:

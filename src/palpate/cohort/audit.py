@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from ..jobs import results, run_function
 from ..volume import Index3
 from .issues import Issue, find_issues, ordered
-from .parallel import mapped
 from .scan_statistics import ScanStatistics, scan_statistics
 from .scans import Cohort
 from .split import Split
@@ -64,14 +65,18 @@ def audit(
         crop: voxels of the model's crop, for which a spacing is suggested.
         workers: processes.
         progress: called with scans done and the last one's name.
+
+    Raises:
+        WorkerError: worker processes died; the scans that they read are named.
     """
     samples = max(50, min(2000, SAMPLES // max(1, len(cohort.scans))))
     found = []
     work = partial(scan_statistics, target_labels=target_labels, samples=samples)
-    for one in mapped(work, cohort.scans, workers):
-        found.append(one)
-        if progress is not None:
-            progress(len(found), one.name)
+    with closing(run_function(work, cohort.scans, workers)) as outcomes:
+        for one in results(outcomes, lambda scan: scan.name):
+            found.append(one)
+            if progress is not None:
+                progress(len(found), one.name)
     statistics = tuple(sorted(found, key=lambda one: one.name))
     usable = [one for one in statistics if one.usable]
     suggestion, impossible = suggest_settings(usable, target_labels, crop, split)

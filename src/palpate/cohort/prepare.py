@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from ..errors import CohortError, OutputError, ScanError
 from ..files import replacing, tidy, writing
 from ..formats import read_files
+from ..jobs import JsonLines, Ledger, results, run_function
 from .packing import GO_ON, pack
-from .parallel import mapped
 from .prepared import FORMAT, CohortIndex, LeftOut, PreparedCohort, PreparedEntry, read_index
 from .scans import Cohort, LabelledScan
 
 Progress = Callable[[int, int, str], None]
+JOURNAL = "journal.jsonl"  # of what is finished, while a preparation runs
 Sources = tuple[tuple[str, int, int, int], ...]
 
 
@@ -36,30 +34,48 @@ def prepare(
         progress: called with scans done, scans in all, and the name of the last.
 
     Raises:
+    <<<<<<< HEAD
         CohortError: no scan at all could be prepared, or a worker process died.
         OutputError: the folder cannot be written; finished scans stay.
+    =======
+        CohortError: no scan at all could be prepared, or another process prepares this folder.
+        WorkerError: worker processes died; the scans that they packed are named, all others are prepared.
+        OutputError: the folder cannot be written; what was finished is kept.
+    >>>>>>> 1ee8bfd (jobs: one pool of worker processes and one ledger, used by batch, prepare and audit)
     """
     folder = Path(folder)
     _check_ours(folder)
     with writing(folder, GO_ON, action="write in"):
         (folder / "scans").mkdir(parents=True, exist_ok=True)
+    with writing(folder, GO_ON, action="write in"), _journal(folder) as journal:
         tidy(folder / "scans")
-    known = {entry.sources: entry.key for entry in _finished(folder)}
-    entries, left_out = [], []
-    with writing(folder, GO_ON, action="write in"), (folder / "journal.jsonl").open("a") as journal:
+        known = {entry.sources: entry.key for entry in _finished(folder, journal)}
+        entries, left_out = [], []
         for number, result in enumerate(_results(cohort.scans, folder / "scans", known, workers), 1):
             if isinstance(result, PreparedEntry):
                 entries.append(result)
                 if known.get(result.sources) != result.key:
-                    journal.write("\n" + result.model_dump_json())  # a torn line before it is ended here
-                    journal.flush()
-                    os.fsync(journal.fileno())
+                    journal.append(result)
             else:
                 left_out.append(result)
             if progress is not None:
                 progress(number, len(cohort.scans), result.name)
-    left_out += [LeftOut(name=text.partition(":")[0], reason=text) for text in cohort.incomplete]
-    return _conclude(cohort, folder, entries, left_out)
+        left_out += [LeftOut(name=text.partition(":")[0], reason=text) for text in cohort.incomplete]
+        prepared = _conclude(cohort, folder, entries, left_out)
+        journal.delete()
+    return prepared
+
+
+def _journal(folder: Path) -> Ledger[PreparedEntry]:
+    """What a run has finished, until `cohort.json` says so."""
+    return Ledger(
+        folder / JOURNAL,
+        JsonLines(PreparedEntry),
+        key=lambda entry: entry.sources,
+        content="prepared scans",
+        advice="name a new folder for the prepared scans",
+        refusal=lambda holder: CohortError(f"{folder}: another run prepares it, {holder}; let it end"),
+    )
 
 
 def _check_ours(folder: Path) -> None:
@@ -68,14 +84,15 @@ def _check_ours(folder: Path) -> None:
     Raises:
         OutputError: a folder with content that no preparation made.
     """
-    ours = any((folder / name).is_file() for name in ("cohort.json", "journal.jsonl"))
+    ours = any((folder / name).is_file() for name in ("cohort.json", JOURNAL))
     if not ours and folder.is_dir() and any(folder.iterdir()) and not _only_begun(folder):
         raise OutputError(f"{folder}: holds other files; name a new folder for the prepared scans")
 
 
 def _only_begun(folder: Path) -> bool:
     """Whether a preparation made its empty folder here, and was killed before its first scan."""
-    return [path.name for path in folder.iterdir()] == ["scans"] and not any((folder / "scans").iterdir())
+    names = {path.name for path in folder.iterdir()} - {f".{JOURNAL}.lock"}
+    return names == {"scans"} and not any((folder / "scans").iterdir())
 
 
 def _conclude(cohort: Cohort, folder: Path, entries: list[PreparedEntry], left_out: list[LeftOut]) -> PreparedCohort:
@@ -99,23 +116,16 @@ def _conclude(cohort: Cohort, folder: Path, entries: list[PreparedEntry], left_o
     for old in (folder / "scans").iterdir():  # a changed scan has a new key; nobody reads the old one any more
         if old.name not in current and re.fullmatch(r"[0-9a-f]{40}", old.name):  # never what is not ours
             shutil.rmtree(old, ignore_errors=True)
-    (folder / "journal.jsonl").unlink(missing_ok=True)
     return PreparedCohort(folder, index)
 
 
-def _finished(folder: Path) -> Iterator[PreparedEntry]:
+def _finished(folder: Path, journal: Ledger[PreparedEntry]) -> Iterator[PreparedEntry]:
     """Scans that earlier runs finished, and whose folders are still there."""
-    with contextlib.suppress(CohortError):  # of another version, or damaged: all is packed anew
+    entries = list(journal.latest.values())
+    with suppress(CohortError):  # of another version, or damaged: all is packed anew
         index = read_index(folder)
-        for entry in index.scans if index else ():
-            if (folder / "scans" / entry.key / "scan.json").is_file():
-                yield entry
-    journal = folder / "journal.jsonl"
-    for line in journal.read_text().splitlines() if journal.is_file() else ():
-        with contextlib.suppress(ValidationError):  # a line that a kill tore
-            entry = PreparedEntry.model_validate_json(line)
-            if (folder / "scans" / entry.key / "scan.json").is_file():
-                yield entry
+        entries[:0] = index.scans if index else ()
+    yield from (entry for entry in entries if (folder / "scans" / entry.key / "scan.json").is_file())
 
 
 def _results(
@@ -129,7 +139,8 @@ def _results(
             yield _entry(scan, sources, known[sources])
         else:
             fresh.append(scan)
-    yield from mapped(partial(_one, target=target), fresh, workers)
+    with closing(run_function(partial(_one, target=target), fresh, workers)) as outcomes:
+        yield from results(outcomes, lambda scan: scan.name)
 
 
 def _one(scan: LabelledScan, target: Path) -> PreparedEntry | LeftOut:
