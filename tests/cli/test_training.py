@@ -105,7 +105,7 @@ def test_a_run_leaves_what_it_promises(place: Path, whole: Path) -> None:
     assert bundle.provenance.recipe["preset"]["recipe"]["steps"] == STEPS
     assert len(bundle.provenance.recipe["split (SHA-256)"]) == 64
     assert bundle.preprocessing == SMALL
-    shown = CliRunner().invoke(app, ["info", str(whole / "best.safetensors")]).stdout
+    shown = CliRunner().invoke(app, ["info", str(whole / "best.safetensors"), "--all"]).stdout
     assert "validation patients, one random click a scan" in shown
     assert "learning_rate: 0.001" in shown
 
@@ -193,8 +193,8 @@ def test_hours_end_it_and_keep_what_was_trained(place: Path, whole: Path) -> Non
 def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
     """Half the batch in each of two processes: the losses of one process, but for rounding."""
     one, two = place / "batch2", place / "torchrun"
-    assert trained(place, one, "--steps", "3", "--validations", "1").returncode == 0
-    arguments = ["-m", "palpate.cli", *command(place, two)[3:], "--steps", "3", "--batch", "1", "--validations", "1"]
+    assert trained(place, one, "--steps", "3", "--num-validations", "1").returncode == 0
+    arguments = ["-m", "palpate.cli", *command(place, two)[3:], "--steps", "3", "--batch", "1", "--num-validations", "1"]
     done = in_two_processes(arguments, two)
     assert done.stdout.count("finished after 3 steps") == 1, "one process speaks"
     losses = [[row["loss"] for row in rows(run) if "loss" in row] for run in (one, two)]
@@ -229,7 +229,7 @@ def test_test_patients_are_measured_at_the_end_and_each_use_is_counted(place: Pa
     ]
     for use in (1, 2):
         run = place / f"use{use}"
-        arguments = [*base, "--out", str(run), "--steps", "1", "--validations", "1", "--device", "cpu", "--json"]
+        arguments = [*base, "--out", str(run), "--steps", "1", "--num-validations", "1", "--device", "cpu", "--json"]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         record = json.loads(done.stdout)
@@ -286,7 +286,7 @@ def test_a_cohort_that_changed_is_not_gone_on_with(place: Path, whole: Path, tmp
 
 
 def test_an_adapter_from_base_to_mask(place: Path) -> None:
-    """Train an adapter on a base, look at it, segment with both files, and export them as one."""
+    """Train an adapter on a base, print its summary, segment with both files, and export them as one."""
     base, run = place / "base.safetensors", place / "adapter"
     small_bundle().save(base)
     options = (
@@ -296,7 +296,7 @@ def test_an_adapter_from_base_to_mask(place: Path) -> None:
         "spatial",
         "--steps",
         "2",
-        "--validations",
+        "--num-validations",
         "1",
         "--precision",
         "bfloat16",
@@ -314,7 +314,7 @@ def test_an_adapter_from_base_to_mask(place: Path) -> None:
         assert said.exit_code == 0, said.output
         return said.stdout
 
-    assert "tuning: spatial" in run_verb("info", str(adapter), "--base", str(base))
+    assert "tuning spatial" in run_verb("info", str(adapter), "--base", str(base))
     run_verb("segment", str(scan), *click, "-o", str(one), "--model", str(adapter), "--base", str(base))
     run_verb("export", str(adapter), "--base", str(base), "-o", str(place / "whole.safetensors"))
     run_verb("segment", str(scan), *click, "-o", str(two), "--model", str(place / "whole.safetensors"))
