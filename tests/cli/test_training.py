@@ -194,7 +194,17 @@ def test_two_processes_as_torchrun_starts_them(place: Path) -> None:
     """Half the batch in each of two processes: the losses of one process, but for rounding."""
     one, two = place / "batch2", place / "torchrun"
     assert trained(place, one, "--steps", "3", "--num-validations", "1").returncode == 0
-    arguments = ["-m", "palpate.cli", *command(place, two)[3:], "--steps", "3", "--batch", "1", "--num-validations", "1"]
+    arguments = [
+        "-m",
+        "palpate.cli",
+        *command(place, two)[3:],
+        "--steps",
+        "3",
+        "--batch",
+        "1",
+        "--num-validations",
+        "1",
+    ]
     done = in_two_processes(arguments, two)
     assert done.stdout.count("finished after 3 steps") == 1, "one process speaks"
     losses = [[row["loss"] for row in rows(run) if "loss" in row] for run in (one, two)]
