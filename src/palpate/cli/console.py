@@ -82,16 +82,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled model's name, or a model's file.")]
-BaseOption = Annotated[Path | None, typer.Option(help="For an adapter: the model it was trained on.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-PrecisionOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-ZoomOption = Annotated[
-    bool, typer.Option(help="Look wider, closer, and again along edges, as far as the model knows; or one crop only.")
-]
-BudgetOption = Annotated[
-    int | None, typer.Option(min=0, help="Most crops of a closer look along a large lesion's edge; 32 by default.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
