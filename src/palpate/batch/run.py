@@ -44,8 +44,8 @@ class Summary:
 class Batch:
     """A list of jobs with the model that does them; those that are not done yet are done by `run`.
 
-    A job is done when the results say so of the same scan (path, bytes, time), prompts, model, precision and outputs,
-    and its outputs are still there.
+    A job is done when the results have a row "done" of the same scan (path, bytes, time), prompts, model, settings and
+    outputs, and its outputs are still there.
 
     Args:
         jobs: from `read_jobs`.
@@ -124,7 +124,7 @@ class Batch:
             yield from pool.outcomes()
 
     def _worker_start(self, count: int) -> WorkerStart:
-        """The start of one of several workers: each has its share of the cores, where the settings do not say."""
+        """The start of one of several workers: each has its share of the cores, or the settings' number of threads."""
         share = max(1, torch.get_num_threads() // max(1, count))
         settings = self._start.settings
         return replace(self._start, settings=replace(settings, threads=settings.threads or share))

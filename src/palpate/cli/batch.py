@@ -58,7 +58,7 @@ def batch(
 
 @contextmanager
 def _stoppable(console: Console) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C stop it, in a shell's background too, where Ctrl-C is ignored; say how to go on."""
+    """Let SIGTERM and Ctrl-C stop it, in a shell's background too, where Ctrl-C is ignored; print how to go on."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -103,7 +103,7 @@ class _Worker(Generic[Job]):
 
     @property
     def stopped(self) -> bool:
-        """Whether its job took too long, and it was told to end."""
+        """Whether its job took too long, so that it ends now."""
         return self.kill_at < math.inf
 
 
@@ -193,7 +193,7 @@ class WorkerPool(Generic[Job, Result]):
             return
         worker.job, worker.group = job, self._queue.group(job)
         worker.deadline = time.monotonic() + self._timeout
-        with suppress(OSError):  # it died just now; its end of the pipe will say so
+        with suppress(OSError):  # it died just now, and its end of the pipe is closed
             worker.pipe.send(job)
 
     def _replace(self, worker: _Worker[Job]) -> Iterator[Outcome[Job, Result]]:
@@ -288,7 +288,7 @@ class _Raised:
 
 
 def _work(pipe: Connection, start: Callable[[], Callable[[Job], Result]]) -> None:
-    """A worker's life: start, say so, do jobs until the pipe is closed."""
+    """A worker's life: start, report that, do jobs until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         work = start()
