@@ -177,13 +177,19 @@ def test_many_prompts_on_one_lesion_cost_one_step_after_opening(tmp_path: Path) 
     assert np.array_equal(straight.predict(prompts).mask.full(), mask)
 
 
-def test_without_a_cache_each_lesion_is_computed_once_for_a_label_map() -> None:
-    session, runtime = begun()
-    for number, place in enumerate(PLACES, start=1):
-        session.add_prompt(session.add(), Click(place), predict=False)
-        session.add_prompt(number, near(place, 1), predict=False)
-    session.label_map("highest")
-    assert len(runtime.decoded) == 2 * len(PLACES)
+@pytest.mark.parametrize("nbytes", [2**30, 1])
+def test_each_lesion_is_computed_once_for_a_label_map(nbytes: int, tmp_path: Path) -> None:
+    """Even where nothing fits the cache."""
+    with cache_of(nbytes):
+        session, runtime = begun()
+        for x, y, z in PLACES:
+            session.add_prompt(session.add(), Click((x, y, z)), predict=False)
+            session.add_prompt(session.add(), Click((x + 2, y, z)), predict=False)
+        session.label_map("highest")
+        assert len(runtime.decoded) == 2 * len(PLACES)
+        before = len(runtime.decoded)
+        session.export(tmp_path / "labels.nii.gz", overlap="highest")
+        assert len(runtime.decoded) - before == (0 if nbytes > 1 else 2 * len(PLACES))
 
 
 def test_what_does_not_fit_the_cache_is_computed_again_and_the_same() -> None:

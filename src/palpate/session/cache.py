@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..inference.settings import InferenceIdentity
 
 CACHE = "cache"
+VERSION = 1  # part of every key; higher once the same prompts give other masks than they did
 MAX_BYTES = 2**30  # of all files; what was used longest ago goes first
 MASK, STATE, INITIAL = ".mask.npz", ".state.safetensors", ".initial"
 _NAME = re.compile(
@@ -91,7 +92,7 @@ def cache_keys(scan: ScanIdentity, identity: InferenceIdentity, prompts: Sequenc
         identity: which model, and how it infers.
         prompts: in their order.
     """
-    begin = f"1 {scan.sha256} {identity.sha256} {identity.budget} {identity.precision}"
+    begin = f"{VERSION} {scan.sha256} {identity.sha256} {identity.budget} {identity.precision}"
     digest = hashlib.sha256(begin.encode()).digest()
     keys = []
     for prompt in prompts:
@@ -117,6 +118,7 @@ class SessionCache:
     def __init__(self, folder: Path, shape: tuple[int, int, int], *, writable: bool):
         self._folder, self._shape, self._writable = folder / CACHE, shape, writable
         self._made_folder = False
+        self._nbytes = 0  # of all files; what others removed since is counted until the bound is reached
 
     @cached_property
     def _names(self) -> dict[tuple[str, str], str]:
@@ -127,6 +129,7 @@ class SessionCache:
                 match = _NAME.fullmatch(entry.name)
                 if match:
                     found[match["key"], match["ending"]] = entry.name
+                    self._nbytes += entry.stat().st_size
         return found
 
     def mask(self, key: str, grid: Grid | None = None, source: Source | None = None) -> CachedMask | None:
@@ -230,22 +233,26 @@ class SessionCache:
                 path = Path(staging) / f"new{ending}"
                 write_to(path)
                 name = f"{key}.{file_sha256(path)}{ending}"
+                size = path.stat().st_size
                 path.replace(self._folder / name)
             self._names[key, ending] = name
-            self._keep_to_bound(name)
+            self._nbytes += size
+            if self._nbytes > MAX_BYTES:
+                self._remove_oldest(name)
 
-    def _keep_to_bound(self, newest: str) -> None:
-        """Remove the files that were used longest ago until the rest is within the bound; the newest stays."""
+    def _remove_oldest(self, newest: str) -> None:
+        """Remove the files that were used longest ago until a tenth of the bound is free; the newest stays."""
         files = []
         for (key, ending), name in self._names.items():
             with suppress(OSError):
                 status = (self._folder / name).stat()
                 files.append((name == newest, status.st_mtime_ns, status.st_size, key, ending))
-        total = 0
+        self._nbytes, most = 0, MAX_BYTES * 9 // 10  # so that few writes list all files
         for _, _, size, key, ending in sorted(files, reverse=True):
-            total += size
-            if total > MAX_BYTES and self._names[key, ending] != newest and ending != INITIAL:
+            if self._nbytes + size > most and self._names[key, ending] != newest and ending != INITIAL:
                 self._remove(key, ending)
+            else:
+                self._nbytes += size
 
     def _remove(self, key: str, ending: str) -> None:
         name = self._names.pop((key, ending), None)

@@ -33,16 +33,6 @@ class Digests(Protocol):
         """Remember the digest of the mask in a file."""
 
 
-class NoDigests:
-    """Remembers none."""
-
-    def get(self, name: str) -> bytes | None:
-        """None."""
-
-    def put(self, name: str, digest: bytes) -> None:
-        """Do nothing."""
-
-
 class StoredInitialMask(InitialMask):
     """An initial mask that lies in a session's file, and is read when it is needed.
 

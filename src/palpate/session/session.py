@@ -223,9 +223,9 @@ class Session(PromptEdits):
             PromptError: as `prediction`.
         """
         check_overlap(overlap)
-        records = self._records(accepted_only, progress, cancel)
+        records, probability = self._computed(accepted_only, progress, cancel)
         shown = [(record.number, record.mask) for record in records]
-        return label_map(shown, self.volume.grid, self.volume.source, overlap, self._confidence)
+        return label_map(shown, self.volume.grid, self.volume.source, overlap, probability)
 
     def export(
         self,
@@ -256,11 +256,11 @@ class Session(PromptEdits):
             PromptError: as `prediction`.
         """
         planned = LesionExport(path, self.volume, separate=separate, overlap=overlap, ending=ending)
-        records = self._records(accepted_only, progress, cancel)
+        records, probability = self._computed(accepted_only, progress, cancel)
         if accepted_only and not records:
             raise SessionError("there is no accepted lesion to export; accept one first")
         provenance = ExportProvenance(self.fingerprint, self.scan, self.identity.model_dump(mode="json"))
-        return planned.write(records, provenance, self._confidence)
+        return planned.write(records, provenance, probability)
 
     def export_cohort(
         self,
@@ -287,7 +287,8 @@ class Session(PromptEdits):
             OutputError: the folder is another layout's, or cannot be written; the cohort is left as it was.
             PromptError: as `prediction`.
         """
-        masks = [record.mask for record in self._records(True, progress, cancel)]
+        records, _ = self._computed(True, progress, cancel)
+        masks = [record.mask for record in records]
         with writing(folder):
             return append_to_cohort(Path(folder), self.volume, self.scan, masks, patient)
 
@@ -303,20 +304,31 @@ class Session(PromptEdits):
             self.store.adopt(self.identity)
         self.store.append(step)
 
-    def _records(self, accepted_only: bool, progress: Report | None, cancel: Cancel | None) -> list[LesionRecord]:
-        """The lesions with their masks, all or the accepted ones."""
-        numbers = [each.number for each in self.lesions if each.status == "accepted" or not accepted_only]
-        return [
-            self.record(number, progress=_part(progress, place, len(numbers)), cancel=cancel)
-            for place, number in enumerate(numbers)
-        ]
+    def _computed(
+        self, accepted_only: bool, progress: Report | None, cancel: Cancel | None
+    ) -> tuple[list[LesionRecord], Callable[[int], Probability | float]]:
+        """The lesions with their masks, all or the accepted ones, and how probable the voxels of each are, by number.
 
-    def _confidence(self, number: int) -> Probability | float:
-        """How probable a lesion's voxels are; of an initial mask without prompts, its score."""
-        lesion = self.lesion(number)
-        if lesion.prompts:
-            return self._masks.mask(lesion).probability
-        return 1.0 if lesion.score is None else lesion.score
+        Each mask is computed at most once, whether or not the caches hold it. An initial mask without prompts is as
+        probable as its score, or 1.
+        """
+        shown = [each for each in self.lesions if each.status == "accepted" or not accepted_only]
+        records, probable = [], {}
+        for place, lesion in enumerate(shown):
+            if lesion.prompts:
+                computed = self._masks.mask(lesion, _part(progress, place, len(shown)), cancel)
+                records.append(record_of(lesion, computed.mask))
+                probable[lesion.number] = computed
+            else:
+                records.append(record_of(lesion, self._masks.initial(lesion)))
+
+        def probability(number: int) -> Probability | float:
+            if number in probable:
+                return probable[number].probability
+            score = self.lesion(number).score
+            return 1.0 if score is None else score
+
+        return records, probability
 
 
 def _part(progress: Report | None, place: int, count: int) -> Callable[[float], None] | None:
