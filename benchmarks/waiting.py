@@ -16,7 +16,6 @@ import datetime
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from palpate.cli.machine import processor
 from palpate.openmp import CHOICES
 
 PALPATE = [sys.executable, "-m", "palpate.cli"]
@@ -70,11 +70,19 @@ class Case:
         return float(json.loads(done.stdout)["seconds"]["segment"])
 
     def worker(self, variables: dict[str, str]) -> float:
-        """Seconds of a job of `palpate batch`."""
+        """Seconds of a job in a worker of `palpate batch`, with all threads."""
         jobs, results = self.folder / "jobs.csv", self.folder / "results.csv"
         results.unlink(missing_ok=True)
         jobs.write_text(f'scan,prompts,output\n{self.scan},"click={self.click}",{self.folder / "listed.nii.gz"}\n')
-        command = [*PALPATE, "batch", str(jobs), "--results", str(results), "--workers", "2"]
+        command = [
+            *PALPATE,
+            "batch",
+            str(jobs),
+            "--results",
+            str(results),
+            "--timeout",
+            "3600",
+        ]  # which asks for a worker
         subprocess.run(command, check=True, capture_output=True, env=variables)
         with results.open(newline="") as file:
             return float(next(csv.DictReader(file))["seconds"])
@@ -123,7 +131,7 @@ def table(seconds: Seconds) -> list[str]:
 def heading(given: argparse.Namespace) -> list[str]:
     """What was measured, where and how."""
     others = "one other process keeps" if given.busy == 1 else f"{given.busy} other processes keep"
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {given.threads} threads"
+    machine = f"{processor()['model']}, {os.cpu_count()} cores, {given.threads} threads"
     return [
         "# How threads wait",
         "",
