@@ -79,3 +79,8 @@ def ignores_interrupts(_: int) -> bool:
 def number_of(word: str) -> int:
     """A word as a number."""
     return int(word)
+
+
+def waiting_of(_: int) -> str | None:
+    """How this process's OpenMP threads wait, by its environment."""
+    return os.environ.get("OMP_WAIT_POLICY")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pool_jobs
+from palpate import openmp
 from palpate.errors import ModelError, WorkerError
 from palpate.jobs import (
     Completed,
@@ -144,6 +145,15 @@ def test_workers_hear_no_interrupts_whoever_starts_them() -> None:
     thread.start()
     thread.join()
     assert heard == [True] * 2
+
+
+def test_threads_of_workers_wait_asleep_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in openmp.CHOICES:
+        monkeypatch.delenv(name, raising=False)
+    assert list(results(run_function(pool_jobs.waiting_of, [1, 2], workers=2), str)) == ["PASSIVE"] * 2
+    assert "OMP_WAIT_POLICY" not in os.environ, "this process's is as it was"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert list(results(run_function(pool_jobs.waiting_of, [1, 2], workers=2), str)) == ["ACTIVE"] * 2
 
 
 def test_a_worker_keeps_to_its_group() -> None:
