@@ -174,7 +174,7 @@ def test_a_signal_saves_and_says_how_to_go_on(place: Path, whole: Path, number: 
     said, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert "stopping after this step" in told
-    found = re.search(rf"stopped at step (\d+) of {STEPS}; go on with `palpate train --resume (.+)`", said)
+    found = re.search(rf"stopped at step (\d+) of {STEPS}; resume it with `palpate train --resume (.+)`", said)
     assert found is not None, said
     assert (run / f"state-{int(found[1]):08d}").is_dir()
     assert trained(place, Path(found[2])).returncode == 0
@@ -264,11 +264,11 @@ def said(*arguments: str) -> str:
 
 def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     prepared, preset, out = str(place / "prepared"), str(place / "preset.yaml"), str(place / "never")
-    assert "what shall be trained?" in said()
-    assert "what shall be trained?" in said(prepared, "--preset", preset)
-    assert "no training was begun here" in said("--resume", str(place / "nowhere"))
+    assert "nothing to train is named" in said()
+    assert "nothing to train is named" in said(prepared, "--preset", preset)
+    assert "no training was started here" in said("--resume", str(place / "nowhere"))
     longer = said(prepared, "--resume", str(whole), "--steps", "5000", "--hours", "1")
-    assert "PREPARED, --steps: a run that goes on keeps what it began with; leave it out, or begin" in longer
+    assert "PREPARED, --steps: a resumed run keeps its settings; leave it out, or start" in longer
     both = said(prepared, "--preset", preset, "--out", out, "--steps", "5", "--epochs", "1")
     assert "--steps and --epochs both say how long; give one of the two" in both
     assert "--fold 9: the paper has the folds 0 to 4; name one" in said(
@@ -276,7 +276,7 @@ def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     )
     assert "no preset 'mine'" in said(prepared, "--preset", "mine", "--out", out)
     assert "no prepared cohort here" in said(str(place), "--preset", preset, "--out", out)
-    assert "a training was begun here" in said(prepared, "--preset", preset, "--out", str(whole))
+    assert "a training was started here" in said(prepared, "--preset", preset, "--out", str(whole))
     lora = said(prepared, "--preset", preset, "--out", out, "--tune", "lora")
     assert "use tuning full (--tune full), not lora" in lora
     fresh = ("--init", "none", "--tune", "full", "--network", "tiny")

@@ -16,7 +16,7 @@ from palpate.errors import SettingsError
 from palpate.evaluation import automatic
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.training.cost import estimate_cost
-from palpate.training.launch import Changes, continued, new
+from palpate.training.launch import Changes, new, resumed
 from palpate.training.preset import starting_from_nothing
 from palpate.training.run import Run
 from small import CPU, prompted_bundle, small_cohort
@@ -78,7 +78,7 @@ def test_it_is_gone_on_with(cohort: PreparedCohort, tmp_path: Path) -> None:
     run = begun(cohort, tmp_path, [])
     stops = iter([False, True])
     assert run.train(stop=lambda: next(stops)).why == "stopped"
-    again = continued(tmp_path / "run", Accelerator(cpu=True), 0, lambda _: None)
+    again = resumed(tmp_path / "run", Accelerator(cpu=True), 0, lambda _: None)
     assert again.trainer.step == 2
     assert again.trainer.network.prompt is None
     assert again.settings.preset.automatic

@@ -324,7 +324,7 @@ def test_a_cohort_that_changed(cohort: PreparedCohort, tmp_path: Path) -> None:
 def test_another_number_of_processes(cohort: PreparedCohort, tmp_path: Path) -> None:
     made = run(cohort, tmp_path / "run")
     changed = made.settings.model_copy(update={"processes": 4})
-    with pytest.raises(SettingsError, match=r"was begun with 4 processes.*go on with as many, not with 1"):
+    with pytest.raises(SettingsError, match=r"was started with 4 processes.*resume it with as many, not with 1"):
         Run(changed, small_bundle(), tmp_path / "run")
 
 
@@ -359,10 +359,10 @@ def test_a_use_that_cannot_be_recorded_loses_no_model(cohort: PreparedCohort, tm
 def test_a_model_of_another_network_is_not_taken(cohort: PreparedCohort, tmp_path: Path) -> None:
     made = run(cohort, tmp_path / "run")
     state = dict(made.trainer.network.state_dict())
-    made.trainer.take(state)
+    made.trainer.load_weights(state)
     for wrong in ({"unknown": state["encoder.depth_embed"]}, {}):
         with pytest.raises(SettingsError, match="the stored model is of another network"):
-            made.trainer.take({**wrong})
+            made.trainer.load_weights({**wrong})
 
 
 def test_reports_are_plain(cohort: PreparedCohort, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_settings_come_back(tmp_path: Path) -> None:
     preset["recipe"]["averaging"] = preset["recipe"].pop("ema_decay")
     (tmp_path / "run" / "settings.json").write_text(json.dumps(earlier))
     assert Settings.read(tmp_path / "run") == settings, "a run of version 0.1.0"
-    with pytest.raises(SettingsError, match=r"a training was begun here; go on with `palpate train --resume"):
+    with pytest.raises(SettingsError, match=r"a training was started here; resume it with `palpate train --resume"):
         begin([cohort.folder], PRESET, tmp_path / "run")
     for shares in ([1.0, 1.0], [0.0]):
         with pytest.raises(SettingsError, match="shares: one above 0 for each of the 1 cohorts"):

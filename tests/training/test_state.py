@@ -59,7 +59,7 @@ def test_a_torn_write_is_not_seen(tmp_path: Path) -> None:
 def test_a_damaged_state(tmp_path: Path) -> None:
     path = save_state(tmp_path, 1, FILES, {"step": 1})
     (path / "network.safetensors").write_bytes(b"half")
-    with pytest.raises(SettingsError, match=r"state-00000001: damaged .*delete it to go on from the start"):
+    with pytest.raises(SettingsError, match=r"state-00000001: damaged .*delete it to start from the beginning"):
         load_state(tmp_path)
     (path / "state.json").write_text('{"format": 99}')
     with pytest.raises(SettingsError, match="written by another version of palpate"):

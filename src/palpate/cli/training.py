@@ -41,7 +41,7 @@ def prepare(
     cohort: Annotated[
         Path, typer.Argument(help="A folder of scans and labels in a layout that `audit` knows, or a CSV.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The prepared scans' folder; made, or gone on with.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The prepared scans' folder; made, or resumed.")],
     patient: Annotated[
         str | None, typer.Option(help="A regular expression whose first group, in a scan's name, is its patient.")
     ] = None,
@@ -145,16 +145,16 @@ def train(
     ] = False,
     machine: JsonOption = False,
 ) -> None:
-    """Train a model on prepared cohorts; stop it any time, and go on with --resume."""
+    """Train a model on prepared cohorts; stop it any time, and resume it with --resume."""
     console = Console(machine)
     with console.reporting():
-        from ..training.launch import Changes, continued, new
+        from ..training.launch import Changes, new, resumed
 
         _check_asked(given_options(context))
         accelerator = _accelerator(device)
         console.quiet = not accelerator.is_main_process
         if resume is not None:
-            run = continued(resume, accelerator, workers, console.info)
+            run = resumed(resume, accelerator, workers, console.info)
         else:
             changes = Changes(
                 init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
@@ -166,7 +166,7 @@ def train(
             )  # fmt: skip
             if not prepared or preset is None or (out is None and not dry_run):
                 raise SettingsError(
-                    "what shall be trained? `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
+                    "nothing to train is named: `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
                 )
             run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
         if dry_run:
@@ -188,7 +188,7 @@ def _check_asked(given: dict[str, str]) -> None:
     known = [option for name, option in given.items() if name not in OF_ANY_RUN]
     if "resume" in given and known:
         raise SettingsError(
-            f"{', '.join(known)}: a run that goes on keeps what it began with; leave it out, or begin another with "
+            f"{', '.join(known)}: a resumed run keeps its settings; leave it out, or start another run with "
             "--init RUN/last.safetensors"
         )
     if "steps" in given and "epochs" in given:
@@ -229,7 +229,7 @@ def _dry_run(console: Console, run: Run) -> None:
             f"peak memory: {record['peak_memory_gb']} GB",
             f"expected: {record['expected_hours']} hours for {record['steps']:,} steps ({record['epochs']} epochs) "
             f"and {record['validations']} validations",
-            "nothing was written; leave --dry-run out to begin",
+            "nothing was written; leave --dry-run out to train",
         ],
     )
 
@@ -290,7 +290,7 @@ def _sentences(run: Run, outcome: Outcome) -> list[str]:
         "hours": f"time is up at step {outcome.step} of {run.trainer.total}; "
         f"more: `palpate train --resume {run.folder}`",
         "stopped": f"stopped at step {outcome.step} of {run.trainer.total}; "
-        f"go on with `palpate train --resume {run.folder}`",
+        f"resume it with `palpate train --resume {run.folder}`",
     }[outcome.why]
     lines = [ending]
     if outcome.best is not None:

@@ -34,14 +34,9 @@ def prepare(
         progress: called with scans done, scans in all, and the name of the last.
 
     Raises:
-    <<<<<<< HEAD
-        CohortError: no scan at all could be prepared, or a worker process died.
-        OutputError: the folder cannot be written; finished scans stay.
-    =======
         CohortError: no scan at all could be prepared, or another process prepares this folder.
         WorkerError: worker processes died; the scans that they packed are named, all others are prepared.
-        OutputError: the folder cannot be written; what was finished is kept.
-    >>>>>>> 1ee8bfd (jobs: one pool of worker processes and one ledger, used by batch, prepare and audit)
+        OutputError: the folder cannot be written; finished scans stay.
     """
     folder = Path(folder)
     _check_ours(folder)

@@ -106,7 +106,7 @@ def new(
     return run
 
 
-def continued(
+def resumed(
     folder: Path,
     accelerator: Any,  # noqa: ANN401 - accelerate has no types
     workers: int,
@@ -125,5 +125,5 @@ def continued(
         raise ModelError(f"{settings.preset.init}: not the model that the training in {folder} was started from")
     run = Run(settings, bundle, folder, accelerator, workers, notify)
     if not run.restore():
-        notify(f"{folder}: no state was saved yet; beginning anew")
+        notify(f"{folder}: no state was saved yet; starting from the beginning")
     return run

@@ -1,6 +1,6 @@
-"""One process's share of a training: crops in, gradients averaged over all processes, a step taken.
+"""The training loop of one process: crops, gradients averaged over all processes, optimiser steps.
 
-Nothing here depends on how many processes or loader workers there are, or on when the training was
+Results do not depend on the number of processes or loader workers, or on when the training was
 stopped and resumed: example number i is a function of the seed and i (`CropSampler`), and the rest is
 in `state`.
 """
@@ -111,16 +111,16 @@ class Trainer:
         return self.average if self.average is not None else self.network
 
     def steps(self) -> Iterator[float]:
-        """Train from where it stands to the end; yields each step's loss, averaged over all processes."""
+        """Train from the current step to the last; yields each step's loss, averaged over all processes."""
         for example in self._loader():
             loss = self.gradients(example)
             self._descend()
             yield loss
 
     def gradients(self, example: Example) -> float:
-        """Leave the gradients of a batch, averaged over all processes, on the tuned parameters; the mean loss.
+        """Compute the gradients of a batch, averaged over all processes, on the tuned parameters; the mean loss.
 
-        Where memory runs out in any process, all of them go on with smaller pieces.
+        Where memory runs out in any process, all of them continue with smaller pieces.
 
         Raises:
             DeviceError: not enough memory for a single crop.
@@ -133,11 +133,11 @@ class Trainer:
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                # Its traceback would hold on to the very tensors that there was no room for.
+                # Its traceback would keep the tensors of the failed pass alive.
                 failure = error.with_traceback(None)
-            if not self.anywhere(failure is not None):
-                return self._share(loss)
-            self._spare_memory(failure)
+            if not self.in_any_process(failure is not None):
+                return self._averaged(loss)
+            self._reduce_memory(failure)
 
     def _accumulate(self, example: Example) -> Tensor:
         self.optimiser.zero_grad()
@@ -156,28 +156,28 @@ class Trainer:
         features = self.network.encode(piece.image)
         if self.network.dense is None:
             logits = self.network.decode(features, None if self.network.prompt is None else piece.clicks)
-            return dice_cross_entropy(logits, piece.truth) + self._judged(features, logits, piece.truth)
+            return dice_cross_entropy(logits, piece.truth) + self._iou_loss(features, logits, piece.truth)
         loss = torch.zeros((), device=self.device)
         samples = zip(piece.truth, piece.clicks[:, 0], piece.number.tolist(), strict=True)
         for crop, (truth, first, number) in enumerate(samples):
             alone = features.one(crop)
             answers = self.interaction.answers(self.network, alone, truth, first, number)
             for logits, prompted in answers:
-                one = dice_cross_entropy(logits, truth[None]) + self._judged(alone, logits, truth[None])
+                one = dice_cross_entropy(logits, truth[None]) + self._iou_loss(alone, logits, truth[None])
                 one = one + self.sampler.prompt_sampling.consistency_weight * prompt_consistency(
                     logits, truth, prompted
                 )
                 loss = loss + one / (len(answers) * len(piece.image))
         return loss
 
-    def _judged(self, features: Features, logits: Tensor, truth: Tensor) -> Tensor:
-        """What the quality head, where there is one, has to learn from masks as they are."""
+    def _iou_loss(self, features: Features, logits: Tensor, truth: Tensor) -> Tensor:
+        """The loss of the predicted IoU, 0 for a network without one; no gradient flows into the mask."""
         if self.network.quality is None:
             return logits.new_zeros(())
         quality = self.network.predict_iou(features, logits.detach().float().softmax(dim=1)[:, 1])
         return quality_loss(quality, logits, truth)
 
-    def _share(self, loss: Tensor) -> float:
+    def _averaged(self, loss: Tensor) -> float:
         """Average gradients and loss over all processes, in one exchange."""
         if self.accelerator.num_processes > 1:
             found = [p.grad for p in self.tuned.values() if p.grad is not None]
@@ -212,24 +212,28 @@ class Trainer:
             num_workers=self.workers,
             # Forking a process whose threads are at work can hang it; spawned ones start clean.
             multiprocessing_context="spawn" if self.workers else None,
-            worker_init_fn=_step_aside,
+            worker_init_fn=_leave_terminal_group,
         )
 
-    def anywhere(self, flag: bool) -> bool:
-        """Whether a flag is set in any process; all of them must ask."""
+    def in_any_process(self, flag: bool) -> bool:
+        """Whether a flag is set in any process; all of them must call it."""
         if self.accelerator.num_processes == 1:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0)
 
-    def _spare_memory(self, failure: RuntimeError | None) -> None:
-        """Do with less: smaller pieces, then recomputed blocks, else give up."""
+    def _reduce_memory(self, failure: RuntimeError | None) -> None:
+        """Use less memory: smaller pieces, then recomputed blocks.
+
+        Raises:
+            DeviceError: both are used already.
+        """
         self.optimiser.zero_grad()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.micro_batch > 1:
             self.micro_batch = -(-self.micro_batch // 2)
             self.notify(
-                f"memory ran out: going on with {self.micro_batch} crops at a time, their gradients summed; "
+                f"memory ran out: continuing with {self.micro_batch} crops at a time, their gradients summed; "
                 "the result is the same, but for rounding"
             )
         elif not self.network.encoder.checkpointing:
@@ -242,7 +246,7 @@ class Trainer:
             ) from failure
 
     def tensors(self) -> dict[str, State]:
-        """All that a resumed training needs, besides numbers: by file, names to tensors."""
+        """All tensors that a resumed training needs: by file, names to tensors."""
         moments: State = {}
         for name, parameter in self.tuned.items():
             for what, value in self.optimiser.state[parameter].items():
@@ -262,7 +266,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
 
-    def take(self, tensors: State) -> None:
+    def load_weights(self, tensors: State) -> None:
         """Load a model's stored tensors into `ema`: all that was tuned, and nothing unknown.
 
         Raises:
@@ -273,7 +277,7 @@ class Trainer:
             raise SettingsError("the stored model is of another network; is it this training's?")
 
     def restore(self, files: dict[str, State], numbers: dict[str, Any]) -> None:
-        """Go on from what `tensors` and `numbers` gave.
+        """Resume from what `tensors` and `numbers` gave.
 
         Raises:
             SettingsError: tensors of another network.
@@ -300,8 +304,8 @@ class Trainer:
             self.scaler.load_state_dict(numbers["scaler"])
 
 
-def _step_aside(_: int) -> None:
-    """A loader worker leaves the terminal's group: Ctrl-C is for the training, which still needs crops to end well."""
+def _leave_terminal_group(_: int) -> None:
+    """Take a loader worker out of the terminal's process group: after Ctrl-C the training still needs its crops."""
     if hasattr(os, "setsid"):
         os.setsid()
     else:  # Windows

@@ -60,13 +60,13 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _without_prompts(self) -> Self:
-        asked = [f"{name} {value}" for name, value in (("dense", self.dense), ("quality", self.quality)) if value]
+        unused = [f"{name} {value}" for name, value in (("dense", self.dense), ("quality", self.quality)) if value]
         if self.prompt_sampling.rounds > 1 or set(self.prompt_sampling.first_prompt_prob) != {"click"}:
-            asked.append("prompts with corrections or of other kinds than clicks")
+            unused.append("prompts with corrections or of other kinds than clicks")
         if self.preprocessing.mirror:
-            asked.append("mirror")
-        if self.automatic and asked:
-            raise ValueError(f"an automatic model takes no prompts: leave out {', '.join(asked)}")
+            unused.append("mirror")
+        if self.automatic and unused:
+            raise ValueError(f"an automatic model takes no prompts: leave out {', '.join(unused)}")
         return self
 
     @model_validator(mode="after")

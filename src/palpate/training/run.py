@@ -57,8 +57,8 @@ class Run:
         notify: called with sentences for the user.
 
     Raises:
-        CohortError: a prepared cohort that changed since the run was begun, or one with nothing to learn from.
-        SettingsError: a state of another network, another number of processes than it was begun with, or no monai for
+        CohortError: a prepared cohort that changed since the run was started, or one with nothing to learn from.
+        SettingsError: a state of another network, another number of processes than it was started with, or no monai for
             evaluating an automatic model.
     """
 
@@ -75,7 +75,9 @@ class Run:
         preset = settings.preset
         prepared = [PreparedCohort.open(path) for path in settings.prepared]
         if tuple(cohort.sha256 for cohort in prepared) != settings.cohorts_sha256:
-            raise CohortError(f"{settings.prepared}: changed since the training in {folder} was begun; begin a new one")
+            raise CohortError(
+                f"{settings.prepared}: changed since the training in {folder} was started; start a new one"
+            )
         self.start = bundle.provenance
         self.evaluation = RunEvaluation(settings, cohort_scans(prepared, preset), bundle.network.prompt is None, notify)
         training = self.evaluation.by_cohort("train")
@@ -99,8 +101,8 @@ class Run:
         self.trainer = Trainer(bundle.network, sampler, preset.recipe, accelerator, workers, notify)
         if self.trainer.accelerator.num_processes != settings.processes:
             raise SettingsError(
-                f"the training in {folder} was begun with {settings.processes} processes, and its crops are counted by "
-                f"that; go on with as many, not with {self.trainer.accelerator.num_processes}"
+                f"the training in {folder} was started with {settings.processes} processes, which its crops are "
+                f"counted by; resume it with as many, not with {self.trainer.accelerator.num_processes}"
             )
         self.best: dict[str, Any] | None = None
         self.since_best = 0
@@ -190,10 +192,10 @@ class Run:
             validated = self.trainer.step in self.validation_steps
             better = validated and self._validate(records)
             report(self._report(loss, now - began, validated))
-            asked = self.trainer.anywhere(stop())
-            late = self.trainer.anywhere(hours is not None and now - began > hours * 3600)
+            asked = self.trainer.in_any_process(stop())
+            late = self.trainer.in_any_process(hours is not None and now - began > hours * 3600)
             ends = asked or late or self._on_plateau()
-            due = validated or self.trainer.anywhere(now - saved > SAVE_EVERY)
+            due = validated or self.trainer.in_any_process(now - saved > SAVE_EVERY)
             if ends or due:
                 self.save(self.seconds_before + now - began)
                 saved = now
@@ -284,7 +286,7 @@ class Run:
         if outcome.model is None:
             return outcome
         self.trainer.accelerator.wait_for_everyone()  # until the main process has written the best model
-        self.trainer.take(load_file(self.best_path))
+        self.trainer.load_weights(load_file(self.best_path))
         figures: tuple[FigureRecord, ...] = ()
         tested = self._known_test() or (self._tested() if test and self.scans("test") else None)
         if tested is not None:

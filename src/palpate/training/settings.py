@@ -38,7 +38,7 @@ class Settings(BaseModel):
 
     Attributes:
         format: of the run's folder.
-        palpate: the version that began it.
+        palpate: the version that started it.
         prepared: folders of prepared cohorts.
         shares: how often each cohort is drawn; None: in proportion to its scans.
         preset: with all changes that options made.
@@ -73,7 +73,7 @@ class Settings(BaseModel):
         """
         path = run / "settings.json"
         if not path.is_file():
-            raise SettingsError(f"{run}: no training was begun here (settings.json is missing)")
+            raise SettingsError(f"{run}: no training was started here (settings.json is missing)")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             content["preset"] = with_current_keys(content["preset"], str(path))
@@ -207,7 +207,7 @@ def begin(
     cohorts = [PreparedCohort.open(folder) for folder in prepared]
     if shares is not None and (len(shares) != len(cohorts) or min(shares) <= 0):
         raise SettingsError(f"shares: one above 0 for each of the {len(cohorts)} cohorts, not {list(shares)}")
-    if Path(preset.init).is_file():  # so that it is found again from wherever the training is gone on with
+    if Path(preset.init).is_file():  # so that it is found again from wherever the training is resumed
         preset = preset.model_copy(update={"init": str(Path(preset.init).resolve())})
     bundle = starting_bundle(preset)
     settings = Settings(
@@ -225,7 +225,7 @@ def begin(
 def _check_new(run: Path) -> None:
     if (run / "settings.json").exists():
         raise SettingsError(
-            f"{run}: a training was begun here; go on with `palpate train --resume {run}`, or name another folder"
+            f"{run}: a training was started here; resume it with `palpate train --resume {run}`, or name another folder"
         )
     # What atomic writing left when it was killed is no run yet.
     if run.exists() and (not run.is_dir() or any(not path.name.startswith(HIDDEN) for path in run.iterdir())):

@@ -38,7 +38,7 @@ def save_state(run: Path, step: int, files: dict[str, State], numbers: dict[str,
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"cannot save the training's state in {run}: {error}; the state before it is kept. Free some space, "
-            f"then go on with `palpate train --resume {run}`"
+            f"then resume it with `palpate train --resume {run}`"
         ) from error
     for old in states(run):
         if old != target:
@@ -62,7 +62,7 @@ def load_state(run: Path) -> tuple[dict[str, State], dict[str, Any]] | None:
             raise SettingsError(f"{folder}: written by another version of palpate; finish it with that one")
         files = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise SettingsError(f"{folder}: damaged ({error}); delete it to go on from the start") from error
+        raise SettingsError(f"{folder}: damaged ({error}); delete it to start from the beginning") from error
     return files, numbers
 
 
