@@ -10,14 +10,12 @@ import pytest
 
 from palpate.cohort import LabelledScan, target_of
 from palpate.cohort.chunks import ChunkedArray
-from palpate.cohort.packing import canonical_image, canonical_label, content_key
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import PreparedCohort, PreparedScan
-from palpate.errors import CohortError, FormatError
+from palpate.errors import CohortError
 from palpate.formats import read
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing
 from palpate.prompts import Click
-from palpate.volume import Grid
 from small import PREPROCESSING, small_cohort
 
 
@@ -104,38 +102,6 @@ def test_arrays_open_again_in_another_process(made: tuple[list[LabelledScan], Pr
     box = (slice(0, 2),) * 3
     before = scan.image[box]
     assert np.array_equal(pickle.loads(pickle.dumps(scan.image))[box], before)
-
-
-def test_canonical_types_keep_every_value() -> None:
-    for array, kind in (
-        (np.array([[[-1000, 3000]]], np.int32), np.int16),
-        (np.array([[[0, 70000]]], np.int32), np.float32),
-        (np.array([[[0, 255]]], np.uint8), np.int16),
-        (np.array([[[0.5, 1e6]]], np.float64), np.float32),
-    ):
-        assert canonical_image(array).dtype == kind
-        assert np.array_equal(canonical_image(array), array)
-    assert canonical_label(np.array([0.0, 2.0]), Path("x")).dtype == np.uint8
-    assert canonical_label(np.array([0, 300]), Path("x")).dtype == np.int32
-
-
-def test_labels_that_are_none() -> None:
-    with pytest.raises(FormatError, match=r"l\.nii: a label holds whole numbers, this one fractions"):
-        canonical_label(np.array([0.0, 0.5]), Path("l.nii"))
-    with pytest.raises(FormatError, match=r"l\.nii: a label's values are 0 and above, this one has -1"):
-        canonical_label(np.array([0, -1]), Path("l.nii"))
-
-
-def test_the_key_is_of_the_content() -> None:
-    image, label, grid = np.zeros((2, 3, 4), np.int16), np.zeros((2, 3, 4), np.uint8), Grid((2, 3, 4), np.eye(4))
-    key = content_key(image, label, grid)
-    moved = np.eye(4)
-    moved[0, 3] = 1
-    one, labelled = image.copy(), label.copy()
-    one[0, 0, 0] = labelled[0, 0, 0] = 1
-    assert len({key, content_key(one, label, grid), content_key(image, labelled, grid)}) == 3
-    assert content_key(image, label, Grid((2, 3, 4), moved)) != key
-    assert content_key(image.copy(), label.copy(), Grid((2, 3, 4), np.diag([1 + 1e-7, 1, 1, 1]))) == key
 
 
 def test_a_cohort_of_version_0_1_0_is_read(made: tuple[list[LabelledScan], PreparedCohort], tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""Suggested settings, against numbers worked by hand."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from palpate.cohort import Cohort, LabelledScan, Split
+from palpate.cohort.audit import audit
+from palpate.frame import ClipZScore, CropPercentiles
+from small import small_cohort
+
+
+def test_a_split_that_was_given_is_kept(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path, 4)
+    given = Split(train=("scan_0", "scan_3"), validation=("scan_1",), test=("patient_2",))
+    suggestion = audit(cohort, split=given, workers=1).suggestion
+    assert suggestion is not None
+    assert suggestion.split == given
+    assert suggestion.reasons["split"] == "the one that was given"
+    strange = audit(cohort, split=Split(train=("a",)), workers=1).suggestion
+    assert strange is not None
+    assert "by a hash" in strange.reasons["split"]
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e6])
+def test_any_unit_keeps_its_digits(tmp_path: Path, unit: float) -> None:
+    """Diffusion in mm²/s is about 1e-3, and whoever counts in m²/s is no worse off."""
+    cohort = small_cohort(tmp_path, 3)
+    for scan in cohort.scans:
+        image = nib.load(scan.image)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj, np.float32) * unit, image.affine), scan.image)
+    suggestion = audit(cohort, workers=1).suggestion
+    assert suggestion is not None
+    found = suggestion.preprocessing.normalisation
+    assert isinstance(found, ClipZScore)
+    inside = np.concatenate([_voxels(scan) for scan in cohort.scans])
+    low, high = np.percentile(inside, (0.5, 99.5))
+    clipped = inside.clip(low, high)
+    for name, value in (("low", low), ("high", high), ("mean", clipped.mean()), ("std", clipped.std())):
+        assert getattr(found, name) == pytest.approx(value, rel=0.05, abs=0.05 * clipped.std()), name
+
+
+def _voxels(scan: LabelledScan) -> npt.NDArray[np.float32]:
+    return np.asarray(nib.load(scan.image).dataobj)[np.asarray(nib.load(scan.label).dataobj) > 0]
+
+
+def written(folder: Path, number: int, scale: float, edge: int, spacing: float = 1.0) -> LabelledScan:
+    """A scan of noise about 0 with a bright cube, all times `scale`."""
+    rng = np.random.default_rng(number)
+    image, label = rng.normal(0, 10, (40, 40, 40)), np.zeros((40, 40, 40), np.uint8)
+    label[5 : 5 + edge, 5 : 5 + edge, 5 : 5 + edge] = 1
+    image[label > 0] += 100
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    paths = folder / f"i{number}.nii", folder / f"l{number}.nii"
+    nib.save(nib.Nifti1Image((image * scale).astype(np.float32), affine), paths[0])
+    nib.save(nib.Nifti1Image(label, affine), paths[1])
+    return LabelledScan(f"s{number}", *paths, f"p{number}")
+
+
+def test_comparable_intensities_are_clipped_and_scaled(tmp_path: Path) -> None:
+    """Normal with mean 100 and deviation 10: the 0.5 percentile lies 2.58 deviations below."""
+    scans = tuple(written(tmp_path, n, 1.0, 12) for n in range(6))
+    suggestion = audit(Cohort(tmp_path, "", scans), workers=1).suggestion
+    assert suggestion is not None
+    rule = suggestion.preprocessing.normalisation
+    assert isinstance(rule, ClipZScore)
+    assert rule.low == pytest.approx(100 - 25.8, abs=1)
+    assert rule.high == pytest.approx(100 + 25.8, abs=1)
+    assert rule.mean == pytest.approx(100, abs=0.5)
+    assert rule.std == pytest.approx(9.9, abs=0.3)
+
+
+def test_arbitrary_units_are_normalised_by_the_crop(tmp_path: Path) -> None:
+    scans = tuple(written(tmp_path, n, 1.0 + n, 12) for n in range(6))
+    suggestion = audit(Cohort(tmp_path, "", scans), workers=1).suggestion
+    assert suggestion is not None
+    assert suggestion.preprocessing.normalisation == CropPercentiles()
+    assert "numbers mean another thing in each scan" in suggestion.reasons["intensities"]
+
+
+def test_spacing_by_hand(tmp_path: Path) -> None:
+    """Cubes of 12 voxels of 3 mm in a crop of 32: 36 mm may fill 24 voxels, so 1.5 mm would do; the scans have 3."""
+    scans = tuple(written(tmp_path, n, 1.0, 12, spacing=3.0) for n in range(4))
+    cohort = Cohort(tmp_path, "", scans)
+    for crop, spacing in ((32, 3.0), (8, 6.0), (13, 3.7)):
+        suggestion = audit(cohort, crop=(crop, crop, crop), workers=1).suggestion
+        assert suggestion is not None
+        assert suggestion.preprocessing.spacing == (spacing,) * 3
+        assert 0.75 * crop * spacing >= 36
