@@ -17,11 +17,12 @@ from palpate.bundle import Bundle, Provenance, without_prompt_encoder
 from palpate.errors import CancelledError, DeviceError, ModelError, SettingsError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Normalisation, Preprocessing
 from palpate.inference import InferenceSettings, TorchRuntime
+from palpate.masks import Mask, Probability
 from palpate.model import Features, Network
 from palpate.model.decoder import Prepared
 from palpate.phantom import oblique_affine
 from palpate.predictor import Predictor
-from palpate.volume import Grid, Index3, Mask, Probability, Volume
+from palpate.volume import Grid, Index3, Volume
 from small import CONFIG, CPU, small_bundle
 
 FIXED = ClipZScore(low=0, high=1000, mean=500, std=100)

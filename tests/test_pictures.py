@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from palpate.errors import GeometryError, OutputError, PromptError, ScanError
+from palpate.masks import Mask
 from palpate.phantom import make_phantom, oblique_affine
 from palpate.pictures import ENDINGS, lesion_picture, lesion_planes, save_picture
 from palpate.pictures.planes import automatic_window
 from palpate.prompts import Click
-from palpate.volume import Grid, Mask, Volume
+from palpate.volume import Grid, Volume
 
 ORIENTATIONS = ["".join(letters) for pairs in permutations(("RL", "AP", "SI")) for letters in product(*pairs)]
 

@@ -16,10 +16,11 @@ from palpate.errors import DeviceError, PromptError
 from palpate.formats import write
 from palpate.frame import Frame
 from palpate.inference import CACHE, InferenceSettings, TorchRuntime, View
+from palpate.masks import Mask, Probability
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
-from palpate.volume import Grid, Mask, Probability, Volume
+from palpate.volume import Grid, Volume
 from small import CPU, empty_bundle, judging_bundle, noise_scan, prompted_bundle, quick_predictor, small_bundle
 
 

@@ -10,9 +10,10 @@ import pytest
 from palpate import prompt_file
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
+from palpate.masks import Mask
 from palpate.prompt_file import LONG, PromptEntry, read_entries, read_prompts, record, summary
 from palpate.prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_inside
-from palpate.volume import Grid, Mask
+from palpate.volume import Grid
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "prompts.md"
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))

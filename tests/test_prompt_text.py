@@ -7,9 +7,10 @@ import pytest
 
 from palpate.errors import PromptError, ScanError
 from palpate.formats import write
+from palpate.masks import Mask
 from palpate.prompt_text import from_line, from_text
 from palpate.prompts import Box, Click, InitialMask, Lasso, Scribble
-from palpate.volume import Grid, Mask
+from palpate.volume import Grid
 
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
 

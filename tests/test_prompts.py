@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from palpate.errors import GeometryWarning, PromptError
 from palpate.formats import read
+from palpate.masks import Mask, Probability
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble, check_grid, check_inside, shown
-from palpate.volume import Grid, Mask, Probability, Volume
+from palpate.volume import Grid, Volume
 
 # 2 x 3 x 4 mm voxels, x to the left: voxel (1, 2, 3) lies at (10 - 2, 20 + 6, 30 + 12) mm.
 GRID = Grid((5, 6, 7), np.array([[-2, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]]))

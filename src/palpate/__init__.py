@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from .formats import read, write
     from .inference.settings import InferenceSettings
     from .lesions import Measurements, measure_lesion
+    from .masks import Mask, Patch, Probability
     from .predictor import Prediction, Predictor
     from .prompts import Box, Click, InitialMask, Lasso, Scribble
     from .session import Lesion, Session
-    from .volume import Grid, Mask, Patch, Probability, Volume
+    from .volume import Grid, Volume
 
 __version__ = "0.1.0"
 
@@ -73,7 +74,8 @@ _ROOMS = {
     "predictor": ("Prediction", "Predictor"),
     "prompts": ("Box", "Click", "Lasso", "InitialMask", "Scribble"),
     "session": ("Lesion", "Session"),
-    "volume": ("Grid", "Mask", "Patch", "Probability", "Volume"),
+    "masks": ("Mask", "Patch", "Probability"),
+    "volume": ("Grid", "Volume"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

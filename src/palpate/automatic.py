@@ -25,9 +25,10 @@ from .inference.progress import Cancel, Progress, Report
 from .inference.runtime import Runtime
 from .inference.settings import InferenceSettings
 from .lesions import connected_components
+from .masks import Mask, Probability
 from .predictor import started
 from .prompts import Click
-from .volume import Index3, Mask, Probability, Volume
+from .volume import Index3, Volume
 
 MIN_VOLUME_ML = 0.1  # a ball 5.8 mm wide: smaller pieces are dropped, unless asked for
 OVERLAP = 0.5  # of neighbouring windows, as a share of their edge

@@ -16,8 +16,8 @@ from .inference.progress import Cancel, Report
 from .inference.runtime import Capabilities, Runtime
 from .inference.settings import InferenceIdentity, InferenceSettings
 from .inference.views import ViewPolicy
+from .masks import Mask
 from .prompts import Prompt
-from .volume import Mask
 
 if TYPE_CHECKING:
     from .formats.reading import ImageLike

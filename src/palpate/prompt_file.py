@@ -40,8 +40,9 @@ from pydantic_core import ErrorDetails
 from .errors import PromptError, ScanError
 from .files import error_text
 from .formats import read
+from .masks import Mask
 from .prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_fits, shown
-from .volume import Grid, Index3, Mask
+from .volume import Grid, Index3
 
 VERSION = 1
 LONG = 1000  # voxels of a stroke: longer ones go to a file, where there is a place for files

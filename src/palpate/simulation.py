@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import PromptError, ScanError
+from .masks import Mask
 from .prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble
 from .randomness import counted_rng
-from .volume import Grid, Index3, Mask
+from .volume import Grid, Index3
 
 Bools = npt.NDArray[np.bool_]
 FIRST_PROMPT_KINDS = ("click", "box", "slice box", "scribble", "paint", "lasso", "initial mask")

@@ -18,9 +18,9 @@ from palpate.batch.jobs import Job
 from palpate.errors import ModelError, OutputError, SettingsError
 from palpate.formats import read
 from palpate.inference import InferenceSettings
+from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Click
-from palpate.volume import Mask
 from small import CPU, prompted_bundle, small_bundle, small_cohort
 
 

@@ -18,9 +18,9 @@ from palpate.cli import app
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
 from palpate.inference import LesionState
+from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Click, InitialMask, Prompt
-from palpate.volume import Mask
 from small import CPU, empty_bundle, noise_scan, quick_bundle, quick_predictor, small_bundle
 
 VERBS = (

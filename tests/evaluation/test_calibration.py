@@ -12,9 +12,10 @@ from palpate.cohort import LabelledVolume
 from palpate.errors import ScanError
 from palpate.evaluation import Reliability, calibrated, sampled
 from palpate.evaluation.calibration import Samples
+from palpate.masks import Probability
 from palpate.phantom import make_phantom
 from palpate.predictor import Predictor
-from palpate.volume import Probability, Volume
+from palpate.volume import Volume
 from small import CPU, judging_bundle
 
 

@@ -13,12 +13,13 @@ from palpate.evaluation import automatic, corrected, dice, one_click
 from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
 from palpate.inference import View
+from palpate.masks import Mask, Probability
 from palpate.phantom import make_phantom
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Click, Prompt, Scribble
 from palpate.randomness import counted_rng
 from palpate.simulation import UserModel, random_clicks
-from palpate.volume import Mask, Probability, Volume
+from palpate.volume import Volume
 from small import CPU, small_bundle
 
 

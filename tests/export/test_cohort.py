@@ -11,8 +11,9 @@ from palpate.cohort.layouts import find_cohort
 from palpate.errors import OutputError, SessionError
 from palpate.files import locked
 from palpate.formats import read, write
+from palpate.masks import Mask
 from palpate.session import Session
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 from small import noise_scan, quick_predictor
 
 

@@ -12,10 +12,11 @@ from palpate import __version__
 from palpate.errors import OutputError, SessionError
 from palpate.export import ExportProvenance, LesionExport, identify_scan
 from palpate.formats import read, write
+from palpate.masks import Mask
 from palpate.prompt_file import read_prompts
 from palpate.prompts import Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Session
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 from small import noise_scan, quick_predictor
 
 SCAN = noise_scan()

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
 from palpate.errors import FormatError, OutputError, PalpateWarning, ScanError, SeriesError
 from palpate.formats import check_output, list_series, read
-from palpate.volume import FloatArray, Mask
+from palpate.masks import Mask
+from palpate.volume import FloatArray
 
 FLAT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 TURN = np.radians(25)

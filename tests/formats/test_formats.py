@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from palpate.errors import FormatError, GeometryError, OutputError, ScanError, SeriesError
 from palpate.formats import READABLE, WRITABLE, check_output, check_spared, list_series, read, write, written_files
-from palpate.volume import FloatArray, Grid, Mask, Patch, Probability, Volume
+from palpate.masks import Mask, Patch, Probability
+from palpate.volume import FloatArray, Grid, Volume
 
 OBLIQUE = np.array([[-0.9, 0.3, 0.2, 10.5], [-0.3, -0.9, 0, -20.25], [0.18, -0.06, 3, 300.125], [0, 0, 0, 1]])
 

@@ -8,7 +8,8 @@ import SimpleITK
 
 from palpate.errors import FormatError, GeometryWarning, ScanError
 from palpate.formats import read, write
-from palpate.volume import Grid, Mask, Patch, Volume
+from palpate.masks import Mask, Patch
+from palpate.volume import Grid, Volume
 
 ARRAY = np.arange(24, dtype=np.int16).reshape(2, 3, 4)  # [X, Y, Z]
 HEADER = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 3 4\nencoding: raw\nendian: little\n"

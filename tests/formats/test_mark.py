@@ -9,7 +9,8 @@ import SimpleITK
 
 from palpate.formats import is_own, read, write
 from palpate.formats.mark import OWN, mark
-from palpate.volume import Mask, Probability, Volume
+from palpate.masks import Mask, Probability
+from palpate.volume import Volume
 
 GRID = Volume(np.zeros((5, 6, 7), np.int16), np.diag([1.0, 2, 3, 1])).grid
 

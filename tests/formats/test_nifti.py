@@ -10,7 +10,8 @@ import pytest
 
 from palpate.errors import FormatError, GeometryWarning, ScanError
 from palpate.formats import read, write
-from palpate.volume import FloatArray, Grid, Mask, Patch, Volume
+from palpate.masks import Mask, Patch
+from palpate.volume import FloatArray, Grid, Volume
 
 SFORM = np.array([[-2, 0, 0, 10], [0, -3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
 QFORM = np.array([[0, 3, 0, -5], [2, 0, 0, -6], [0, 0, 4, -7], [0, 0, 0, 1.0]])

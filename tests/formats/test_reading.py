@@ -13,8 +13,9 @@ import SimpleITK
 
 from palpate.errors import GeometryError, GeometryWarning, ScanError
 from palpate.formats import as_grid, as_volume, is_image, read
+from palpate.masks import Mask, Probability
 from palpate.phantom import oblique_affine
-from palpate.volume import Grid, Mask, Probability, Volume
+from palpate.volume import Grid, Volume
 
 ARRAY = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
 AFFINE = oblique_affine(ARRAY.shape, (2.0, 3.0, 4.0))

@@ -8,7 +8,8 @@ import pytest
 
 from palpate.errors import SeriesError
 from palpate.formats import list_series, read
-from palpate.volume import Mask, Volume
+from palpate.masks import Mask
+from palpate.volume import Volume
 
 STUDIES = [f"STS_{number}/{kind}" for number in ("002", "008", "019") for kind in ("CT", "MR_T1", "PET")]
 

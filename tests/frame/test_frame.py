@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from palpate.errors import PromptError
 from palpate.frame import ClipZScore, CropPercentiles, Frame, Preprocessing, draw_prompts, round_half
+from palpate.masks import Mask, Probability
 from palpate.phantom import oblique_affine
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
 from palpate.resampling import downsampling_factors
-from palpate.volume import FloatArray, Grid, Mask, Probability, Volume
+from palpate.volume import FloatArray, Grid, Volume
 
 PLAIN = ClipZScore(low=-1e6, high=1e6, mean=0, std=1)
 

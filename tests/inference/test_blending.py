@@ -16,7 +16,8 @@ from palpate.inference.blending import (
     weight_near_click,
     without,
 )
-from palpate.volume import Grid, Mask, Probability
+from palpate.masks import Mask, Probability
+from palpate.volume import Grid
 
 
 def at(x: int, grid: Grid, size: int = 4) -> Frame:

@@ -10,8 +10,9 @@ from fakes import faking, truth_in
 from palpate.bundle import Bundle
 from palpate.frame import Frame, Preprocessing
 from palpate.inference import ByteCache, EncodedScan, TorchRuntime, View
+from palpate.masks import Probability
 from palpate.prompts import Click
-from palpate.volume import Probability, Volume
+from palpate.volume import Volume
 from small import judging_bundle, noise_scan, prompted_bundle, small_bundle
 
 CLICK = [Click((8, 7, 5))]

@@ -9,9 +9,10 @@ import pytest
 from fakes import RANGE, FakeRuntime, ball, balls_around, blank_scan, faking, knowing, truth_in
 from palpate.errors import CancelledError, PromptError
 from palpate.inference import CACHE, EncodedScan, InferenceSettings
+from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 from small import CPU, noise_scan, prompted_bundle
 
 A = [Click((6 + n // 2, 6, 4 + n % 2), positive=n % 3 != 2) for n in range(7)]

@@ -11,9 +11,10 @@ from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.inference import InferenceSettings, View
 from palpate.inference.refinement import boundary_crops, finest
+from palpate.masks import Mask
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 from small import prompted_bundle
 
 NO_REFINEMENT = InferenceSettings(budget=0)
@@ -161,7 +162,7 @@ def test_crops_are_predicted_one_by_one_as_they_are_asked_for() -> None:
     """Whoever stops asking pays for no further crop."""
     from palpate.inference.progress import Progress
     from palpate.inference.refinement import predict_crops
-    from palpate.volume import Probability
+    from palpate.masks import Probability
 
     predictor, runtime = knowing(ball((60, 50, 30), 70))
     scan = predictor.encode_scan(blank_scan())

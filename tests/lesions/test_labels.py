@@ -7,7 +7,8 @@ import pytest
 
 from palpate.errors import SessionError
 from palpate.lesions import Overlap, OverlapLoss, label_map
-from palpate.volume import Grid, Mask, Probability
+from palpate.masks import Mask, Probability
+from palpate.volume import Grid
 
 GRID = Grid((6, 1, 1), np.eye(4))
 

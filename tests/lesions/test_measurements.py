@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palpate.lesions import Diameter, Measurements, measure_lesion
+from palpate.masks import Mask
 from palpate.phantom import oblique_affine
-from palpate.volume import Grid, Mask
+from palpate.volume import Grid
 
 STRAIGHT = Grid((40, 40, 12), np.diag([2.0, 3.0, 5.0, 1.0]))
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from palpate.lesions import LesionRecord, NumberedPrompt, measure_lesion
+from palpate.masks import Mask
 from palpate.prompts import Click
-from palpate.volume import Grid, Mask
+from palpate.volume import Grid
 
 GRID = Grid((20, 20, 10), np.diag([2.0, 2.0, 5.0, 1.0]))
 

@@ -8,10 +8,11 @@ import pytest
 
 from fakes import FakeRuntime, balls_around, faking
 from palpate.lesions import NumberedPrompt
+from palpate.masks import Mask
 from palpate.prompts import Click
 from palpate.session import Session, SessionStore
 from palpate.session.cache import MASK, STATE
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 
 SCAN = Volume(np.zeros((40, 36, 30), np.int16), np.diag([2.0, -2.0, 3.0, 1.0]))
 CLICKS = [Click((15, 15, 12)), Click((18, 16, 12)), Click((25, 20, 15), positive=False)]

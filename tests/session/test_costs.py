@@ -12,10 +12,11 @@ from fakes import FakeRuntime, faking
 from palpate.errors import CancelledError
 from palpate.inference import CACHE
 from palpate.inference.crop_prompts import CropPrompts
+from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Click
 from palpate.session import Session
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 from small import PREPROCESSING
 
 SCAN = Volume(np.zeros((60, 50, 40), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))

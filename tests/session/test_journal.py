@@ -21,12 +21,13 @@ import pytest
 
 from palpate.errors import OutputError, SessionError
 from palpate.inference import InferenceSettings
+from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompt_file import LONG
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Session
 from palpate.session.lines import read_header
-from palpate.volume import Mask, Volume
+from palpate.volume import Volume
 from small import noise_scan, quick_predictor
 
 SCAN = noise_scan()
@@ -417,7 +418,7 @@ from pathlib import Path
 import numpy as np
 from palpate.prompts import Click, InitialMask
 from palpate.session import Session
-from palpate.volume import Mask
+from palpate.masks import Mask
 from small import noise_scan, quick_predictor
 
 folder, scan = Path(sys.argv[1]), noise_scan()

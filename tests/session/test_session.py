@@ -14,10 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import GeometryError, PalpateError, PromptError, SessionError
+from palpate.masks import Mask, Probability
 from palpate.prompt_file import record
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from palpate.session import Lesion, Session
-from palpate.volume import Grid, Mask, Probability, Volume
+from palpate.volume import Grid, Volume
 from small import noise_scan, quick_predictor
 
 SCAN = noise_scan()

@@ -11,9 +11,9 @@ import pytest
 
 from fakes import balls_around, faking
 from palpate.errors import SessionError
+from palpate.masks import Mask
 from palpate.prompts import Box, Click, InitialMask, Lasso, Scribble
 from palpate.session import Session, SessionStore
-from palpate.volume import Mask
 from small import noise_scan, quick_predictor
 
 SCAN = noise_scan()

@@ -10,7 +10,8 @@ import typer
 from ..errors import OutputError
 
 if TYPE_CHECKING:
-    from ..volume import Mask, Volume
+    from ..masks import Mask
+    from ..volume import Volume
     from .console import Console
 
 OverwriteOption = Annotated[
@@ -86,7 +87,7 @@ def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | No
     if path is None:
         return None
     from ..errors import GeometryError
-    from ..volume import Mask
+    from ..masks import Mask
 
     known = console.read(path)
     if not known.grid.same_as(volume.grid, tolerance=1e-2):

@@ -17,7 +17,8 @@ from .verbs import verb
 
 if TYPE_CHECKING:
     from ..automatic import Proposal
-    from ..volume import Mask, Probability, Volume
+    from ..masks import Mask, Probability
+    from ..volume import Volume
 
 SHOWN = 10  # proposals that are listed on a terminal; all are in the JSON
 
@@ -164,8 +165,8 @@ def save_first(volume: Volume, found: list[Proposal], known: Mask | None, pictur
     """A picture of the proposal with the highest score, or of a scan in which there is none."""
     import numpy as np
 
+    from ..masks import Mask
     from ..pictures import lesion_picture, save_picture
-    from ..volume import Mask
 
     if found:
         first = found[0]

@@ -16,9 +16,10 @@ from .prompting import HOW_TO_POINT, PromptOptions
 from .verbs import verb
 
 if TYPE_CHECKING:
+    from ..masks import Mask
     from ..predictor import Prediction
     from ..prompts import Prompt
-    from ..volume import Mask, Volume
+    from ..volume import Volume
 
 SeriesOption = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")]
 TruthOption = Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")]

@@ -18,9 +18,9 @@ from .verbs import verb
 
 if TYPE_CHECKING:
     from ..lesions import OverlapLoss
+    from ..masks import Mask
     from ..prompts import Prompt
     from ..session import Session, SessionStore
-    from ..volume import Mask
 
 LesionOption = Annotated[str, typer.Option(help="The lesion's name, or its number.")]
 NumberOption = Annotated[int, typer.Option("--number", help="The prompt's number, as every verb prints it.")]

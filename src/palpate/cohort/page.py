@@ -17,8 +17,8 @@ from ..extras import needed
 from ..files import check_writable, replacing
 from ..formats import read
 from ..frame import CropPercentiles
+from ..masks import Mask
 from ..pictures import lesion_picture
-from ..volume import Mask
 from .audit import Audit
 from .issues import Issue
 from .scan_statistics import IntensityStatistics, ScanStatistics

@@ -14,8 +14,9 @@ from scipy import ndimage
 
 from ..errors import GeometryError, ScanError
 from ..formats import read
+from ..masks import Mask
 from ..randomness import counted_rng
-from ..volume import Grid, Index3, Mask, Volume
+from ..volume import Grid, Index3, Volume
 from .packing import canonical_label
 from .scans import LabelledScan, target_of
 from .split import Subset

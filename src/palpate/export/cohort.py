@@ -25,7 +25,8 @@ from ..errors import OutputError, SessionError
 from ..files import all_or_none, locked, replacing, writing
 from ..formats import READABLE, write
 from ..lesions import label_map
-from ..volume import Mask, Volume
+from ..masks import Mask
+from ..volume import Volume
 from .provenance import ScanIdentity
 
 LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"

@@ -25,10 +25,11 @@ from ..lesions import (
     check_overlap,
     label_map,
 )
+from ..masks import Mask, Patch, Probability
 from ..prompt_file import record as entry
 from ..prompt_file import summary
 from ..prompts import Places
-from ..volume import Mask, Patch, Probability, Volume
+from ..volume import Volume
 from .provenance import ExportProvenance
 
 VERSION = 2

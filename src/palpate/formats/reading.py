@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from ..errors import FormatError, GeometryWarning, PalpateWarning, ScanError, SeriesError
 from ..files import error_text
-from ..volume import Grid, Patch, Volume
+from ..volume import Grid, OnGrid, Volume
 from . import dicom, itk, nifti
 from .dicom import Series
 from .endings import READABLE, ending
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from SimpleITK import Image
 
     ImageLike: TypeAlias = Volume | str | os.PathLike[str] | SpatialImage | Image
-    GridLike: TypeAlias = Grid | Patch | ImageLike
+    GridLike: TypeAlias = Grid | OnGrid | ImageLike
 
 
 def read(path: str | os.PathLike[str], *, series: str | None = None, warn: bool = True) -> Volume:
@@ -100,7 +100,7 @@ def as_grid(value: GridLike) -> Grid:
     """
     if isinstance(value, Grid):
         return value
-    if isinstance(value, Patch):
+    if isinstance(value, OnGrid):
         return value.grid
     if _is_nibabel(value):
         return nifti.grid_of(value)
@@ -185,5 +185,5 @@ def _unusable(value: object, what: str) -> str:
     hint = "; an array alone has no spacing and no place: give Volume(array, affine)"
     return (
         f"{what} a Volume, a path, or a nibabel or SimpleITK image, not {type(value).__name__}"
-        f"{hint if hasattr(value, '__array__') and not isinstance(value, Patch) else ''}"
+        f"{hint if hasattr(value, '__array__') and not isinstance(value, OnGrid) else ''}"
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import OutputError, ScanError
 from ..files import check_writable, replacing
-from ..volume import Patch, Volume
+from ..volume import OnGrid, Volume
 from . import itk, nifti
 from .dicom import Series
 from .endings import WRITABLE, ending
@@ -18,8 +18,8 @@ from .mark import OWN, mark
 from .reading import read, read_files
 
 
-def write(patch: Patch | Volume, path: str | Path) -> None:
-    """Write a patch's full grid: a `Mask` as uint8 0 and 1, a `Probability` as float32, whole numbers as they are.
+def write(values: OnGrid, path: str | Path) -> None:
+    """Write values on their full grid: a `Mask` as uint8 0 and 1, fractions as float32, whole numbers as they are.
 
     A `Volume` keeps each of its values; types that the formats lack become the next larger one.
 
@@ -30,13 +30,13 @@ def write(patch: Patch | Volume, path: str | Path) -> None:
         OutputError: unknown ending, missing folder, no permission, a full disk, the scan's own file, or a sheared
             grid in a format that cannot hold it; an old file is left intact.
     """
-    path = check_output(path, patch)
+    path = check_output(path, values)
     family = nifti if ending(path) in nifti.ENDINGS else itk
     with replacing(*written_files(path)) as staged:
-        family.write(staged[-1], _voxels(patch), patch.grid, patch.source)
+        family.write(staged[-1], _voxels(values), values.grid, values.source)
 
 
-def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
+def check_output(path: str | Path, scan: OnGrid | None = None) -> Path:
     """The path, if a mask can be saved there; asked before long work.
 
     Args:
@@ -60,7 +60,7 @@ def check_output(path: str | Path, scan: Volume | Patch | None = None) -> Path:
     return check_writable(path)
 
 
-def check_spared(path: str | Path, scan: Volume | Patch) -> Path:
+def check_spared(path: str | Path, scan: OnGrid) -> Path:
     """The path, if what is written there, of whatever kind, replaces no file that the scan was read from.
 
     Args:
@@ -100,11 +100,11 @@ def written_files(*paths: str | Path | None) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _voxels(patch: Patch | Volume) -> npt.NDArray[Any]:
-    full = np.asarray(patch.array) if isinstance(patch, Volume) else patch.full()
+def _voxels(values: OnGrid) -> npt.NDArray[Any]:
+    full = values.full()
     if full.dtype == np.bool_:
         return full.view(np.uint8)
-    if isinstance(patch, Volume):
+    if isinstance(values, Volume):
         full = full.astype(full.dtype.newbyteorder("="), copy=False)
         return full.astype(np.float32) if full.dtype == np.float16 else full
     return full.astype(np.float32, copy=False) if full.dtype.kind == "f" else full

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import PromptError
+from ..masks import Probability
 from ..prompts import Box, InitialMask, Prompt
 from ..resampling import EDGE, Sliceable, places_of, resample
-from ..volume import FloatArray, Grid, Index3, Probability, Source
+from ..volume import FloatArray, Grid, Index3, Source
 from .preprocessing import Normalisation, Preprocessing
 
 # D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.

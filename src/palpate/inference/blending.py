@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..frame import Frame
+from ..masks import Mask, Probability
 from ..resampling import downsampling_factors
-from ..volume import Index3, Mask, Probability, Source
+from ..volume import Index3, Source
 from .views import View
 
 NEGLIGIBLE = 1e-3  # probability that a patch of a wide view may leave out

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from ..frame import Frame, Preprocessing
+from ..masks import Patch, Probability
 from ..prompts import Prompt
-from ..volume import Patch, Probability, Volume
+from ..volume import Volume
 from .cache import CACHE, ByteCache, Key
 from .crop_prompts import CropPrompts
 from .runtime import EncodedCrop, Runtime

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import PromptError
 from ..frame import Frame
+from ..masks import Mask, Probability
 from ..prompts import Box, Click, InitialMask, Prompt, check_inside
-from ..volume import Mask, Probability
 from .blending import (
     NEGLIGIBLE,
     PatchBlender,

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..frame import Frame, Preprocessing, round_half
+from ..masks import Probability
 from ..prompts import Box, InitialMask, Prompt
 from ..resampling import EDGE
-from ..volume import Grid, Probability
+from ..volume import Grid
 from .blending import PatchBlender, resample_to_scan, weight_inside
 from .encoded_scan import EncodedScan
 from .progress import Progress

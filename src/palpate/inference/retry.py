@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from ..frame import Frame
+from ..masks import Probability
 from ..prompts import Click, Prompt
-from ..volume import Index3, Probability
+from ..volume import Index3
 from .blending import PatchBlender, one_sided_patch, weight_inside, weight_near_click
 from .encoded_scan import EncodedScan
 from .progress import Progress

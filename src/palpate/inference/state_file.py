@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from ..files import replacing
 from ..frame import Frame
+from ..masks import Probability
 from ..prompts import Prompt
-from ..volume import Probability
 from .encoded_scan import EncodedScan
 from .lesion_state import LesionState, Prediction
 from .views import View

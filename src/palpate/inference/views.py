@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ..errors import PromptError
 from ..frame import Frame, Preprocessing, round_half
+from ..masks import Mask
 from ..prompts import Box, Prompt
-from ..volume import Grid, Mask
+from ..volume import Grid
 
 STEP = 2.0  # how much wider the next field is
 TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on outside; less is a speck

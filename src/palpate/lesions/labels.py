@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SessionError
-from ..volume import Grid, Mask, Patch, Probability, Source
+from ..masks import Mask, Patch, Probability
+from ..volume import Grid, Source
 
 Overlap = Literal["later", "earlier", "highest"]
 

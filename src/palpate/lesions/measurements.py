@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..volume import FloatArray, Grid, Mask
+from ..masks import Mask
+from ..volume import FloatArray, Grid
 
 Point = tuple[float, float, float]
 _TIE = 1e-3  # mm: lengths that differ by less are equal, since headers hold their numbers to six digits or so

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from ..masks import Mask
 from ..prompts import InitialMask, Prompt
-from ..volume import Mask
 from .measurements import Measurements, measure_lesion
 
 Status = Literal["proposed", "open", "accepted"]

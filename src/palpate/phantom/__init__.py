@@ -18,8 +18,9 @@ from scipy.spatial.transform import Rotation
 
 from ..errors import GeometryError, ScanError
 from ..files import writing
+from ..masks import Mask, Patch
 from ..prompts import Click
-from ..volume import FloatArray, Grid, Index3, Mask, Patch, Volume
+from ..volume import FloatArray, Grid, Index3, Volume
 from .body import ADULT_WIDTH_MM, body
 from .lesion import LESION_HU, Blob, Site, placed
 from .scanner import body_affine, box_around, coordinates, scan

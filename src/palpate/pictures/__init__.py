@@ -17,8 +17,9 @@ import numpy.typing as npt
 from ..errors import OutputError, ScanError
 from ..extras import needed
 from ..files import check_writable, replacing
+from ..masks import Mask
 from ..prompts import Click
-from ..volume import Mask, Volume
+from ..volume import Volume
 from .planes import Plane, automatic_window, lesion_planes
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GeometryError
+from ..masks import Mask
 from ..prompts import Click, check_fits
-from ..volume import Index3, Mask, Volume
+from ..volume import Index3, Volume
 
 MARGIN_MM = 30.0
 _LUNG_WINDOW = (-1350.0, 150.0)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ..errors import PromptError
 from ..formats import as_grid, as_volume, is_image
-from ..volume import Grid, Index3, Mask, Patch, Volume
+from ..masks import Mask, Patch
+from ..volume import Grid, Index3, Volume
 from .given import (
     MAX_INDEX,
     MAX_VOXELS,

@@ -30,8 +30,9 @@ import numpy.typing as npt
 from ..errors import PalpateError
 from ..export import ScanIdentity
 from ..files import file_sha256, hidden_folder, tidy
+from ..masks import Mask, Probability
 from ..prompts import InitialMask, Prompt
-from ..volume import Grid, Mask, Probability, Source
+from ..volume import Grid, Source
 
 if TYPE_CHECKING:
     from ..inference.settings import InferenceIdentity

@@ -15,9 +15,10 @@ import numpy as np
 from ..errors import PromptError, ScanError, SessionError
 from ..files import error_text, file_sha256, hidden_folder, tidy, writing
 from ..formats import write
+from ..masks import Mask
 from ..prompt_file import ClickEntry, PromptEntry, read_initial_mask
 from ..prompts import InitialMask, Places, Prompt
-from ..volume import Grid, Mask, Source
+from ..volume import Grid, Source
 
 FILES = "files"
 _NAME = re.compile(r"[0-9a-f]{64}(\.nii\.gz|\.npy)")

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..export import ScanIdentity
 from ..inference.cache import Key
+from ..masks import Mask
 from ..prompts import Prompt
-from ..volume import Mask, Volume
+from ..volume import Volume
 from .cache import CachedMask, SessionCache, cache_keys, initial_mask_key
 from .lesion import Lesion
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import GeometryError, PromptError
 from ..lesions import NumberedPrompt
+from ..masks import Mask
 from ..prompts import InitialMask, Prompt, check_inside, check_listed
-from ..volume import Mask, Volume
+from ..volume import Volume
 from .edits import LesionEdits
 from .lesion import Lesion
 from .masks import LesionMasks

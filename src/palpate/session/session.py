@@ -11,7 +11,8 @@ from ..errors import SessionError
 from ..export import ExportedLesions, ExportProvenance, LesionExport, ScanIdentity, append_to_cohort, identify_scan
 from ..files import writing
 from ..lesions import LabelMap, LesionRecord, Measurements, Overlap, check_overlap, label_map, measure_lesion
-from ..volume import Mask, Probability, Volume
+from ..masks import Mask, Probability
+from ..volume import Volume
 from .lesion import Lesions
 from .lines import Header, Step, read_header
 from .masks import LesionMasks

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import SessionError
 from ..lesions import LesionRecord
+from ..masks import Mask
 from ..prompts import Prompt
-from ..volume import Grid, Mask, Volume
+from ..volume import Grid, Volume
 from .cache import CachedMask, SessionCache, cache_keys, initial_mask_key
 from .edits import LesionEdits
 from .files import SessionFiles

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,22 @@ class Source:
     path: str
     format: str
     header: Any
+
+
+@runtime_checkable
+class OnGrid(Protocol):
+    """Values on a scan's grid: a `Volume`, a mask, a probability."""
+
+    @property
+    def grid(self) -> Grid:
+        """The scan's grid."""
+
+    @property
+    def source(self) -> Source | None:
+        """The scan's header, which a saved file repeats."""
+
+    def full(self) -> npt.NDArray[Any]:
+        """The values on the whole grid, `[X, Y, Z]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +104,10 @@ class Volume:
     def spacing(self) -> FloatArray:
         """Edge of a voxel along each array axis, `[3]`, mm."""
         return self.grid.spacing
+
+    def full(self) -> npt.NDArray[Any]:
+        """The array, `[X, Y, Z]`."""
+        return np.asarray(self.array)
 
 
 def origin(source: Source | None) -> str:

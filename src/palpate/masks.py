@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GeometryError
-from .grid import Grid, Index3, times
-from .scan import Source, origin
+from .errors import GeometryError
+from .volume import Grid, Index3, Source, origin, times
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +88,7 @@ class Patch:
         Raises:
             OutputError: unknown ending, missing folder, no permission, or a full disk; an old file is left intact.
         """
-        # The one place where a grid meets a file; imported here so that `volume` needs no file library.
-        from ..formats import write
+        from .formats import write  # file libraries are loaded where they are needed
 
         write(self, path)
 
