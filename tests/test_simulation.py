@@ -150,14 +150,14 @@ def test_strokes_correct_what_they_lie_in() -> None:
     assert len({prompt.places.tobytes() for prompt in again if prompt is not None}) == 1
 
 
-def test_a_small_error_gets_a_click_and_what_was_said_is_not_taken_back() -> None:
+def test_a_small_error_gets_a_click_and_no_prompt_is_contradicted() -> None:
     truth, speck = ball(), ball()
     speck[12, 12, 12] = False
     prompt = SimulatedUser(truth, GRID, 0, "x", STROKES).correction(speck, [])
     assert prompt == Click((12, 12, 12))
-    said: list[Prompt] = [Scribble(np.argwhere(truth))]
-    assert SimulatedUser(truth, GRID, 0, "x", STROKES).correction(truth & False, said) is None, "all of it was named"
-    slipped: list[Prompt] = [Click((2, 2, 2))]  # said to be lesion, which it is not
+    prompts: list[Prompt] = [Scribble(np.argwhere(truth))]
+    assert SimulatedUser(truth, GRID, 0, "x", STROKES).correction(truth & False, prompts) is None, "all of it was named"
+    slipped: list[Prompt] = [Click((2, 2, 2))]  # a foreground click outside the target
     for seed in range(20):
         drawn = truth.copy()
         drawn[0:5, 0:5, 0:5] = True

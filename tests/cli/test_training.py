@@ -171,11 +171,11 @@ def test_a_signal_saves_and_says_how_to_go_on(place: Path, whole: Path, number: 
     process = subprocess.Popen(command(place, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(run / "metrics.jsonl", 3, process)
     process.send_signal(number)
-    said, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
-    assert "stopping after this step" in told
-    found = re.search(rf"stopped at step (\d+) of {STEPS}; resume it with `palpate train --resume (.+)`", said)
-    assert found is not None, said
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "stopping after this step" in err
+    found = re.search(rf"stopped at step (\d+) of {STEPS}; resume it with `palpate train --resume (.+)`", out)
+    assert found is not None, out
     assert (run / f"state-{int(found[1]):08d}").is_dir()
     assert trained(place, Path(found[2])).returncode == 0
     assert_same(run, whole)
@@ -256,7 +256,7 @@ def test_test_patients_are_measured_at_the_end_and_each_use_is_counted(place: Pa
     assert len((place / "prepared" / "test_set_uses.jsonl").read_text().splitlines()) == 2
 
 
-def said(*arguments: str) -> str:
+def error_of(*arguments: str) -> str:
     done = CliRunner().invoke(app, ["train", *arguments, "--device", "cpu"])
     assert done.exit_code == 2, done.output
     return done.stderr
@@ -264,24 +264,24 @@ def said(*arguments: str) -> str:
 
 def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     prepared, preset, out = str(place / "prepared"), str(place / "preset.yaml"), str(place / "never")
-    assert "nothing to train is named" in said()
-    assert "nothing to train is named" in said(prepared, "--preset", preset)
-    assert "no training was started here" in said("--resume", str(place / "nowhere"))
-    longer = said(prepared, "--resume", str(whole), "--steps", "5000", "--hours", "1")
+    assert "nothing to train is named" in error_of()
+    assert "nothing to train is named" in error_of(prepared, "--preset", preset)
+    assert "no training was started here" in error_of("--resume", str(place / "nowhere"))
+    longer = error_of(prepared, "--resume", str(whole), "--steps", "5000", "--hours", "1")
     assert "PREPARED, --steps: a resumed run keeps its settings; leave it out, or start" in longer
-    both = said(prepared, "--preset", preset, "--out", out, "--steps", "5", "--epochs", "1")
+    both = error_of(prepared, "--preset", preset, "--out", out, "--steps", "5", "--epochs", "1")
     assert "--steps and --epochs both say how long; give one of the two" in both
-    assert "--fold 9: the paper has the folds 0 to 4; name one" in said(
+    assert "--fold 9: the paper has the folds 0 to 4; name one" in error_of(
         "x", "--preset", "kits21", "--fold", "9", "--out", out
     )
-    assert "no preset 'mine'" in said(prepared, "--preset", "mine", "--out", out)
-    assert "no prepared cohort here" in said(str(place), "--preset", preset, "--out", out)
-    assert "a training was started here" in said(prepared, "--preset", preset, "--out", str(whole))
-    lora = said(prepared, "--preset", preset, "--out", out, "--tune", "lora")
+    assert "no preset 'mine'" in error_of(prepared, "--preset", "mine", "--out", out)
+    assert "no prepared cohort here" in error_of(str(place), "--preset", preset, "--out", out)
+    assert "a training was started here" in error_of(prepared, "--preset", preset, "--out", str(whole))
+    lora = error_of(prepared, "--preset", preset, "--out", out, "--tune", "lora")
     assert "use tuning full (--tune full), not lora" in lora
     fresh = ("--init", "none", "--tune", "full", "--network", "tiny")
-    assert "of the split; is it the right preset?" in said(prepared, "--preset", "kits21", "--out", out, *fresh)
-    assert "no model 'gone'" in said(prepared, "--preset", preset, "--out", out, "--init", "gone")
+    assert "of the split; is it the right preset?" in error_of(prepared, "--preset", "kits21", "--out", out, *fresh)
+    assert "no model 'gone'" in error_of(prepared, "--preset", preset, "--out", out, "--init", "gone")
     assert "--device 'cuda:1'" in CliRunner().invoke(app, ["train", "--device", "cuda:1"]).stderr
     assert not Path(out).exists()
 
@@ -290,9 +290,9 @@ def test_a_cohort_that_changed_is_not_gone_on_with(place: Path, whole: Path, tmp
     settings = json.loads((whole / "settings.json").read_text())
     settings["cohorts_sha256"] = ["0" * 64]
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    assert "changed since the training" in said("--resume", str(tmp_path))
+    assert "changed since the training" in error_of("--resume", str(tmp_path))
     os.truncate(tmp_path / "settings.json", 40)
-    assert "settings.json: damaged" in said("--resume", str(tmp_path))
+    assert "settings.json: damaged" in error_of("--resume", str(tmp_path))
 
 
 def test_an_adapter_from_base_to_mask(place: Path) -> None:
@@ -320,9 +320,9 @@ def test_an_adapter_from_base_to_mask(place: Path) -> None:
     click = ("--click", "24,24,16", "--device", "cpu")
 
     def run_verb(*arguments: str) -> str:
-        said = CliRunner().invoke(app, list(arguments))
-        assert said.exit_code == 0, said.output
-        return said.stdout
+        done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == 0, done.output
+        return done.stdout
 
     assert "tuning spatial" in run_verb("info", str(adapter), "--base", str(base))
     run_verb("segment", str(scan), *click, "-o", str(one), "--model", str(adapter), "--base", str(base))

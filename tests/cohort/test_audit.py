@@ -148,8 +148,8 @@ def test_names_that_tell_of_patients(tmp_path: Path) -> None:
     (issue,) = of_kind(audit(Cohort(tmp_path, "", dashed), workers=1), "patients unknown")
     assert "anna..." in issue.message
     assert "--patient" in issue.message
-    told = tuple(dataclasses.replace(s, patient=s.name.split("_")[0]) for s in alone)
-    assert not of_kind(audit(Cohort(tmp_path, "", told), workers=1), "patients unknown")
+    named = tuple(dataclasses.replace(s, patient=s.name.split("_")[0]) for s in alone)
+    assert not of_kind(audit(Cohort(tmp_path, "", named), workers=1), "patients unknown")
 
 
 def test_a_hint_at_patients_never_takes_one_person_for_two(tmp_path: Path) -> None:

@@ -33,12 +33,12 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 4)
-    told: list[tuple[int, int]] = []
-    one = prepare(cohort, tmp_path / "one", workers=1, progress=lambda done, total, _: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    one = prepare(cohort, tmp_path / "one", workers=1, progress=lambda done, total, _: calls.append((done, total)))
     two = prepare(cohort, tmp_path / "two", workers=2)
     assert one.index == two.index
     assert one.sha256 == two.sha256
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     for a, b in zip(sorted((tmp_path / "one").rglob("*.*")), sorted((tmp_path / "two").rglob("*.*")), strict=True):
         assert a.read_bytes() == b.read_bytes()
 

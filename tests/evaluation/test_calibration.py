@@ -82,8 +82,8 @@ def test_a_user_whose_prompts_no_crop_holds_is_too_wide_and_reported() -> None:
         Predictor(judging_bundle(), CPU), [LabelledVolume("a", "p", made.volume, truth)], 1, ("click", "box")
     )
     assert len(samples.masks) == len(samples.voxels) == 1
-    (told,) = samples.too_wide
-    assert told.startswith("a, first a box: the prompts span")
+    (found,) = samples.too_wide
+    assert found.startswith("a, first a box: the prompts span")
     assert calibrated(samples).measured["simulated users whose prompts no crop holds"] == 1
     nothing = sampled(Predictor(judging_bundle(), CPU), [LabelledVolume("a", "p", made.volume, truth)], 1, ("box",))
     with pytest.raises(ScanError, match="no scan to calibrate on: a, first a box: the prompts span"):
@@ -123,7 +123,7 @@ class Stubborn:
 
 
 def test_which_voxels_count_does_not_hang_on_what_they_are() -> None:
-    """Lesion where the map says next to nothing may not count alone: that would make every map look too sure."""
+    """Target where the map is next to 0 may not count alone: that would make every map look too sure."""
     volume = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5)).volume
     where_doubtful = np.zeros(volume.shape, bool)
     where_doubtful[10:16, :24] = True
@@ -153,8 +153,8 @@ def test_lesion_that_no_crop_saw_is_told() -> None:
     ((outside, whole),) = samples.missed
     assert whole == 44 * 16
     assert outside == pytest.approx(whole * (1 - 64 / 176), rel=0.3)
-    told = calibrated(samples).measured["fraction of the targets below a probability of 0.001"]
-    assert told == pytest.approx(outside / whole, abs=1e-4)
+    found = calibrated(samples).measured["fraction of the targets below a probability of 0.001"]
+    assert found == pytest.approx(outside / whole, abs=1e-4)
 
 
 def test_the_predictor_reads_it() -> None:

@@ -87,10 +87,10 @@ def test_a_stroke_is_followed_as_far_as_its_wrong_voxels_are() -> None:
     start[4:5, 4:14, 4:14] = True
     user_model = UserModel(jitter_mm=0, error_rate=0, stroke_prob=1)
     for seed in range(6):
-        (told,) = corrected(
+        (result,) = corrected(
             Obeying(start, 1), [LabelledVolume("a", "p", volume, truth)], 2, seed=seed, user_model=user_model
         )
-        (step,), stroke = told.effects, told.prompts[1]
+        (step,), stroke = result.effects, result.prompts[1]
         due = ~start[tuple(stroke.places.T)] & truth[tuple(stroke.places.T)]
         reached = np.linalg.norm(stroke.places - stroke.places[0], axis=1) <= 1
         assert step.positive

@@ -31,7 +31,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
     return prepare(small_cohort(folder, 4), folder / "prepared", workers=1)
 
 
-def begun(cohort: PreparedCohort, place: Path, told: list[str]) -> Run:
+def started(cohort: PreparedCohort, place: Path, messages: list[str]) -> Run:
     """As `palpate train --automatic --init base.safetensors` begins it."""
     prompted_bundle().save(place / "base.safetensors")
     preset = starting_from_nothing("finder", (), COARSE, SPLIT).with_recipe(
@@ -40,14 +40,16 @@ def begun(cohort: PreparedCohort, place: Path, told: list[str]) -> Run:
     preset.write(place / "preset.yaml")
     changes = Changes(automatic=True, init=str(place / "base.safetensors"), steps=4, num_validations=2)
     accelerator = Accelerator(cpu=True)
-    return new([cohort.folder], str(place / "preset.yaml"), changes, place / "run", None, accelerator, 0, told.append)
+    return new(
+        [cohort.folder], str(place / "preset.yaml"), changes, place / "run", None, accelerator, 0, messages.append
+    )
 
 
 def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> None:
-    told: list[str] = []
-    run = begun(cohort, tmp_path, told)
-    assert told[0].startswith(f"{tmp_path / 'base.safetensors'}: Made automatic: ")
-    assert told[0].endswith("tensors of its prompts were dropped.")
+    messages: list[str] = []
+    run = started(cohort, tmp_path, messages)
+    assert messages[0].startswith(f"{tmp_path / 'base.safetensors'}: Made automatic: ")
+    assert messages[0].endswith("tensors of its prompts were dropped.")
     before = {name: p.detach().clone() for name, p in run.trainer.tuned.items()}
     outcome = run.train()
     assert (outcome.why, outcome.step) == ("finished", 4)
@@ -75,7 +77,7 @@ def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> N
 
 
 def test_it_is_gone_on_with(cohort: PreparedCohort, tmp_path: Path) -> None:
-    run = begun(cohort, tmp_path, [])
+    run = started(cohort, tmp_path, [])
     stops = iter([False, True])
     assert run.train(stop=lambda: next(stops)).why == "stopped"
     again = resumed(tmp_path / "run", Accelerator(cpu=True), 0, lambda _: None)
@@ -85,7 +87,7 @@ def test_it_is_gone_on_with(cohort: PreparedCohort, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_validates_a_whole_scan(cohort: PreparedCohort, tmp_path: Path) -> None:
-    record = estimate_cost(begun(cohort, tmp_path, []))
+    record = estimate_cost(started(cohort, tmp_path, []))
     assert record["steps"] == 4
     assert record["validation_scan_seconds"] >= 0
     assert record["scans"] == {"train": 2, "validation": 1, "test": 1}
@@ -98,5 +100,5 @@ def test_a_missing_library_is_said_before_the_training(
     with pytest.raises(
         SettingsError, match=r"need the package monai, which is not installed; .* run pip install '\.\[auto\]'"
     ):
-        begun(cohort, tmp_path, [])
+        started(cohort, tmp_path, [])
     assert not (tmp_path / "run").exists()

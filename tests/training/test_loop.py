@@ -37,8 +37,8 @@ def crops() -> CropSampler:
     return sampler()
 
 
-def trainer(crops: CropSampler, recipe: Recipe = RECIPE, told: list[str] | None = None) -> Trainer:
-    return Trainer(small_bundle().network, crops, recipe, notify=(told if told is not None else []).append)
+def trainer(crops: CropSampler, recipe: Recipe = RECIPE, messages: list[str] | None = None) -> Trainer:
+    return Trainer(small_bundle().network, crops, recipe, notify=(messages if messages is not None else []).append)
 
 
 def run(crops: CropSampler, recipe: Recipe = RECIPE) -> Trainer:
@@ -70,16 +70,16 @@ def test_it_repeats(crops: CropSampler, changes: dict[str, object]) -> None:
     recipe = RECIPE.model_copy(update=changes)
     one, two = run(crops, recipe), run(crops, recipe)
     assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
-    kept = dict(two.ema.named_parameters())
-    assert all(torch.equal(p, kept[n]) for n, p in one.ema.named_parameters())
+    average = dict(two.ema.named_parameters())
+    assert all(torch.equal(p, average[n]) for n, p in one.ema.named_parameters())
 
 
 def test_averaged_weights_by_hand(crops: CropSampler) -> None:
     """After one step: 9/10 of the new weights, since the decay rises from (1 + 0) / (10 + 0)."""
     first = dict(small_bundle().network.named_parameters())
     made = run(crops, RECIPE.model_copy(update={"steps": 1, "ema_decay": 0.99}))
-    for name, kept in made.ema.named_parameters():
-        assert torch.allclose(kept, 0.1 * first[name] + 0.9 * dict(made.network.named_parameters())[name], atol=1e-7)
+    for name, average in made.ema.named_parameters():
+        assert torch.allclose(average, 0.1 * first[name] + 0.9 * dict(made.network.named_parameters())[name], atol=1e-7)
 
 
 def test_recomputed_blocks_change_nothing(crops: CropSampler) -> None:
@@ -120,8 +120,8 @@ def test_gone_on_with_it_is_the_same(crops: CropSampler) -> None:
     assert second.step == 2
     assert len(list(second.steps())) == 2
     assert all(torch.equal(p, second.tuned[n]) for n, p in whole.tuned.items())
-    kept = dict(second.ema.named_parameters())
-    assert all(torch.equal(p, kept[n]) for n, p in whole.ema.named_parameters())
+    average = dict(second.ema.named_parameters())
+    assert all(torch.equal(p, average[n]) for n, p in whole.ema.named_parameters())
 
 
 def test_a_state_of_another_network(crops: CropSampler) -> None:
@@ -180,20 +180,20 @@ def small_network(kind: type[Kind]) -> Kind:
     return network
 
 
-def test_memory_that_runs_out_is_answered_and_told(crops: CropSampler) -> None:
+def test_memory_that_runs_out_is_answered_and_reported(crops: CropSampler) -> None:
     recipe = RECIPE.model_copy(update={"batch": 4, "steps": 1, "checkpointing": False})
     example = stacked(crops, 0, 4, 2)
-    plain, told = trainer(crops, recipe), list[str]()
+    plain, messages = trainer(crops, recipe), list[str]()
     loss = plain.gradients(example)
     starved = small_network(Starved)
     starved.max_crops, starved.checkpointed = 1, True
-    made = Trainer(starved, crops, recipe, notify=told.append)
+    made = Trainer(starved, crops, recipe, notify=messages.append)
     assert made.gradients(example) == pytest.approx(loss, rel=1e-5)
     assert made.micro_batch == 1
-    assert [line.split(":")[0] for line in told] == ["memory ran out"] * 3
-    assert "2 crops at a time" in told[0]
-    assert "1 crops at a time" in told[1]
-    assert "recomputed" in told[2]
+    assert [line.split(":")[0] for line in messages] == ["memory ran out"] * 3
+    assert "2 crops at a time" in messages[0]
+    assert "1 crops at a time" in messages[1]
+    assert "recomputed" in messages[2]
     assert_same_gradients(gradients(made), gradients(plain))
 
 

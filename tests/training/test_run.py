@@ -43,6 +43,7 @@ def run(
     preset: Preset = PRESET,
     bundle: Bundle | None = None,
     kind: type[Run] = Run,
+    messages: list[str] | None = None,
 ) -> Run:
     bundle = bundle or with_tuning(small_bundle(), "full")
     settings = Settings(
@@ -53,7 +54,7 @@ def run(
         base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
     )
     folder.mkdir()
-    return kind(settings, bundle, folder, notify=lambda _: None)
+    return kind(settings, bundle, folder, notify=([] if messages is None else messages).append)
 
 
 def values_on_test(folder: Path) -> list[float]:
@@ -231,16 +232,15 @@ def test_a_lesion_wider_than_any_crop_does_not_cost_the_model_its_figures(
     narrow = PREPROCESSING.model_copy(update={"spacing": (0.5, 0.5, 0.5)})
     preset = PRESET.with_recipe(steps=1, num_validations=1).model_copy(update={"preprocessing": narrow})
     start = with_tuning(prompted_bundle(), "full")
-    told: list[str] = []
-    made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance))
-    made.evaluation.notify = told.append
+    messages: list[str] = []
+    made = run(cohort, tmp_path / "run", preset, Bundle(start.network, narrow, start.provenance), messages=messages)
     outcome = made.train()
     stored = load(tmp_path / "run" / "best.safetensors")
     assert outcome.test is not None
     assert values_on_test(tmp_path / "run") == [outcome.test["dice"]]
     assert any(
-        sentence.startswith("prompts that no crop holds, on 2 scans, such as scan_2, first a click")
-        for sentence in told
+        sentence.startswith("no crop holds the prompts of 2 simulated users: scan_2, first a click")
+        for sentence in messages
     )
     assert stored.calibration.measured["validation scans"] == {"prepared": 1}
 
@@ -290,8 +290,8 @@ def test_an_adapter_holds_what_was_tuned(cohort: PreparedCohort, tmp_path: Path)
         header = json.loads(file.metadata()["palpate"])
     assert names == set(made.trainer.tuned)
     assert (header["kind"], header["base_name"]) == ("adapter", "somewhere")
-    kept = load(path, base=base).network.state_dict()
-    assert {name for name, value in made.trainer.network.state_dict().items() if value.equal(kept[name])} >= names
+    loaded = load(path, base=base).network.state_dict()
+    assert {name for name, value in made.trainer.network.state_dict().items() if value.equal(loaded[name])} >= names
 
 
 def test_stored_in_half_the_bytes(cohort: PreparedCohort, tmp_path: Path) -> None:
@@ -339,8 +339,8 @@ def test_a_part_without_any_lesion(cohort: PreparedCohort, tmp_path: Path) -> No
 
 
 def test_a_use_that_cannot_be_recorded_loses_no_model(cohort: PreparedCohort, tmp_path: Path) -> None:
-    made, told = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)), list[str]()
-    made.evaluation.notify = told.append
+    messages: list[str] = []
+    made = run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1), messages=messages)
     ledger = cohort.folder / "test_set_uses.jsonl"
     before = ledger.read_bytes() if ledger.exists() else None
     ledger.unlink(missing_ok=True)
@@ -351,7 +351,7 @@ def test_a_use_that_cannot_be_recorded_loses_no_model(cohort: PreparedCohort, tm
         ledger.rmdir()
         if before is not None:
             ledger.write_bytes(before)
-    assert any("the use of the test set is not in it" in sentence for sentence in told)
+    assert any("the use of the test set is not in it" in sentence for sentence in messages)
     assert outcome.test is not None
     assert values_on_test(tmp_path / "run") == [outcome.test["dice"]]
 

@@ -151,7 +151,7 @@ class RunEvaluation:
         corrects = predictor.capabilities.takes_initial_mask
         samples = sampled(predictor, scans, 3 if corrects else 1, ("click", "box") if corrects else ("click",))
         if samples.too_wide:
-            self.notify(f"prompts that no crop holds, on {len(samples.too_wide)} scans, such as {samples.too_wide[0]}")
+            self.notify(f"no crop holds the prompts of {len(samples.too_wide)} simulated users: {samples.too_wide[0]}")
         try:
             found = calibrated(samples)
         except ScanError as error:
