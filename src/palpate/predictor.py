@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bundle import Bundle
-from .errors import ModelError, PromptError
+from .errors import ModelError, PromptError, SettingsError
 from .inference import lesion_state, state_file
 from .inference.cache import Key
 from .inference.encoded_scan import EncodedScan
@@ -137,24 +138,26 @@ class Predictor:
             scan, self._policy, budget, prompts, forbidden=forbidden, progress=progress, cancel=cancel
         )
 
-    def is_cached(self, scan: EncodedScan, prompts: Sequence[Prompt]) -> bool:
-        """Whether `predict_on` would compute nothing."""
-        return lesion_state.is_cached(scan, self._policy, self.settings.budget, prompts)
+    def cached_state(self, scan: EncodedScan, prompts: Sequence[Prompt]) -> LesionState | None:
+        """The state after some prompts, if `predict_on` would compute nothing; None: it would."""
+        return lesion_state.cached_state(scan, self._policy, self.settings.budget, prompts)
 
-    def save_state(self, scan: EncodedScan, prompts: Sequence[Prompt], path: Path) -> None:
-        """Write the state after some prompts to a file, for a cache on disk.
+    def save_state(self, scan: EncodedScan, state: LesionState, path: Path) -> None:
+        """Write a state to a file, for a cache on disk.
+
+        Args:
+            scan: the scan of the state.
+            state: with an answer.
+            path: the file, named by the scan's content: the file itself tells apart grids and models, but no voxels.
 
         Raises:
-            PromptError: see `predict_on`.
             OutputError: the file cannot be written.
         """
-        state = self.predict_on(scan, prompts)
-        state_file.save_state(state, path, self._content(scan, prompts), self.runtime.sha256())
+        state_file.save_state(state, path, self._content(scan, state.prompts), self.runtime)
 
     def load_state(self, scan: EncodedScan, prompts: Sequence[Prompt], path: Path) -> bool:
         """Put the state after some prompts, from its file, into the cache; whether it was there, whole and the same."""
-        content = self._content(scan, prompts)
-        state = state_file.load_state(path, scan, prompts, content, self.runtime.sha256())
+        state = state_file.load_state(path, scan, prompts, self._content(scan, prompts))
         if state is not None:
             scan.cache.put(self._keys(scan, prompts)[-1], state, state.nbytes)
         return state is not None
@@ -174,8 +177,15 @@ def started(
     Raises:
         ModelError: see `bundle.load`.
         DeviceError: no such device here.
+        SettingsError: settings twice.
     """
     if isinstance(model, InferenceSettings):
+        if settings is not None:
+            raise SettingsError("settings were given twice; give one InferenceSettings, or a model and its settings")
         return model, model.start()
     settings = settings or InferenceSettings()
-    return settings, model if isinstance(model, Runtime) else settings.start(model)
+    if isinstance(model, Runtime):  # its precision is what masks depend on
+        return replace(settings, precision=model.precision), model
+    if isinstance(model, (str, Path)):
+        settings = replace(settings, model=str(model))
+    return settings, settings.start(model)

@@ -319,7 +319,7 @@ def test_no_verb_lets_the_network_work_unseen(folder: Path, tmp_path: Path, monk
     seen: list[bool] = []
 
     def watched(predictor: Predictor, *given: Any, **named: Any) -> LesionState:
-        if not predictor.is_cached(*given):
+        if predictor.cached_state(*given) is None:
             seen.append(named.get("progress") is not None)
         return predict_on(predictor, *given, **named)
 

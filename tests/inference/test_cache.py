@@ -1,6 +1,8 @@
 """The process's one cache: its order, its bound, its lock."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -53,6 +55,26 @@ def test_all_of_a_scan_goes_at_once() -> None:
     cache.put(key(1, scan=2), "large", 50)
     cache.discard(2)
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+class Cycle:
+    """An object that only the garbage collector frees, and that lets go of a scan then."""
+
+    def __init__(self, cache: ByteCache):
+        self.itself = self
+        weakref.finalize(self, cache.release, 1)
+
+
+def test_a_scan_that_the_garbage_collector_frees_blocks_nothing() -> None:
+    """Its finalizer may run in the midst of any call of the same thread, with the lock held."""
+    cache = ByteCache(30)
+    cache.put(key(0, scan=1), "a", 10)
+    cache.put(key(0, scan=2), "b", 10)
+    Cycle(cache)
+    with cache._held():
+        gc.collect()
+    assert key(0, scan=1) not in cache
+    assert cache.get(key(0, scan=2)) == "b"
 
 
 def test_another_bound_keeps_what_was_used_last() -> None:

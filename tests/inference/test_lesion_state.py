@@ -8,11 +8,11 @@ import pytest
 
 from fakes import RANGE, FakeRuntime, ball, balls_around, blank_scan, faking, knowing, truth_in
 from palpate.errors import CancelledError, PromptError
-from palpate.inference import CACHE, EncodedScan, InferenceSettings
+from palpate.inference import CACHE, Capabilities, EncodedScan, InferenceSettings
 from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Box, Click, InitialMask, Prompt, Scribble
-from palpate.volume import Volume
+from palpate.volume import Grid, Volume
 from small import CPU, noise_scan, prompted_bundle
 
 A = [Click((6 + n // 2, 6, 4 + n % 2), positive=n % 3 != 2) for n in range(7)]
@@ -51,11 +51,12 @@ def test_undoing_redoing_and_replacing_find_what_is_known() -> None:
     replaced = [*A[:2], Click((7, 6, 5)), *A[3:6]]
     other = predictor.predict_on(scan, replaced)
     assert steps(runtime) == 4, "the new third and those after it"
-    assert predictor.is_cached(scan, A[:6])
+    assert predictor.cached_state(scan, A[:6]) is whole
     assert predictor.predict_on(scan, A[:6]) is whole
     assert predictor.predict_on(scan, [*replaced]) is other
     assert steps(runtime) == 0
-    assert not predictor.is_cached(scan, B)
+    assert predictor.cached_state(scan, B) is None
+    assert predictor.cached_state(scan, []) is None
 
 
 def test_equal_prompts_are_the_same_prompts() -> None:
@@ -128,7 +129,7 @@ def prompt_lists() -> Iterator[tuple[Volume, list[Prompt]]]:
         yield noise_scan(seed), [*clicks, Box((3, 3, 2), (9 + seed, 9, 7)), Click((6, 9, 6))]
 
 
-def test_four_threads_on_one_runtime_answer_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_threads_on_one_runtime_answer_as_one() -> None:
     """Each has a scan and lesions of its own, its own progress; all share the weights, the lock and the cache."""
     work = list(prompt_lists())
     serial = [Predictor(prompted_bundle(), CPU) for _ in work]
@@ -137,6 +138,8 @@ def test_four_threads_on_one_runtime_answer_as_one(monkeypatch: pytest.MonkeyPat
         scan = predictor.encode_scan(volume)
         expected.append([predictor.predict_on(scan, prompts[:n]).prediction.probability.full() for n in (1, 2, 3, 4)])
     shared = Predictor(prompted_bundle(), CPU)
+    bound = CACHE.max_bytes
+    CACHE.resize(2**22)  # a few crops' features: threads take each other's places
     found: dict[int, list[np.ndarray]] = {}
     progress: dict[int, list[float]] = {number: [] for number in range(4)}
     sizes: list[int] = []
@@ -155,11 +158,13 @@ def test_four_threads_on_one_runtime_answer_as_one(monkeypatch: pytest.MonkeyPat
         thread.start()
     for thread in threads:
         thread.join()
+    held = CACHE.max_bytes
+    CACHE.resize(bound)
     for number in range(4):
         assert all(np.array_equal(a, b) for a, b in zip(found[number], expected[number], strict=True))
         assert progress[number].count(1.0) == 4, "each call ends at its own 1"
     assert len(sizes) == 16
-    assert max(sizes) <= CACHE.max_bytes
+    assert 0 < max(sizes) <= held == 2**22
 
 
 def test_progress_rises_from_view_to_view_and_crop_to_crop() -> None:
@@ -183,7 +188,7 @@ def test_a_cancelled_step_leaves_the_state_as_it_was(crops: int) -> None:
     with pytest.raises(CancelledError, match="nothing was changed"):
         predictor.predict_on(scan, prompts, cancel=lambda: len(runtime.decoded) - count >= crops)
     assert len(runtime.decoded) - count == crops
-    assert not predictor.is_cached(scan, prompts)
+    assert predictor.cached_state(scan, prompts) is None
     assert predictor.predict_on(scan, prompts[:1]) is before
     assert before.prediction.mask.voxels == voxels
     again = predictor.predict_on(scan, prompts)
@@ -212,6 +217,36 @@ def test_a_forbidden_region_stays_empty() -> None:
     with pytest.raises(PromptError, match=r"voxel \(63, 50, 30\) lies where the lesion cannot be"):
         predictor.predict_on(scan, [*prompts, Click((63, 50, 30))], forbidden=forbidden)
     predictor.predict_on(scan, [*prompts, Click((63, 50, 30), positive=False)], forbidden=forbidden)
+    nothing = Mask(np.zeros(volume.shape, bool), (0, 0, 0), volume.grid)
+    assert np.array_equal(predictor.predict_on(scan, prompts, forbidden=nothing).prediction.mask.full(), free)
+    elsewhere = Mask(region, (0, 0, 0), Grid(volume.shape, np.diag([2.0, 2.0, 5.0, 1.0])))
+    with pytest.raises(PromptError, match="the forbidden region lies on another grid than the scan: spacing"):
+        predictor.predict_on(scan, prompts, forbidden=elsewhere)
+
+
+def test_what_a_model_takes_is_data() -> None:
+    """A model of clicks and boxes, say, refuses others by their names."""
+    runtime = FakeRuntime(truth_in(ball((60, 50, 30), 15)))
+    runtime.capabilities = Capabilities(
+        frozenset({"box", "click", "initial_mask"}), background=True, predicts_iou=False
+    )
+    predictor = Predictor(runtime)
+    predictor.set_volume(blank_scan())
+    predictor.predict([Box((50, 40, 28), (70, 60, 32)), Click((60, 50, 30), positive=False)])
+    with pytest.raises(PromptError, match="fake takes no foreground scribble; it takes box, click, initial_mask"):
+        predictor.predict([Scribble(np.array([[60, 50, 30]]))])
+    runtime.capabilities = Capabilities(frozenset({"box", "click"}), background=False, predicts_iou=False)
+    with pytest.raises(PromptError, match="fake takes no background click"):
+        predictor.predict([Click((60, 50, 30)), Click((60, 50, 31), positive=False)])
+
+
+def test_progress_of_clicks_that_are_taken_at_once_ends_at_one() -> None:
+    predictor, runtime = knowing(ball((60, 50, 30), 70), dense=False)
+    shares: list[float] = []
+    predictor.predict_on(predictor.encode_scan(blank_scan()), [Click((60, 50, 30))], progress=shares.append)
+    assert len(runtime.decoded) == 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 def test_a_model_of_the_paper_takes_all_clicks_at_once() -> None:

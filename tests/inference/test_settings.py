@@ -28,7 +28,12 @@ def test_settings_name_a_model_or_go_with_one() -> None:
     assert not named.settings.zoom
     given = Predictor(small_bundle(), replace(CPU, precision="bfloat16"))
     assert (given.runtime.name, given.runtime.precision) == ("small", "bfloat16")
-    assert Predictor(given.runtime, CPU).runtime is given.runtime, "one model at work for several predictors"
+    shared = Predictor(given.runtime, CPU)
+    assert shared.runtime is given.runtime, "one model at work for several predictors"
+    assert shared.identity.precision == "bfloat16", "the runtime's"
+    assert Predictor("palpate-tiny", CPU).settings == replace(CPU, model="palpate-tiny")
+    with pytest.raises(SettingsError, match="settings were given twice"):
+        Predictor(CPU, CPU)
 
 
 def test_threads_are_the_processs() -> None:

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakes import FAKE_SHA256, ball, blank_scan, knowing
+from fakes import FAKE_SHA256, FakeRuntime, ball, blank_scan, knowing
+from palpate.bundle import Calibration
 from palpate.inference import InferenceSettings
+from palpate.predictor import Predictor
 from palpate.prompts import Click, Prompt
+from palpate.volume import Volume
 
 PROMPTS: list[Prompt] = [Click((60, 50, 30)), Click((80, 50, 30), positive=False), Click((58, 50, 30))]
 FEW = InferenceSettings(budget=4)
@@ -20,12 +23,12 @@ def test_a_state_goes_on_from_its_file(radius: int, tmp_path: Path) -> None:
     predictor, _ = knowing(truth, settings=FEW)
     scan = predictor.encode_scan(blank_scan())
     before = predictor.predict_on(scan, PROMPTS[:2])
-    predictor.save_state(scan, PROMPTS[:2], tmp_path / "state.safetensors")
+    predictor.save_state(scan, before, tmp_path / "state.safetensors")
     straight = predictor.predict_on(scan, PROMPTS)
     other, runtime = knowing(truth, settings=FEW)
     again = other.encode_scan(blank_scan())
     assert other.load_state(again, PROMPTS[:2], tmp_path / "state.safetensors")
-    assert other.is_cached(again, PROMPTS[:2])
+    assert other.cached_state(again, PROMPTS[:2]) is not None
     loaded = other.predict_on(again, PROMPTS[:2])
     assert not runtime.decoded
     assert np.array_equal(loaded.prediction.mask.full(), before.prediction.mask.full())
@@ -44,13 +47,20 @@ def test_what_is_no_such_state_is_not_read(tmp_path: Path) -> None:
     predictor, runtime = knowing(ball((60, 50, 30), 20), settings=FEW)
     scan, path = predictor.encode_scan(blank_scan()), tmp_path / "state.safetensors"
     assert not predictor.load_state(scan, PROMPTS[:2], path), "there is none"
-    predictor.save_state(scan, PROMPTS[:2], path)
+    predictor.save_state(scan, predictor.predict_on(scan, PROMPTS[:2]), path)
     assert not predictor.load_state(scan, PROMPTS, path), "of other prompts"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert not predictor.load_state(scan, PROMPTS[:2], path), "cut in half"
     path.write_bytes(whole.replace(FAKE_SHA256.encode(), b"1" * 64))
     assert not predictor.load_state(scan, PROMPTS[:2], path), "of another model"
+    moved = predictor.encode_scan(Volume(scan.volume.array, scan.volume.affine + np.diag([0.1, 0, 0, 0])))
+    path.write_bytes(whole)
+    assert not predictor.load_state(moved, PROMPTS[:2], path), "of a scan on another grid"
+    other = FakeRuntime(runtime.draw, runtime.preprocessing)
+    other.calibration = Calibration(temperature=2)
+    recalibrated = Predictor(other, FEW)
+    assert not recalibrated.load_state(recalibrated.encode_scan(blank_scan()), PROMPTS[:2], path)
     path.write_bytes(b"no safetensors at all")
     assert not predictor.load_state(scan, PROMPTS[:2], path)
     path.write_bytes(whole)

@@ -225,3 +225,32 @@ def test_it_is_read_without_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "s")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_mask_of_before_an_initial_mask_is_not_shown_after(tmp_path: Path) -> None:
+    """A model that takes the initial mask makes another mask of the same prompts, which nobody has computed yet."""
+    with Session(quick_predictor(), SCAN, tmp_path / "session") as session:
+        session.add("liver")
+        session.add_prompt(1, Click((8, 7, 5)))
+        before = session.mask(1).voxels
+        session.replace_initial_mask(1, START, predict=False)
+    store = SessionStore.open(tmp_path / "session", read_only=True)
+    assert store.mask(store.lesion(1)) is None
+    with Session.open(tmp_path / "session", quick_predictor(), SCAN) as session:
+        assert session.mask(1).voxels != before
+        after = session.mask(1).full()
+    store = SessionStore.open(tmp_path / "session", read_only=True)
+    shown = store.mask(store.lesion(1))
+    assert shown is not None
+    assert np.array_equal(shown.full(), after)
+
+
+def test_a_model_without_initial_masks_is_shown_its_own(tmp_path: Path) -> None:
+    with Session(quick_predictor(prompted=False), SCAN, tmp_path / "session") as session:
+        session.add("liver", START)
+        session.add_prompt(1, Click((8, 7, 5)))
+        expected = session.mask(1).full()
+    store = SessionStore.open(tmp_path / "session", read_only=True)
+    shown = store.mask(store.lesion(1))
+    assert shown is not None
+    assert np.array_equal(shown.full(), expected)

@@ -40,7 +40,7 @@ class EncodedScan:
     def __init__(self, runtime: Runtime, volume: Volume, cache: ByteCache = CACHE):
         self.runtime, self.volume, self.cache = runtime, volume, cache
         self.number = next(_numbers)
-        weakref.finalize(self, cache.discard, self.number)
+        weakref.finalize(self, cache.release, self.number)
 
     @property
     def preprocessing(self) -> Preprocessing:

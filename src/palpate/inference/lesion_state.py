@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import PromptError
 from ..frame import Frame
 from ..masks import Mask, Probability
-from ..prompts import Box, Click, InitialMask, Prompt, check_inside
+from ..prompts import Box, InitialMask, Prompt, check_grid, check_inside
 from .blending import (
     NEGLIGIBLE,
     PatchBlender,
@@ -31,6 +31,7 @@ from .encoded_scan import EncodedScan
 from .progress import Cancel, Progress, Report
 from .refinement import changed_region, refine
 from .retry import retry_ignored_click
+from .runtime import Runtime
 from .views import Chosen, View, ViewPolicy
 
 
@@ -140,20 +141,21 @@ def predict(
 
     Raises:
         PromptError: no prompt, one outside the scan or in the forbidden region, prompts that no crop holds or that
-            contradict each other, or a kind that the model does not take.
+            contradict each other, a kind that the model does not take, or a forbidden region on another grid.
         CancelledError: it was cancelled; nothing was changed.
     """
     check_inside(prompts, scan.volume.grid)
     watch = Progress(progress, cancel)
     if forbidden is not None:
+        check_grid("the forbidden region", forbidden.grid, scan.volume.grid)
         _check_allowed(prompts, forbidden)
-    if not scan.runtime.capabilities.takes_initial_mask:
-        _check_foreground_clicks(prompts, scan.runtime.name)
+    _check_capabilities(prompts, scan.runtime)
     keys = state_keys(scan, policy, budget, prompts, forbidden)
     state, count = _known(scan, keys)
     if not scan.runtime.capabilities.takes_initial_mask:
         if count < len(prompts):
-            state = _apply_all(scan, policy, tuple(prompts), forbidden, watch)
+            with watch.part(1.0):
+                state = _apply_all(scan, policy, tuple(prompts), forbidden, watch)
             scan.cache.put(keys[-1], state, state.nbytes)
         return state
     for number in range(count, len(prompts)):
@@ -164,24 +166,33 @@ def predict(
     return state
 
 
-def is_cached(
-    scan: EncodedScan, policy: ViewPolicy, budget: int, prompts: Sequence[Prompt], forbidden: Mask | None = None
-) -> bool:
-    """Whether `predict` would compute nothing."""
-    return bool(prompts) and state_keys(scan, policy, budget, prompts, forbidden)[-1] in scan.cache
-
-
 def state_keys(
     scan: EncodedScan, policy: ViewPolicy, budget: int, prompts: Sequence[Prompt], forbidden: Mask | None
 ) -> list[Key]:
     """The cache's key of the state after each of the prompts."""
-    region = b"" if forbidden is None else InitialMask(forbidden).digest
+    region = b"" if forbidden is None else _region_digest(forbidden)
     so_far = hashlib.sha256(f"{policy.zoom} {budget} ".encode() + region).digest()
     keys = []
     for prompt in prompts:
         so_far = hashlib.sha256(so_far + prompt.digest).digest()
         keys.append(Key(scan.number, "state", so_far))
     return keys
+
+
+def _region_digest(region: Mask) -> bytes:
+    """A hash of a region's voxels."""
+    cropped = region.cropped()
+    found = hashlib.sha256(f"{cropped.start} {cropped.array.shape} ".encode())
+    found.update(np.packbits(cropped.array).tobytes())
+    return found.digest()
+
+
+def cached_state(
+    scan: EncodedScan, policy: ViewPolicy, budget: int, prompts: Sequence[Prompt], forbidden: Mask | None = None
+) -> LesionState | None:
+    """The state after some prompts, if `predict` would compute nothing; None: it would."""
+    found = scan.cache.get(state_keys(scan, policy, budget, prompts, forbidden)[-1]) if prompts else None
+    return found if isinstance(found, LesionState) else None
 
 
 def _known(scan: EncodedScan, keys: Sequence[Key]) -> tuple[LesionState, int]:
@@ -362,11 +373,19 @@ def background_only(prompt: Prompt) -> bool:
     return not isinstance(prompt, (Box, InitialMask)) and not prompt.positive
 
 
-def _check_foreground_clicks(prompts: Sequence[Prompt], model: str) -> None:
-    if not all(isinstance(prompt, Click) and prompt.positive for prompt in prompts):
+def _check_capabilities(prompts: Sequence[Prompt], runtime: Runtime) -> None:
+    can = runtime.capabilities
+    for prompt in prompts:
+        if prompt.kind in can.prompt_kinds and (prompt.positive or can.background):
+            continue
+        if can.prompt_kinds == {"click"} and not can.background:
+            raise PromptError(
+                f"{runtime.name} takes foreground clicks only, as the paper's network does; train a model with dense "
+                "prompts (docs/prompts.md) for anything else"
+            )
+        side = "foreground" if prompt.positive else "background"
         raise PromptError(
-            f"{model} takes foreground clicks only, as the paper's network does; train a model with dense prompts "
-            "(docs/prompts.md) for anything else"
+            f"{runtime.name} takes no {side} {prompt.kind}; it takes {', '.join(sorted(can.prompt_kinds))}"
         )
 
 

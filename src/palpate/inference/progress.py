@@ -58,8 +58,3 @@ class Progress:
         if self._report is not None and done > self._reported:
             self._reported = done
             self._report(done)
-
-
-def silent() -> Progress:
-    """Progress that nobody asks for."""
-    return Progress()

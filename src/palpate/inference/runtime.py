@@ -18,7 +18,7 @@ from ..frame import Preprocessing
 from ..model import Features, NetworkConfig
 from .crop_prompts import CropPrompts, decode_logits, foreground_probability
 
-KINDS = frozenset({"click", "box", "scribble", "lasso", "initial mask"})
+KINDS = frozenset({"click", "box", "scribble", "lasso", "initial_mask"})  # `Prompt.kind` of each
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Capabilities:
     @property
     def takes_initial_mask(self) -> bool:
         """Whether a mask can be refined: then prompts are applied one by one, each to the mask so far."""
-        return "initial mask" in self.prompt_kinds
+        return "initial_mask" in self.prompt_kinds
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,15 +170,15 @@ class TorchRuntime(Runtime):
 
     def decode(self, crop: EncodedCrop, prompts: CropPrompts | None) -> Tensor:
         """See `Runtime.decode`."""
-        tensors = None if prompts is None else prompts.tensors(self.network.dense is not None, self.device)
+        tensors = None if prompts is None else prompts.tensors(self.capabilities.takes_initial_mask, self.device)
         with self.compute:
             with torch.inference_mode(), arithmetic(self.device, self.precision):
                 logits = decode_logits(self.network, crop.features, tensors)
-            return foreground_probability(logits)[0]
+            return foreground_probability(logits)[0].clone()  # not a view that holds the background's too
 
     def predicted_iou(self, crop: EncodedCrop, probability: Tensor) -> float | None:
         """See `Runtime.predicted_iou`."""
-        if self.network.quality is None:
+        if not self.capabilities.predicts_iou:
             return None
         with self.compute, torch.inference_mode():
             return float(self.network.predict_iou(crop.features, probability[None]).sigmoid())

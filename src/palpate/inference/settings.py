@@ -79,9 +79,10 @@ class InferenceSettings:
         from ..bundle import Bundle, load
         from .runtime import TorchRuntime
 
+        runtimes = {"torch": TorchRuntime}
         if not isinstance(model, Bundle):
             model = self.load() if model is None else load(model, base=self.base)
-        return TorchRuntime(model, self.device, self.precision, self.threads)
+        return runtimes[self.runtime](model, self.device, self.precision, self.threads)
 
 
 class InferenceIdentity(BaseModel):

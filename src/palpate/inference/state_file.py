@@ -16,21 +16,23 @@ from ..files import replacing
 from ..frame import Frame
 from ..masks import Probability
 from ..prompts import Prompt
+from ..volume import Grid
 from .encoded_scan import EncodedScan
 from .lesion_state import LesionState, Prediction
+from .runtime import Runtime
 from .views import View
 
 VERSION = 1
 
 
-def save_state(state: LesionState, path: Path, content: bytes, model: str) -> None:
+def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime) -> None:
     """Write a state.
 
     Args:
         state: with an answer.
         path: the file.
         content: what leads to the state: the key of `lesion_state.state_keys`.
-        model: the SHA-256 of the model that it comes from.
+        runtime: the model that it comes from.
 
     Raises:
         OutputError: the file cannot be written.
@@ -43,10 +45,7 @@ def save_state(state: LesionState, path: Path, content: bytes, model: str) -> No
     }
     if state.reference is not None:
         tensors["reference"] = state.reference.cpu().contiguous()
-    record = {
-        "version": VERSION,
-        "content": content.hex(),
-        "model": model,
+    record = _origin(content, runtime, probability.grid) | {
         "start": probability.start,
         "size": view.frame.size,
         "scale": view.scale,
@@ -60,9 +59,21 @@ def save_state(state: LesionState, path: Path, content: bytes, model: str) -> No
             raise OSError(str(error)) from error
 
 
-def load_state(
-    path: Path, scan: EncodedScan, prompts: Sequence[Prompt], content: bytes, model: str
-) -> LesionState | None:
+def _origin(content: bytes, runtime: Runtime, grid: Grid) -> dict[str, Any]:
+    """What must be the same for a state to be read again."""
+    read = runtime.calibration
+    return {
+        "version": VERSION,
+        "content": content.hex(),
+        "model": runtime.sha256(),
+        "precision": runtime.precision,
+        "calibration": [read.temperature, read.quality_slope, read.quality_offset],
+        "shape": list(grid.shape),
+        "affine": grid.affine.tolist(),
+    }
+
+
+def load_state(path: Path, scan: EncodedScan, prompts: Sequence[Prompt], content: bytes) -> LesionState | None:
     """The state in a file; None: there is none, or it is damaged, or another one.
 
     Args:
@@ -70,16 +81,16 @@ def load_state(
         scan: the scan that it was computed on.
         prompts: those that lead to it.
         content: their key.
-        model: the SHA-256 of the model at work.
     """
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["palpate"])
-            if (record["version"], record["content"], record["model"]) != (VERSION, content.hex(), model):
+            origin = _origin(content, scan.runtime, scan.volume.grid)
+            if {name: record[name] for name in origin} != origin:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         return _state(record, tensors, scan, tuple(prompts))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None  # it can be computed again
 
 

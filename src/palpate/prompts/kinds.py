@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 class Prompt(Protocol):
     """What every prompt has."""
 
+    kind: ClassVar[str]
+
     @property
     def positive(self) -> bool:
         """Whether it is a foreground prompt; else a background prompt."""

@@ -72,7 +72,7 @@ class CachedMask:
         mask.array.setflags(write=False)
         return cls(mask, np.ones(mask.voxels, dtype=np.float32))
 
-    @cached_property
+    @property
     def probability(self) -> Probability:
         """The probability of the mask's voxels, 0 at all others."""
         array = np.zeros(self.mask.array.shape, dtype=np.float32)
@@ -100,6 +100,33 @@ def cache_keys(scan: ScanIdentity, identity: InferenceIdentity, prompts: Sequenc
         digest = hashlib.sha256(digest + prompt.digest).digest()
         keys.append(digest.hex())
     return keys
+
+
+def mask_key(
+    scan: ScanIdentity,
+    identity: InferenceIdentity,
+    prompts: Sequence[Prompt],
+    initial_mask: InitialMask | None,
+    takes_initial_mask: bool,
+) -> str:
+    """A key for the mask of a lesion's prompts.
+
+    A model that takes no initial mask is given the prompts alone. Its mask has a key of its own nevertheless, so that
+    nobody takes the mask of before an initial mask was given for that of after.
+
+    Args:
+        scan: which scan.
+        identity: which model, and how it infers.
+        prompts: in their order, at least one.
+        initial_mask: the lesion's, if it has one.
+        takes_initial_mask: whether the model takes it.
+    """
+    if initial_mask is None:
+        return cache_keys(scan, identity, prompts)[-1]
+    if takes_initial_mask:
+        return cache_keys(scan, identity, (initial_mask, *prompts))[-1]
+    alone = cache_keys(scan, identity, prompts)[-1]
+    return hashlib.sha256(f"{alone} without the initial mask ".encode() + initial_mask.digest).hexdigest()
 
 
 def initial_mask_key(scan: ScanIdentity, initial_mask: InitialMask) -> str:

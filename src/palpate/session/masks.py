@@ -13,7 +13,7 @@ from ..inference.cache import Key
 from ..masks import Mask
 from ..prompts import Prompt
 from ..volume import Volume
-from .cache import CachedMask, SessionCache, cache_keys, initial_mask_key
+from .cache import CachedMask, SessionCache, cache_keys, initial_mask_key, mask_key
 from .lesion import Lesion
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ class LesionMasks:
 
     def cached(self, lesion: Lesion) -> CachedMask | None:
         """The mask of a lesion's prompts, if it is cached in the process or on disk."""
-        prompts = self.prompts(lesion)
-        key = self._keys(prompts)[-1]
+        key = self._mask_key(lesion)
         found = self._encoded.cache.get(self._in_process(key))
         if isinstance(found, CachedMask):
             return found
-        if self._predictor.is_cached(self._encoded, prompts):
-            return self._remember(key, self._predictor.predict_on(self._encoded, prompts))
+        state = self._predictor.cached_state(self._encoded, self.prompts(lesion))
+        if state is not None:
+            return self._remember(key, state)
         stored = None if self._disk is None else self._disk.mask(key, self._volume.grid, self._volume.source)
         if stored is not None:
             self._encoded.cache.put(self._in_process(key), stored, stored.nbytes)
@@ -69,7 +69,7 @@ class LesionMasks:
         found = self.cached(lesion)
         if found is None:
             state = self.predict(lesion, progress, cancel)
-            found = self._remember(self._keys(self.prompts(lesion))[-1], state)
+            found = self._remember(self._mask_key(lesion), state)
         return found
 
     def initial(self, lesion: Lesion) -> Mask:
@@ -102,9 +102,10 @@ class LesionMasks:
         if self._disk is not None:
             self._load(prompts, keys)
         state = self._predictor.predict_on(self._encoded, prompts, progress=progress, cancel=cancel)
-        cached = self._remember(keys[-1], state)
+        key = self._mask_key(lesion)
+        cached = self._remember(key, state)
         if self._disk is not None:
-            self._disk.put_mask(keys[-1], cached)
+            self._disk.put_mask(key, cached)
             self._unsaved.add(lesion.number)
         return state
 
@@ -117,9 +118,10 @@ class LesionMasks:
             return
         for lesion in lesions:
             prompts = self.prompts(lesion)
-            if lesion.number in self._unsaved and self._predictor.is_cached(self._encoded, prompts):
-                save, key = self._predictor.save_state, self._keys(prompts)[-1]
-                self._disk.put_state(key, partial(save, self._encoded, prompts))
+            state = self._predictor.cached_state(self._encoded, prompts) if lesion.number in self._unsaved else None
+            if state is not None:
+                save = partial(self._predictor.save_state, self._encoded, state)
+                self._disk.put_state(self._keys(prompts)[-1], save)
         self._unsaved.clear()
 
     def _load(self, prompts: tuple[Prompt, ...], keys: list[str]) -> None:
@@ -127,10 +129,11 @@ class LesionMasks:
         assert self._disk is not None
         on_disk = next((count for count in range(len(prompts), 0, -1) if self._disk.has_state(keys[count - 1])), 0)
         nearest = [count for count in (len(prompts), len(prompts) - 1) if count >= max(on_disk, 1)]
-        if on_disk and not any(self._predictor.is_cached(self._encoded, prompts[:count]) for count in nearest):
-            known = prompts[:on_disk]
+        known = (self._predictor.cached_state(self._encoded, prompts[:count]) for count in nearest)
+        if on_disk and all(state is None for state in known):
+            begin = prompts[:on_disk]
             self._disk.load_state(
-                keys[on_disk - 1], lambda path: self._predictor.load_state(self._encoded, known, path)
+                keys[on_disk - 1], lambda path: self._predictor.load_state(self._encoded, begin, path)
             )
 
     def _remember(self, key: str, state: LesionState) -> CachedMask:
@@ -143,6 +146,11 @@ class LesionMasks:
 
     def _keys(self, prompts: tuple[Prompt, ...]) -> list[str]:
         return cache_keys(self._scan, self._identity, prompts)
+
+    def _mask_key(self, lesion: Lesion) -> str:
+        """The key of a lesion's mask."""
+        takes = self._predictor.capabilities.takes_initial_mask
+        return mask_key(self._scan, self._identity, lesion.prompts, lesion.initial_mask, takes)
 
     def _in_process(self, key: str) -> Key:
         return Key(self._encoded.number, "mask", bytes.fromhex(key))

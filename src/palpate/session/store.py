@@ -11,9 +11,8 @@ import numpy as np
 from ..errors import SessionError
 from ..lesions import LesionRecord
 from ..masks import Mask
-from ..prompts import Prompt
 from ..volume import Grid, Volume
-from .cache import CachedMask, SessionCache, cache_keys, initial_mask_key
+from .cache import CachedMask, SessionCache, initial_mask_key, mask_key
 from .edits import LesionEdits
 from .files import SessionFiles
 from .history import History
@@ -133,11 +132,9 @@ class SessionStore(LesionEdits):
         """The mask that the session's model made of a lesion's prompts, if it is cached on disk."""
         if self.cache is None:
             return None
-        lists: list[tuple[Prompt, ...]] = [lesion.prompts]
-        if lesion.initial_mask is not None:  # a model that takes no initial mask was given the prompts alone
-            lists.insert(0, (lesion.initial_mask, *lesion.prompts))
-        for prompts in lists:
-            found = self.cache.mask(cache_keys(self.header.scan, self.identity, prompts)[-1])
+        for takes in (True, False):  # only a model knows whether it takes an initial mask
+            key = mask_key(self.header.scan, self.identity, lesion.prompts, lesion.initial_mask, takes)
+            found = self.cache.mask(key)
             if found is not None:
                 return found
         return None
