@@ -14,7 +14,7 @@ import pytest
 from palpate.errors import GeometryError, OutputError, PromptError, ScanError
 from palpate.masks import Mask
 from palpate.phantom import make_phantom, oblique_affine
-from palpate.pictures import ENDINGS, lesion_picture, lesion_planes, save_picture
+from palpate.pictures import ENDINGS, is_own_picture, lesion_picture, lesion_planes, save_picture
 from palpate.pictures.planes import automatic_window
 from palpate.prompts import Click
 from palpate.volume import Grid, Volume
@@ -303,7 +303,9 @@ def test_pictures_are_written_as_their_ending_says(ending: str, tmp_path: Path) 
     volume = plain((9, 9, 9))
     figure: Any = lesion_picture(volume, cube(volume.grid, (4, 4, 4), (5, 5, 5)), title="synthetic")
     path = tmp_path / f"lesion{ending}"
+    assert not is_own_picture(path)
     save_picture(figure, path)
+    assert is_own_picture(path)
     starts = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".jpeg": b"\xff\xd8", ".pdf": b"%PDF", ".svg": b"<?xml"}
     assert path.read_bytes().startswith(starts[ending.lower()])
     assert list(tmp_path.iterdir()) == [path]
@@ -335,7 +337,7 @@ def test_drawing_needs_no_global_state_and_no_torch() -> None:
         "import sys, numpy as np\n"
         "import palpate.pictures as p\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "from palpate.volume import Volume, Mask\n"
+        "from palpate.masks import Mask\nfrom palpate.volume import Volume\n"
         "v = Volume(np.zeros((5, 5, 5)), np.eye(4))\n"
         "p.lesion_picture(v, Mask(np.ones((1, 1, 1)), (2, 2, 2), v.grid))\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"

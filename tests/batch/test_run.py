@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 import palpate.batch.work
+import palpate.formats.writing
 from palpate.batch import Batch, Summary, read_jobs
 from palpate.batch.jobs import Job
-from palpate.errors import ModelError, OutputError, SettingsError
+from palpate.errors import BatchError, ModelError, OutputError, SettingsError
 from palpate.formats import read
 from palpate.inference import InferenceSettings
 from palpate.masks import Mask
@@ -174,6 +176,66 @@ def test_again_after_a_while_out_of_the_list_nothing_is_done(folder: Path) -> No
     (folder / "jobs.csv").write_text(text)
     assert redone(folder) == set()
     assert (folder / "mask_2.nii.gz").read_bytes() == b"mended"
+
+
+@pytest.mark.parametrize("name", ["mask_1.nii.gz", "p_1.nrrd"])
+def test_a_file_of_others_is_replaced_only_when_asked(folder: Path, name: str) -> None:
+    """Before any work, naming the row; as a mask or as a probability."""
+    row = 'scan_0.nii.gz,"click=2{0},24,16",mask_{0}.nii.gz,p_{0}.nrrd'
+    listing(folder, row.format(0), row.format(1), header="scan,prompts,output,probability")
+    (folder / name).write_bytes(b"of another program")
+    words = rf"^nothing was done: row 3: .*{name} exists, and Palpate did not write it, .*; give --overwrite to repl"
+    with pytest.raises(BatchError, match=words):
+        batch(folder)
+    assert not (folder / "mask_0.nii.gz").exists()
+    assert (folder / name).read_bytes() == b"of another program"
+    jobs, settings = read_jobs(folder / "jobs.csv"), InferenceSettings(str(folder / "small.safetensors"), device="cpu")
+    assert Batch(jobs, folder / "results.csv", settings, overwrite=True).run().failed == []
+    assert redone(folder) == set()
+
+
+def test_a_mended_mask_whose_job_changed_is_replaced_only_when_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no mask is read of which nothing changed, so that going on stays cheap."""
+    run(folder)
+    mended = nib.load(folder / "mask_2.nii.gz")
+    array = np.asarray(mended.dataobj).copy()
+    array[0, 0, 0] = 1 - array[0, 0, 0]
+    nib.save(nib.Nifti1Image(array, mended.affine, mended.header), folder / "mask_2.nii.gz")
+    text = (folder / "jobs.csv").read_text()
+    (folder / "jobs.csv").write_text(text.replace("click=22", "click=25"))
+    before = stamps(folder)
+    with pytest.raises(BatchError, match=r"row 4: .*mask_2\.nii\.gz exists, and .* it was changed since; give --overw"):
+        batch(folder)
+    assert stamps(folder) == before
+    (folder / "jobs.csv").write_text(text)
+    monkeypatch.delattr(palpate.formats.writing, "is_own")
+    assert batch(folder).missing == ()
+
+
+def test_many_files_of_others_are_counted(folder: Path) -> None:
+    listing(folder, *(f'scan_0.nii.gz,"click=20,24,16",mask_{n}.nii.gz' for n in range(7)))
+    for number in range(7):
+        (folder / f"mask_{number}.nii.gz").write_bytes(b"of another program")
+    with pytest.raises(BatchError, match=r"row 2: .*; row 6: .*; and 2 more$"):
+        batch(folder)
+
+
+def test_results_of_an_earlier_version(tmp_path: Path) -> None:
+    """A list, its masks and its results as revision 7501bab wrote them, with the model that ships."""
+    shutil.copytree(Path(__file__).parent / "of_7501bab", tmp_path, dirs_exist_ok=True)
+    os.utime(tmp_path / "scan.nii.gz", (1_700_000_000, 1_700_000_000))
+    os.utime(tmp_path / "before.nii.gz", (1_600_000_000, 1_600_000_000))
+    jobs = read_jobs(tmp_path / "jobs.csv")
+    old = Batch(jobs, tmp_path / "jobs.results.csv", CPU)
+    assert [job.row for job in old.missing] == [4], "its scan is missing"
+    summary = old.run()
+    assert [(row.voxels, row.quality, row.error) for row in summary.rows] == [
+        (97, 0.621, ""), (96, 0.636, ""), (None, None, "ScanError"),
+    ]  # fmt: skip
+    with pytest.raises(BatchError, match=r"row 2: .*a\.nii\.gz exists, .* or an earlier version did, .*; row 3: "):
+        Batch(jobs, tmp_path / "jobs.results.csv", InferenceSettings(device="cpu", zoom=False))
 
 
 def test_again_a_mask_without_its_voxels_is_done(folder: Path) -> None:

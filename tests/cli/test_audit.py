@@ -57,6 +57,13 @@ def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "mine.yaml exists, and was edited, or Palpate did not write it; give --overwrite" in refused.output
     assert Preset.load(preset).recipe.batch == 2
+    page.write_text("<!doctype html>my own page")
+    refused = run(cohort, "--page", page)
+    assert refused.exit_code == 2
+    assert f"{page.name} exists, and Palpate did not write it, or an earlier version did; give --over" in refused.output
+    assert page.read_text() == "<!doctype html>my own page"
+    for more in ("--overwrite",), ():
+        assert run(cohort, "--page", page, *more).exit_code == 0
     for more in ("--overwrite",), ():
         assert run(cohort, "--preset", preset, "--network", "tiny", *more).exit_code == 0
         assert Preset.load(preset).recipe.batch == 4

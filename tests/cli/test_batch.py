@@ -117,6 +117,17 @@ def test_a_list_that_cannot_be_used(folder: Path) -> None:
     assert stamps(folder) == {}
 
 
+def test_a_file_of_others_is_replaced_only_when_asked(folder: Path) -> None:
+    (folder / "mask_1.nii.gz").write_bytes(b"of another program")
+    refused = run(folder)
+    assert refused.exit_code == 2
+    assert f"error: nothing was done: row 3: {folder}/mask_1.nii.gz exists, and Palpate did not write" in refused.stderr
+    assert "give --overwrite to replace it, or name another" in refused.stderr
+    assert stamps(folder).keys() == {"mask_1.nii.gz"}
+    assert run(folder, "--overwrite").exit_code == 0
+    assert run(folder).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

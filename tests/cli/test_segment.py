@@ -275,10 +275,30 @@ def test_a_file_of_others_is_replaced_only_when_asked(folder: Path, tmp_path: Pa
     mended = out.read_bytes()
     for option in ("--probability", "--uncertainty"):
         refuse(segment(folder, tmp_path / f"x{name}", option, out), f"{name} exists, and Palpate did not write it, or")
-    refuse(segment(folder, out), f"{name} exists, and Palpate did not write it, or it was changed since; give --over")
+    refuse(segment(folder, out), f"{name} exists, and Palpate did not write it, or an earlier version did, or")
     assert out.read_bytes() == mended
     assert segment(folder, out, "--overwrite").exit_code == 0
     assert segment(folder, out).exit_code == 0
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".pdf", ".svg"])
+def test_a_picture_of_others_is_replaced_only_when_asked(folder: Path, tmp_path: Path, ending: str) -> None:
+    out, picture = tmp_path / "m.nii.gz", tmp_path / f"p{ending}"
+    picture.write_bytes(b"of another program")
+    refused = segment(folder, out, "--picture", picture)
+    refuse(refused, f"p{ending} exists, and Palpate did not write it, or an earlier version did; give --overwrite", out)
+    assert picture.read_bytes() == b"of another program"
+    for more in ("--overwrite",), ():
+        assert segment(folder, out, "--picture", picture, *more).exit_code == 0
+
+
+def test_a_phantom_replaces_no_scan_of_others(tmp_path: Path) -> None:
+    for name in "synthetic_scan.nii.gz", "synthetic_lesion.nii.gz":
+        assert run("phantom", tmp_path, "--overwrite").exit_code == 0
+        assert run("phantom", tmp_path, "--seed", "1").exit_code == 0, "its own"
+        (tmp_path / name).write_bytes(b"of another program")
+        refuse(run("phantom", tmp_path), f"{name} exists, and Palpate did not write it, or an earlier version did")
+        assert (tmp_path / name).read_bytes() == b"of another program"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits the size of files, as POSIX knows it")

@@ -486,7 +486,7 @@ def test_what_the_overlap_rule_takes_is_said(folder: Path, tmp_path: Path) -> No
     (tmp_path / "labels.nii.gz").write_bytes(b"of another program")
     refused = run("replay", session, folder, "-o", tmp_path / "labels.nii.gz")
     assert refused.exit_code == 2
-    assert "labels.nii.gz exists, and Palpate did not write it, or it was changed since; give --over" in refused.stderr
+    assert "labels.nii.gz exists, and Palpate did not write it, or an earlier version did, or" in refused.stderr
     assert run("replay", session, folder, "-o", tmp_path / "labels.nii.gz", "--overwrite").exit_code == 0
 
 

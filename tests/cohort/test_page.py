@@ -7,7 +7,7 @@ import pytest
 
 from palpate.cohort import Cohort
 from palpate.cohort.audit import audit
-from palpate.cohort.page import summary, write_page
+from palpate.cohort.page import is_own_page, summary, write_page
 from palpate.errors import OutputError
 from small import small_cohort
 
@@ -22,7 +22,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 def test_the_page_is_whole_and_says_it_all(cohort: Cohort, tmp_path: Path) -> None:
     path = tmp_path / "audit.html"
+    assert not is_own_page(path)
     write_page(audit(cohort, workers=1), path)
+    assert is_own_page(path)
     text = path.read_text()
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)""", text), "nothing is fetched from elsewhere"
     assert "phantoms &amp; &lt;others&gt;" in text, "what a file says is text, not code"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import BatchError, OutputError, PromptError
 from ..files import error_text
-from ..formats import READABLE, check_output, read_files
+from ..formats import READABLE, check_output, check_replaceable, read_files
 from ..prompt_file import read_entries, read_prompts
 from ..prompt_text import TextEntry, from_line, named_files
 from ..prompts import Prompt
@@ -166,12 +166,33 @@ def read_jobs(path: str | Path) -> tuple[Job, ...]:
             problems.append((row, str(error)))
     problems = sorted([*problems, *_clashes(jobs)])
     if problems:
-        named = "; ".join(f"row {row}: {problem}" for row, problem in problems[:MAX_PROBLEMS])
-        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-        raise BatchError(f"{path}: cannot be used, nothing was done: {named}{more}")
+        raise BatchError(f"{path}: cannot be used, nothing was done: {_listed(problems)}")
     if not jobs:
         raise BatchError(f"{path}: lists no job; give rows of {','.join(NEEDED)} below the header")
     return tuple(jobs)
+
+
+def check_outputs_replaceable(jobs: Sequence[Job]) -> None:
+    """Refuse jobs over files that Palpate did not write, or that were changed since, as a mask mended by hand.
+
+    Raises:
+        BatchError: there are such files; the message names them with their rows.
+    """
+    problems: list[tuple[int, str]] = []
+    for job in jobs:
+        with suppress(OSError):  # in a folder that may not be read: the job fails with that error
+            try:
+                check_replaceable(*job.outputs)
+            except OutputError as error:
+                problems.append((job.row, str(error)))
+    if problems:
+        raise BatchError(f"nothing was done: {_listed(problems)}")
+
+
+def _listed(problems: Sequence[tuple[int, str]]) -> str:
+    """Problems with their rows; of many the first few, and how many more there are."""
+    named = "; ".join(f"row {row}: {problem}" for row, problem in problems[:MAX_PROBLEMS])
+    return named + (f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else "")
 
 
 def _job(row: int, cells: Sequence[str], folder: Path) -> Job:

@@ -14,7 +14,7 @@ from ..bundle import Bundle
 from ..errors import SettingsError
 from ..inference import InferenceIdentity, InferenceSettings
 from ..jobs import Completed, JobQueue, Outcome, WorkerPool, run_here
-from .jobs import FileStats, Job
+from .jobs import FileStats, Job, check_outputs_replaceable
 from .results import Results, Row
 from .work import JobResult, WorkerStart
 
@@ -51,6 +51,8 @@ class Batch:
         jobs: from `read_jobs`.
         results: the results' CSV, a new one or an earlier run's.
         settings: how to infer, and with which model; None: the defaults.
+        overwrite: whether a job may replace a file that Palpate did not write, or that was changed since, as a mask
+            that was mended by hand.
 
     Attributes:
         jobs: all of them.
@@ -59,9 +61,17 @@ class Batch:
     Raises:
         ModelError: see `bundle.load`.
         OutputError: the results cannot be written, or hold something else.
+        BatchError: a job that is not done yet would replace such a file, and `overwrite` is false; nothing was done.
     """
 
-    def __init__(self, jobs: Sequence[Job], results: str | Path, settings: InferenceSettings | None = None):
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        results: str | Path,
+        settings: InferenceSettings | None = None,
+        *,
+        overwrite: bool = False,
+    ):
         settings = settings or InferenceSettings()
         self._results = Results(results)
         self._bundle: Bundle | None = settings.load()
@@ -72,6 +82,8 @@ class Batch:
         self._keys = {job: job.key(f"{identity.sha256} {identity.arithmetic}", stats) for job in jobs}
         self.jobs = tuple(jobs)
         self.missing = tuple(job for job in jobs if not self._results.done(job, self._keys[job]))
+        if not overwrite:
+            check_outputs_replaceable(self.missing)
 
     def run(self, workers: int = 1, progress: Progress | None = None, timeout: float | None = None) -> Summary:
         """Do what is missing; a job that fails is a row of the results, and the rest go on.

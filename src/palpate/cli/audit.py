@@ -9,6 +9,7 @@ import typer
 
 from ..errors import OutputError, SettingsError
 from .console import Console, app
+from .outputs import check_own
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def audit(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a preset that was edited, or that Palpate did not write.")
+        bool,
+        typer.Option("--overwrite", help="Replace a page of another program, or a preset that was edited."),
     ] = False,
 ) -> None:
     """Audit a cohort: its statistics, its issues, and settings that suit a training on it."""
@@ -67,8 +69,8 @@ def audit(
     for path in (page, preset):
         if path is not None:
             check_writable(path)
-    if preset is not None and not overwrite:
-        _check_edited(preset)
+    if not overwrite:
+        _check_replaced(page, preset)
     scans = find_cohort(cohort, patient=patient, channel=channel)
     labels = tuple(target or ())
     edge = CROPS[network]
@@ -111,11 +113,14 @@ def _split(name: str | None) -> Split | None:
     return split.resolve() if isinstance(split, PaperSplit) else split
 
 
-def _check_edited(preset: Path) -> None:
-    """Refuse to replace a preset that somebody edited."""
+def _check_replaced(page: Path | None, preset: Path | None) -> None:
+    """Refuse to replace a page that Palpate did not write, or a preset that somebody edited."""
+    from ..cohort.page import is_own_page
     from ..training.preset_file import is_own
 
-    if preset.exists() and not is_own(preset):
+    if page is not None:
+        check_own(page, is_own_page)
+    if preset is not None and preset.exists() and not is_own(preset):
         raise OutputError(
             f"{preset} exists, and was edited, or Palpate did not write it; give --overwrite to replace it, or name "
             "another"

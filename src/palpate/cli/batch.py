@@ -13,6 +13,7 @@ import typer
 
 from .console import FAULTY, Console, app
 from .inference import Inference
+from .outputs import OverwriteOption
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def batch(
     results: Annotated[Path | None, typer.Option(help="The results' CSV; by default beside the list.")] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with the model.")] = 1,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop a job that takes longer.")] = None,
+    overwrite: OverwriteOption = False,
     inference: Inference,
 ) -> None:
     """Segment a list of scans; the same command again does what is missing.
@@ -47,7 +49,7 @@ def batch(
     target = results_path(jobs) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {inference.model}"):
-            todo = Batch(listed, target, inference.settings())
+            todo = Batch(listed, target, inference.settings(), overwrite=overwrite)
         with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
             summary = todo.run(workers, lambda done, job: advance(done, job.output.name), timeout)
     record = _record(jobs, target, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,24 +46,43 @@ def check_outputs(
         raise OutputError(f"cannot write {truth}: it is the --truth to compare with, and would be lost; name another")
 
 
-def check_replaced(overwrite: bool, *images: Path | None) -> None:
-    """Refuse to replace an image that Palpate did not write, or that was changed since.
+def check_replaced(overwrite: bool, *images: Path | None, picture: Path | None = None) -> None:
+    """Refuse to replace an image or a picture that Palpate did not write, or an image that was changed since.
 
     Args:
         overwrite: whether the user asked for it.
-        images: the files; None where there is none.
+        images: the files on a scan's grid; None where there is none.
+        picture: the picture, if any.
 
     Raises:
         OutputError: the message names the file and the option.
     """
-    from ..formats import is_own, written_files
+    from ..formats import check_replaceable
 
-    for path in [] if overwrite else [path for path in images if path is not None]:
-        if any(file.exists() for file in written_files(path)) and not is_own(path):
-            raise OutputError(
-                f"{path} exists, and Palpate did not write it, or it was changed since; give --overwrite to replace "
-                "it, or name another"
-            )
+    if overwrite:
+        return
+    check_replaceable(*images)
+    if picture is not None:
+        from ..pictures import is_own_picture
+
+        check_own(picture, is_own_picture)
+
+
+def check_own(path: Path, is_own: Callable[[Path], bool]) -> None:
+    """Refuse to replace a file that Palpate did not write.
+
+    Args:
+        path: the file, which may not exist.
+        is_own: whether Palpate wrote a file that exists.
+
+    Raises:
+        OutputError: the message names the file and the option.
+    """
+    if path.exists() and not is_own(path):
+        raise OutputError(
+            f"{path} exists, and Palpate did not write it, or an earlier version did; give --overwrite to replace it, "
+            "or name another"
+        )
 
 
 def check_inputs_stay(results: tuple[Path | None, ...], inputs: tuple[Path, ...]) -> None:

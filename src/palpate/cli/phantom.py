@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import Console, app
+from .outputs import OverwriteOption, check_replaced
 from .verbs import verb
 
 
@@ -18,8 +19,12 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Another seed, another body and lesion.")] = 0,
     site: Annotated[str, typer.Option(help="Where the lesion grows: liver, lung or kidney.")] = "liver",
     diameter: Annotated[float, typer.Option(help="The lesion's diameter, mm.")] = 28.0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a synthetic CT-like scan with a lesion and its exact mask; say where to click."""
+    from ..phantom import phantom_files
+
+    check_replaced(overwrite, *phantom_files(folder))
     with console.step("phantom", "building a synthetic scan"):
         from ..phantom import make_phantom, write_phantom
 

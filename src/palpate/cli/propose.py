@@ -68,7 +68,7 @@ def propose(
     known = read_truth(console, truth, volume)
     check_outputs((output, probability), picture, truth, volume)
     check_spared(listing, volume)
-    check_replaced(overwrite, output, probability)
+    check_replaced(overwrite, output, probability, picture=picture)
     with console.step("load", f"loading {model}"):
         proposer = Proposer(machine.settings(model, base))
     with console.step("propose", "proposing lesions") as progress:

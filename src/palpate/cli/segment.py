@@ -82,7 +82,7 @@ def segment(
     known = read_truth(console, truth, volume)
     check_outputs(outputs.images, picture, truth, volume)
     check_inputs_stay((*outputs.images, picture), prompts.read_from())
-    check_replaced(overwrite, *outputs.images)
+    check_replaced(overwrite, *outputs.images, picture=picture)
     given = prompts.read(volume, console.warn)
     if not given:
         raise PromptError(f"where is the lesion? {HOW_TO_POINT}; or run `palpate propose`, with an automatic model")

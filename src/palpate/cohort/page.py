@@ -24,6 +24,7 @@ from .issues import Issue
 from .scan_statistics import IntensityStatistics, ScanStatistics
 from .scans import target_of
 
+GENERATOR = '<meta name="generator" content="Palpate">'  # in the template
 THUMBNAILS = 12
 MAX_OF_KIND = 6  # issues of a kind before the rest is folded away
 MAX_ROWS = 300  # scans in the table, beside those with issues
@@ -49,6 +50,14 @@ def write_page(found: Audit, path: str | Path) -> None:
     text = environment.from_string(template).render(**_content(found))
     with replacing(path) as (staged,):
         staged.write_text(text, encoding="utf-8")
+
+
+def is_own_page(path: Path) -> bool:
+    """Whether a file is a page that Palpate wrote; one that was edited since is too."""
+    try:
+        return GENERATOR.encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 def summary(found: Audit) -> dict[str, Any]:

@@ -7,7 +7,7 @@ file of theirs is met, so that importing this package costs nothing.
 from .dicom import Series
 from .endings import READABLE, WRITABLE
 from .reading import as_grid, as_volume, is_image, list_series, read, read_files
-from .writing import check_output, check_spared, is_own, write, written_files
+from .writing import check_output, check_replaceable, check_spared, is_own, write, written_files
 
 __all__ = [
     "READABLE",
@@ -16,6 +16,7 @@ __all__ = [
     "as_grid",
     "as_volume",
     "check_output",
+    "check_replaceable",
     "check_spared",
     "is_image",
     "is_own",

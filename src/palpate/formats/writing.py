@@ -92,12 +92,40 @@ def is_own(path: str | Path) -> bool:
         return False
 
 
+def check_replaceable(*paths: str | Path | None) -> None:
+    """Refuse to replace an image that Palpate did not write, or that was changed since.
+
+    An image whose voxels' own file (.zraw) is missing holds nothing that could be lost, if its header is Palpate's.
+
+    Args:
+        paths: images that are about to be written; None where there is none.
+
+    Raises:
+        OutputError: the message names the first such file and the option.
+    """
+    for path in [Path(path) for path in paths if path is not None]:
+        there = [file for file in written_files(path) if file.exists()]
+        if there and not is_own(path) and not _is_bare_header(path):
+            raise OutputError(
+                f"{path} exists, and Palpate did not write it, or an earlier version did, or it was changed since; "
+                "give --overwrite to replace it, or name another"
+            )
+
+
 def written_files(*paths: str | Path | None) -> tuple[Path, ...]:
     """What `write` makes at each path: that file, and before it the voxels' own of a MetaImage header (.mhd)."""
     files: list[Path] = []
     for path in [Path(path) for path in paths if path is not None]:
         files += (path.with_suffix(".zraw"), path) if ending(path) == ".mhd" else (path,)
     return tuple(files)
+
+
+def _is_bare_header(path: Path) -> bool:
+    """Whether it is a MetaImage header that Palpate wrote, and the file with its voxels is missing."""
+    try:
+        return not all(file.exists() for file in written_files(path)) and itk.mark_of(path).startswith(OWN)
+    except (ScanError, OSError):
+        return False
 
 
 def _voxels(values: OnGrid) -> npt.NDArray[Any]:

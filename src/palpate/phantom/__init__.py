@@ -25,7 +25,7 @@ from .body import ADULT_WIDTH_MM, body
 from .lesion import LESION_HU, Blob, Site, placed
 from .scanner import body_affine, box_around, coordinates, scan
 
-__all__ = ["Phantom", "Site", "make_phantom", "oblique_affine", "write_phantom"]
+__all__ = ["Phantom", "Site", "make_phantom", "oblique_affine", "phantom_files", "write_phantom"]
 
 _ROOM_MM = 10.0
 
@@ -138,6 +138,11 @@ def oblique_affine(
     return affine
 
 
+def phantom_files(folder: str | Path) -> tuple[Path, Path]:
+    """The scan's and the lesion's file in a folder, as `write_phantom` names them."""
+    return Path(folder) / "synthetic_scan.nii.gz", Path(folder) / "synthetic_lesion.nii.gz"
+
+
 def write_phantom(phantom: Phantom, folder: str | Path) -> tuple[Path, Path]:
     """Write `synthetic_scan.nii.gz` and `synthetic_lesion.nii.gz` into a folder, which is made where it is missing.
 
@@ -149,7 +154,7 @@ def write_phantom(phantom: Phantom, folder: str | Path) -> tuple[Path, Path]:
     folder = Path(folder)
     with writing(folder, "choose another place", action="make the folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    scan_path, lesion_path = folder / "synthetic_scan.nii.gz", folder / "synthetic_lesion.nii.gz"
+    scan_path, lesion_path = phantom_files(folder)
     write(Patch(phantom.volume.array, (0, 0, 0), phantom.volume.grid), scan_path)
     write(phantom.lesion, lesion_path)
     return scan_path, lesion_path

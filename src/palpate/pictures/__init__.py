@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ENDINGS", "Plane", "check_picture", "lesion_picture", "lesion_planes", "save_picture"]
+__all__ = ["ENDINGS", "Plane", "check_picture", "is_own_picture", "lesion_picture", "lesion_planes", "save_picture"]
 
+CREATOR = "Palpate lesion picture"  # in the metadata of each, which no format compresses
 ENDINGS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 # Inches; at 150 dpi 1800 x 705 pixels. A line of text takes `_LINE`.
@@ -86,7 +87,15 @@ def save_picture(figure: Figure, path: str | Path) -> None:
         OutputError: another ending, a missing folder, no permission, or a full disk; an old file is left intact.
     """
     with replacing(check_picture(path)) as (staged,):
-        figure.savefig(staged, dpi=figure.dpi, facecolor=figure.get_facecolor())
+        figure.savefig(staged, dpi=figure.dpi, facecolor=figure.get_facecolor(), **_signature(staged))
+
+
+def is_own_picture(path: str | Path) -> bool:
+    """Whether a file is a picture that `save_picture` wrote; one that was edited since may be too."""
+    try:
+        return CREATOR.encode() in Path(path).read_bytes()
+    except OSError:
+        return False
 
 
 def check_picture(path: str | Path) -> Path:
@@ -102,6 +111,14 @@ def check_picture(path: str | Path) -> Path:
     if path.suffix.lower() not in ENDINGS:
         raise OutputError(f"cannot write {path}: a picture's name ends in one of {', '.join(ENDINGS)}")
     return check_writable(path)
+
+
+def _signature(path: Path) -> dict[str, Any]:
+    """The arguments of `savefig` that put the creator into a picture's metadata."""
+    ending = path.suffix.lower()
+    if ending in {".jpg", ".jpeg"}:
+        return {"pil_kwargs": {"comment": CREATOR}}
+    return {"metadata": {"Software" if ending == ".png" else "Creator": CREATOR}}
 
 
 def _draw(axes: Axes, plane: Plane, window: tuple[float, float]) -> None:
