@@ -180,8 +180,8 @@ def test_background_prompts_first_wait_for_one_that_says_where(scan: Volume) -> 
 
 
 @pytest.mark.parametrize("zoomed", [False, True])
-def test_a_correction_is_held_to_its_side(scan: Volume, zoomed: bool) -> None:
-    """Who says lesion loses nothing by it, who says none gains nothing, whatever the network draws elsewhere."""
+def test_a_correction_is_one_sided(scan: Volume, zoomed: bool) -> None:
+    """A foreground prompt removes nothing, a background prompt adds nothing, whatever the network predicts there."""
     predictor = zooming() if zoomed else fresh(scan)
     masks = [predictor.predict(PROMPTS[:count]).mask.full() for count in range(1, len(PROMPTS) + 1)]
     changes = []

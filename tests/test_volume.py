@@ -91,7 +91,7 @@ def test_same_as_allows_rounding_only() -> None:
     assert not GRID.same_as(Grid((5, 6, 8), AFFINE))
 
 
-def test_same_as_looks_at_the_far_corner() -> None:
+def test_same_as_compares_the_far_corner() -> None:
     stretched = AFFINE.copy()
     stretched[0, 0] *= 1.001
     assert not GRID.same_as(Grid((5, 6, 7), stretched))

@@ -21,7 +21,7 @@ from .bundle import Bundle
 from .errors import ModelError, SettingsError
 from .extras import needed
 from .frame import Frame
-from .inference.progress import Cancel, Progress, Report
+from .inference.progress import Cancel, Progress, ProgressHook
 from .inference.runtime import Runtime
 from .inference.settings import InferenceSettings
 from .lesions import connected_components
@@ -88,7 +88,7 @@ class Proposer:
         self._slide = sliding_window()
 
     def propose(
-        self, volume: Volume, min_volume_ml: float = MIN_VOLUME_ML, *, progress: Report | None = None
+        self, volume: Volume, min_volume_ml: float = MIN_VOLUME_ML, *, progress: ProgressHook | None = None
     ) -> list[Proposal]:
         """What the model takes for lesions in a scan, the highest score first.
 
@@ -104,7 +104,7 @@ class Proposer:
         return proposals(self.probability(volume, progress=progress), min_volume_ml)
 
     def probability(
-        self, volume: Volume, *, progress: Report | None = None, cancel: Cancel | None = None
+        self, volume: Volume, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
     ) -> Probability:
         """The foreground's probability on the whole of a scan's own grid.
 

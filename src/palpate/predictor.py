@@ -13,7 +13,7 @@ from .inference import lesion_state, state_file
 from .inference.cache import Key
 from .inference.encoded_scan import EncodedScan
 from .inference.lesion_state import LesionState, Prediction
-from .inference.progress import Cancel, Report
+from .inference.progress import Cancel, ProgressHook
 from .inference.runtime import Capabilities, Runtime
 from .inference.settings import InferenceIdentity, InferenceSettings
 from .inference.views import ViewPolicy
@@ -91,7 +91,7 @@ class Predictor:
         prompts: Sequence[Prompt],
         *,
         forbidden: Mask | None = None,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> Prediction:
         """The lesion under an ordered list of prompts, which its mask is a function of.
@@ -116,7 +116,7 @@ class Predictor:
         prompts: Sequence[Prompt],
         *,
         forbidden: Mask | None = None,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> LesionState:
         """The state of a lesion after an ordered list of prompts.

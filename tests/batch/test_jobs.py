@@ -107,7 +107,7 @@ def test_what_is_wrong_is_named_with_its_row(tmp_path: Path, text: str | bytes, 
         read_jobs(listing(tmp_path, text))
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
     text = HEADER + "".join(f"a.nii,p.json,{number}.jpg\n" for number in range(7)) + ",p.json,m.nii\n"
     with pytest.raises(
         BatchError, match=r"cannot be used, nothing was done: row 2: .*; row 6: .*; and 3 more$"
@@ -180,7 +180,7 @@ def test_a_painted_stroke_in_a_file_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_ordinary_user")
-def test_what_may_not_be_looked_at_has_a_key_too(public_folder: Path) -> None:
+def test_an_unreadable_file_has_a_key_too(public_folder: Path) -> None:
     """Its job fails; the list does not."""
     (locked := public_folder / "locked").mkdir()
     (locked / "a.nii.gz").write_bytes(b"a")
@@ -238,7 +238,7 @@ def test_the_disk_is_asked_once(tmp_path: Path) -> None:
     assert FileStats()[path] == (0, 0, 0)
 
 
-def test_a_mask_without_a_name_is_told(tmp_path: Path) -> None:
+def test_a_mask_without_a_name_is_an_error(tmp_path: Path) -> None:
     entries = [{"kind": "click", "index": [1, 2, 3]}, {"kind": "prior", "mask": ""}]
     (tmp_path / "p.json").write_text(json.dumps({"version": 1, "prompts": entries}))
     job = only(tmp_path, HEADER + "a.nii,p.json,out.nii\n")

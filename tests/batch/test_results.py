@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palpate.batch.jobs import FileStats, Job, ScanSource, read_jobs
-from palpate.batch.results import COLUMNS, Results, Row, results_path
+from palpate.batch.results import COLUMNS, ResultRow, Results, results_path
 from palpate.errors import BatchError, OutputError
 from palpate.inference import InferenceIdentity, InferenceSettings
 
@@ -16,8 +16,8 @@ def job(folder: Path, name: str) -> Job:
     return Job(2, ScanSource(folder / "scan.nii", None), "click=1,2,3", folder, folder / f"{name}.nii")
 
 
-def done(one: Job, key: str, message: str = "") -> Row:
-    return Row(
+def done(one: Job, key: str, message: str = "") -> ResultRow:
+    return ResultRow(
         key=key, scan=one.listed(one.source.scan), output=one.listed(one.output), status="done", message=message,
         volume_ml=0.25, voxels=2, extent_mm="1.00 x 2.00 x 3.00", seconds=1.5,
     )  # fmt: skip
@@ -175,7 +175,7 @@ def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     path, one = tmp_path / "r.csv", job(tmp_path, "a")
     with Results(path) as results:
         assert results._file is not None

@@ -322,7 +322,7 @@ def test_an_error_of_the_program_ends_its_job_alone(folder: Path, monkeypatch: p
     ]  # fmt: skip
 
 
-def test_an_output_that_cannot_hold_the_grid_is_told_before_the_work(
+def test_an_output_that_cannot_hold_the_grid_is_reported_before_the_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sheared = np.diag([4.0, 4.0, 5.0, 1.0])

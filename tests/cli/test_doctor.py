@@ -69,7 +69,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.M
     assert "packages: torch MISSING, " in shown
 
 
-def test_a_part_that_fails_is_told_and_the_rest_goes_on() -> None:
+def test_a_part_that_fails_is_reported_and_the_rest_goes_on() -> None:
     done = run("--device", "abacus")
     assert done.exit_code == 1
     assert "click: DeviceError: device 'abacus' is not here" in done.output

@@ -76,7 +76,7 @@ def test_the_official_file_for_machines(server: Publisher, tmp_path: Path) -> No
     assert list(record["seconds"]) == ["sam_vit_b"]
 
 
-def test_the_fall_back_is_told(server: Publisher) -> None:
+def test_the_fall_back_is_printed(server: Publisher) -> None:
     server.files = {"/sam.pth": CONTENT}
     result = run("fetch", "sam_vit_b")
     assert result.exit_code == 0

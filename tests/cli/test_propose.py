@@ -69,7 +69,7 @@ def test_proposals_as_labels_and_as_json(folder: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_told_on_a_terminal(folder: Path, tmp_path: Path) -> None:
+def test_what_is_printed_on_a_terminal(folder: Path, tmp_path: Path) -> None:
     done = propose(folder, tmp_path / "found.nrrd", "--min-ml", "0")
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "found.json").read_text())["proposals"]
@@ -81,7 +81,7 @@ def test_what_is_told_on_a_terminal(folder: Path, tmp_path: Path) -> None:
     assert len(lines) == 1 + min(len(found), 10) + (len(found) > 10)
 
 
-def test_nothing_found_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
+def test_nothing_found_is_reported_and_saved(folder: Path, tmp_path: Path) -> None:
     done = propose(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty")
     assert done.exit_code == 0, done.output
     assert "m.mha: no proposal of 0.1 mL or more (--min-ml)" in done.output

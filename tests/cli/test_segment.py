@@ -95,7 +95,7 @@ def test_millimetres_and_indices_are_one_place(folder: Path, tmp_path: Path) -> 
     assert np.array_equal(masks[0], masks[1])
 
 
-def test_an_empty_mask_is_said_and_saved(folder: Path, tmp_path: Path) -> None:
+def test_an_empty_mask_is_reported_and_saved(folder: Path, tmp_path: Path) -> None:
     result = segment(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty", click="0,0,0")
     assert result.exit_code == 0, result.output
     assert "the mask is empty" in result.output

@@ -88,7 +88,7 @@ def test_from_the_first_click_to_an_export(folder: Path, tmp_path: Path) -> None
     assert "node" not in left
 
 
-def test_it_goes_on_as_it_looked_before(folder: Path, tmp_path: Path) -> None:
+def test_a_session_needs_the_precision_that_it_began_with(folder: Path, tmp_path: Path) -> None:
     """Arithmetic is part of what a mask depends on: another is refused, and can be asked for."""
     session = tmp_path / "visit"
     made = ("--lesion", "a", "--click", "8,7,5", "--precision", "bfloat16", "--no-zoom", "--budget", 3)
@@ -101,7 +101,7 @@ def test_it_goes_on_as_it_looked_before(folder: Path, tmp_path: Path) -> None:
     told(run("undo", session, folder, "--precision", "bfloat16", "--json"))
 
 
-def test_what_is_refused_is_not_kept(folder: Path, tmp_path: Path) -> None:
+def test_what_is_refused_is_not_recorded(folder: Path, tmp_path: Path) -> None:
     session = tmp_path / "visit"
     for more, message in (
         (("--lesion", "a", "--click", "99,0,0"), "lies outside the scan"),
@@ -294,7 +294,7 @@ def test_a_scan_whose_name_is_not_utf8(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_ordinary_user")
-def test_a_session_where_nobody_may_look(public_folder: Path) -> None:
+def test_a_session_in_an_unreadable_folder(public_folder: Path) -> None:
     (locked := public_folder / "locked").mkdir(mode=0)
     arguments = [
         "session",
@@ -472,7 +472,7 @@ def test_two_lesions_of_one_name_in_an_older_session(tmp_path: Path) -> None:
     assert "scribble of 1188 voxels" in shown.output
 
 
-def test_what_the_overlap_rule_takes_is_said(folder: Path, tmp_path: Path) -> None:
+def test_what_the_overlap_rule_takes_is_printed(folder: Path, tmp_path: Path) -> None:
     session = tmp_path / "visit"
     for name in ("under", "over"):
         told(run("add", session, folder, "--lesion", name, "--click", "8,7,5", "--json"))

@@ -334,7 +334,7 @@ def test_an_adapter_from_base_to_mask(place: Path) -> None:
     assert "--base" in missing.stderr
 
 
-def test_what_prepare_left_out_is_told_and_marked(place: Path, tmp_path: Path) -> None:
+def test_what_prepare_left_out_is_reported_and_marked(place: Path, tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path, 2)
     cohort.scans[0].image.write_bytes(b"no scan")
     rows = [f"{s.image.name},{s.label.name}" for s in cohort.scans]

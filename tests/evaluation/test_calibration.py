@@ -143,7 +143,7 @@ def test_which_voxels_count_does_not_hang_on_what_they_are() -> None:
     assert other.missed == [(14 * 48 * 32, 6 * 24 * 32 + 14 * 48 * 32)], "in the patch and outside it"
 
 
-def test_lesion_that_no_crop_saw_is_told() -> None:
+def test_the_part_of_a_lesion_outside_its_crop_is_counted() -> None:
     """Clicked at one end: what lies beyond the crop's border, no voxel of the map speaks of."""
     made = make_phantom(shape=(48, 48, 32), spacing=(4, 4, 5))
     truth = np.zeros(made.volume.shape, bool)

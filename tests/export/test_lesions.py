@@ -127,7 +127,7 @@ def test_a_mask_a_lesion_as_it_is(session: Session, tmp_path: Path) -> None:
     assert "label" not in said["lesions"][0]
 
 
-def test_an_empty_lesion_is_told(tmp_path: Path) -> None:
+def test_an_empty_lesion_has_no_diameters(tmp_path: Path) -> None:
     session = Session(quick_predictor(), SCAN)
     session.add("nothing")
     session.export(tmp_path / "out")
@@ -136,7 +136,7 @@ def test_an_empty_lesion_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "beginning"), [("out", "out/"), ("labels.nii.gz", "labels.")])
-def test_prompts_are_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, beginning: str) -> None:
+def test_prompts_are_listed_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, beginning: str) -> None:
     """What the listing says of a lesion is a file of prompts; masks and long strokes lie beside it."""
     monkeypatch.setattr("palpate.prompt_file.LONG", 2)
     session = Session(quick_predictor(), SCAN)
@@ -275,7 +275,7 @@ def test_sessions_begun_in_the_same_second_are_two(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}.nii.gz", f"{'n' * 246}.nii.gz"])
-def test_a_place_that_cannot_be_looked_at_is_named(session: Session, tmp_path: Path, name: str) -> None:
+def test_a_place_that_cannot_be_read_is_named(session: Session, tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"cannot (write|make) .*File name too long"):
         session.export(tmp_path / name)
     with pytest.raises(OutputError, match=r"cannot write .*File name too long"):

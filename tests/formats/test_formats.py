@@ -172,7 +172,7 @@ def test_the_voxels_beside_a_header_are_the_scans_too(tmp_path: Path) -> None:
         check_spared(tmp_path / "scan.zraw", volume)
 
 
-def test_check_output_returns_the_path_and_looks_at_the_folder(tmp_path: Path) -> None:
+def test_check_output_returns_the_path_and_checks_the_folder(tmp_path: Path) -> None:
     for ending in WRITABLE:
         assert check_output(str(tmp_path / f"mask{ending}")) == tmp_path / f"mask{ending}"
     with pytest.raises(OutputError, match="make it first"):

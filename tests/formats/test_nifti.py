@@ -119,7 +119,7 @@ def test_a_scale_is_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32, np.int64, np.float32, np.float64])
-def test_every_type_is_kept_without_a_scale(tmp_path: Path, kind: type) -> None:
+def test_every_type_is_preserved_without_a_scale(tmp_path: Path, kind: type) -> None:
     volume = read(saved(tmp_path / "a.nii", SFORM, array=ARRAY.astype(kind)))
     assert volume.array.dtype == kind
     assert np.array_equal(volume.array, ARRAY)

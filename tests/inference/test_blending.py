@@ -85,7 +85,7 @@ def test_a_wide_views_patch_leaves_out_what_is_nothing() -> None:
     assert not resample_to_scan(view, probability * 0, None).array.any()
 
 
-def test_a_correction_is_held_to_its_side() -> None:
+def test_a_correction_is_one_sided() -> None:
     """The same rule for crops and for patches of the scan; outside the crop the old probability stays."""
     new, old = torch.tensor([0.1, 0.6, 0.9]), torch.tensor([0.3, 0.6, 0.2])
     assert one_sided_update(True, new, old).tolist() == torch.tensor([0.3, 0.6, 0.9]).tolist()

@@ -155,7 +155,7 @@ def test_prompts_too_wide_for_a_narrower_view_keep_theirs() -> None:
     assert not second.mask.full()[79, 50, 30]
 
 
-def test_a_box_larger_than_a_crop_is_held_by_the_first_view() -> None:
+def test_the_first_view_contains_a_box_larger_than_a_crop() -> None:
     truth = ball((60, 50, 30), 70)
     predictor, runtime = knowing(truth)
     predictor.set_volume(blank_scan())

@@ -102,7 +102,7 @@ def test_a_sheared_grid_by_hand() -> None:
     assert longest.mm == pytest.approx(np.hypot(9, 6))
 
 
-def test_equal_diameters_are_told_apart_however_a_scan_is_stored() -> None:
+def test_of_equal_diameters_one_is_chosen_however_a_scan_is_stored() -> None:
     """Four pairs of corners are as far apart as any; the chord across one of them is as long as that, 5.83 mm."""
     rows = ["01010", "00001", "00110", "10010", "01110"]
     plane = np.array([[letter == "1" for letter in row] for row in rows])

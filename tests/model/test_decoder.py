@@ -9,7 +9,7 @@ from palpate.model.decoder import MaskDecoder
 
 
 @pytest.mark.parametrize("token_voxels", [4, 8])
-def test_kept_share_equals_concatenation(token_voxels: int) -> None:
+def test_cached_part_equals_concatenation(token_voxels: int) -> None:
     torch.manual_seed(0)
     decoder = MaskDecoder(NetworkConfig(neck_width=16, decoder_width=6, token_voxels=token_voxels)).double()
     crop = torch.randn(2, 1, 32, 16, 32, dtype=torch.float64)
@@ -22,7 +22,7 @@ def test_kept_share_equals_concatenation(token_voxels: int) -> None:
     torch.testing.assert_close(decoder(decoder.prepare(maps, crop), maps[3]), plain)
 
 
-def test_the_first_three_maps_and_the_crop_are_kept_and_the_deepest_is_not() -> None:
+def test_the_first_three_maps_and_the_crop_are_cached_and_the_deepest_is_not() -> None:
     decoder = MaskDecoder(NetworkConfig(neck_width=16, decoder_width=4))
     maps = tuple(torch.randn(1, 16, 4, 4, 4) for _ in range(4))
     crop = torch.randn(1, 1, 16, 16, 16)

@@ -41,7 +41,7 @@ def straight(prompts: list[Prompt], **settings: Any) -> np.ndarray[Any, Any]:
 
 
 def told(session: Session) -> list[Any]:
-    """A session's state as plain data; priors by their voxels."""
+    """A session's state as plain data; initial masks by their voxels."""
     return [told_of(lesion) for lesion in session.lesions]
 
 
@@ -140,7 +140,7 @@ def test_a_start_mask_is_the_mask_until_there_are_prompts() -> None:
         session.reject(number)
 
 
-def test_a_model_that_knows_no_priors_gets_the_clicks_alone() -> None:
+def test_a_model_without_dense_prompts_gets_the_clicks_alone() -> None:
     session = begun(prompted=False)
     number = session.add(initial_mask=block((5, 5, 3)))
     session.add_prompt(number, INSIDE)
@@ -446,7 +446,7 @@ def test_a_start_mask_must_fit() -> None:
     assert session.lesions == ()
 
 
-def test_what_is_no_mask_and_no_list_is_told() -> None:
+def test_what_is_no_mask_and_no_list_is_an_error() -> None:
     session = begun()
     wrong: list[Any] = [
         np.ones(SCAN.shape, bool),

@@ -93,7 +93,7 @@ def test_a_dry_run_validates_a_whole_scan(cohort: PreparedCohort, tmp_path: Path
     assert record["scans"] == {"train": 2, "validation": 1, "test": 1}
 
 
-def test_a_missing_library_is_said_before_the_training(
+def test_a_missing_library_is_named_before_the_training(
     cohort: PreparedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "monai.inferers", None)

@@ -169,7 +169,7 @@ def test_a_zoom_takes_in_the_crops_own_size() -> None:
     assert wider.as_interactive().preprocessing.zoom == (1.0, 4.0)
 
 
-def test_only_a_model_trained_on_mirrored_crops_looks_at_them() -> None:
+def test_only_a_model_trained_on_mirrored_crops_predicts_mirrored_ones() -> None:
     preset = starting_from_nothing("x", (), PREPROCESSING, None)
     assert preset.augmentation.flip_prob[2] > 0
     assert not preset.preprocessing.mirror

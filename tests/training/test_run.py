@@ -18,7 +18,7 @@ from palpate.errors import CohortError, SettingsError
 from palpate.evaluation import one_click
 from palpate.predictor import Predictor
 from palpate.training.cost import estimate_cost
-from palpate.training.outcome import Report
+from palpate.training.outcome import TrainingProgress
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.records import read_rows
 from palpate.training.run import Run
@@ -76,7 +76,7 @@ def test_parts_are_the_splits(cohort: PreparedCohort, tmp_path: Path) -> None:
 
 
 def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
-    reports: list[Report] = []
+    reports: list[TrainingProgress] = []
     made = run(cohort, tmp_path / "run")
     ledger = cohort.folder / "test_set_uses.jsonl"
     before = len(ledger.read_text().splitlines()) if ledger.exists() else 0
@@ -366,7 +366,7 @@ def test_a_model_of_another_network_is_not_taken(cohort: PreparedCohort, tmp_pat
 
 
 def test_reports_are_plain(cohort: PreparedCohort, tmp_path: Path) -> None:
-    reports: list[Report] = []
+    reports: list[TrainingProgress] = []
     run(cohort, tmp_path / "run", PRESET.with_recipe(steps=1, num_validations=1)).train(reports.append, test=False)
     (only,) = reports
     assert dataclasses.asdict(only).keys() == {"step", "total", "loss", "rate", "seconds", "memory_gb", "dice"}

@@ -16,7 +16,7 @@ from ..jobs import CsvLines, Ledger
 from .jobs import Job
 
 
-class Row(BaseModel):
+class ResultRow(BaseModel):
     """What became of a job; its fields are the columns.
 
     Attributes:
@@ -49,7 +49,7 @@ class Row(BaseModel):
     warnings: str = ""
 
 
-COLUMNS = tuple(Row.model_fields)
+COLUMNS = tuple(ResultRow.model_fields)
 
 
 def results_path(jobs: str | Path) -> Path:
@@ -59,7 +59,7 @@ def results_path(jobs: str | Path) -> Path:
     return jobs.with_name(f"{stem}.results.csv")
 
 
-class Results(Ledger[Row]):
+class Results(Ledger[ResultRow]):
     """The ledger of a batch: a row a job, by its output.
 
     Args:
@@ -73,7 +73,7 @@ class Results(Ledger[Row]):
     def __init__(self, path: str | Path):
         super().__init__(
             path,
-            CsvLines(Row),
+            CsvLines(ResultRow),
             key=lambda row: row.output,
             content="a batch's results",
             advice="name another file with --results",
@@ -104,7 +104,9 @@ class Results(Ledger[Row]):
         if self.place(job) in self.latest:
             message = "was begun and not finished; run the same command again"
             scan, output = job.listed(job.source.scan), self.place(job)
-            self.append(Row(key=key, scan=scan, output=output, status="failed", error="Interrupted", message=message))
+            self.append(
+                ResultRow(key=key, scan=scan, output=output, status="failed", error="Interrupted", message=message)
+            )
 
     def conclude(self, jobs: Iterable[Job]) -> None:
         """Put the rows in the order of the list, one a job; then what other lists, or this one once, had done.

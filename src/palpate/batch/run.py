@@ -15,10 +15,10 @@ from ..errors import SettingsError
 from ..inference import InferenceIdentity, InferenceSettings
 from ..jobs import Completed, JobQueue, Outcome, WorkerPool, run_here
 from .jobs import FileStats, Job, check_outputs_replaceable
-from .results import Results, Row
+from .results import ResultRow, Results
 from .work import JobResult, WorkerStart
 
-Progress = Callable[[int, Job], None]
+BatchProgressHook = Callable[[int, Job], None]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Summary:
     """
 
     jobs: tuple[Job, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     before: int
 
     @property
-    def failed(self) -> list[tuple[Job, Row]]:
+    def failed(self) -> list[tuple[Job, ResultRow]]:
         """The jobs that failed, with their rows."""
         return [(job, row) for job, row in zip(self.jobs, self.rows, strict=True) if row.status == "failed"]
 
@@ -85,7 +85,7 @@ class Batch:
         if not overwrite:
             check_outputs_replaceable(self.missing)
 
-    def run(self, workers: int = 1, progress: Progress | None = None, timeout: float | None = None) -> Summary:
+    def run(self, workers: int = 1, progress: BatchProgressHook | None = None, timeout: float | None = None) -> Summary:
         """Do what is missing; a job that fails is a row of the results, and the rest go on.
 
         A row is added as each job is finished, and in the end they are in the order of the list. Stopped at any point,

@@ -14,7 +14,7 @@ from ..inference import InferenceSettings
 from ..predictor import Prediction, Predictor
 from ..volume import Volume
 from .jobs import Job, ScanSource
-from .results import Row
+from .results import ResultRow
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class WorkerStart:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job: a row without the job's own columns (`Row`)."""
+    """What became of a job: a row without the job's own columns (`ResultRow`)."""
 
     seconds: float | None = None
     error: str = ""
@@ -74,7 +74,7 @@ class JobResult:
             quality=None if iou is None else round(iou, 3),
         )
 
-    def row(self, job: Job, key: str, output: str) -> Row:
+    def row(self, job: Job, key: str, output: str) -> ResultRow:
         """The row of the results.
 
         Args:
@@ -82,7 +82,7 @@ class JobResult:
             key: its key.
             output: its output, as the results name it.
         """
-        return Row(
+        return ResultRow(
             key=key,
             scan=job.listed(job.source.scan),
             output=output,

@@ -91,8 +91,8 @@ def _inference(
         bool,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="Try wider and narrower fields, and refine along boundaries, as far as the model was trained for; or "
-            "one crop only.",
+            help="Use a wider field where the mask reaches its crop's border and a narrower one for a small lesion, "
+            "and refine the boundary of a large one, if the model was trained for it; or predict in one crop.",
         ),
     ] = True,
     budget: Annotated[

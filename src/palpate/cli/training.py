@@ -18,7 +18,7 @@ from ..extras import needed
 from .console import FAULTY, Console, JsonOption, app, given_options
 
 if TYPE_CHECKING:
-    from ..training.outcome import Outcome, Report
+    from ..training.outcome import TrainingOutcome, TrainingProgress
     from ..training.run import Run
 
 OF_ANY_RUN = {
@@ -110,7 +110,7 @@ def train(
     interactive: Annotated[
         bool,
         typer.Option(
-            "--interactive", help="A model that takes boxes, strokes, corrections and prior masks, and zooms."
+            "--interactive", help="A model that takes boxes, strokes, corrections and initial masks, and zooms."
         ),
     ] = False,
     automatic: Annotated[
@@ -254,12 +254,12 @@ def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _display(console: Console, run: Run) -> Iterator[Callable[[Report], None]]:
+def _display(console: Console, run: Run) -> Iterator[Callable[[TrainingProgress], None]]:
     """Progress with loss, Dice, time left and memory on a terminal; a line now and then elsewhere."""
     total = run.trainer.total
     with console.bar("training", total, done=run.trainer.step) as advance:
 
-        def report(now: Report) -> None:
+        def report(now: TrainingProgress) -> None:
             dice = "" if now.dice is None else f", validation Dice {now.dice:.3f}"
             text = f"loss {now.loss:.3f}{dice}, {now.memory_gb:.1f} GB"
             advance(now.step, text)
@@ -270,7 +270,7 @@ def _display(console: Console, run: Run) -> Iterator[Callable[[Report], None]]:
         yield report
 
 
-def _record(run: Run, outcome: Outcome) -> dict[str, Any]:
+def _record(run: Run, outcome: TrainingOutcome) -> dict[str, Any]:
     return {
         "run": str(run.folder),
         "ended": outcome.why,
@@ -283,7 +283,7 @@ def _record(run: Run, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _sentences(run: Run, outcome: Outcome) -> list[str]:
+def _sentences(run: Run, outcome: TrainingOutcome) -> list[str]:
     ending = {
         "finished": f"finished after {outcome.step} steps",
         "plateau": f"ended at step {outcome.step}: no gain in {run.since_best} validations",

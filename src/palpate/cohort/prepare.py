@@ -17,13 +17,13 @@ from .packing import GO_ON, pack
 from .prepared import FORMAT, CohortIndex, LeftOut, PreparedCohort, PreparedEntry, read_index
 from .scans import Cohort, LabelledScan
 
-Progress = Callable[[int, int, str], None]
+PrepareProgressHook = Callable[[int, int, str], None]
 JOURNAL = "journal.jsonl"  # of what is finished, while a preparation runs
 Sources = tuple[tuple[str, int, int, int], ...]
 
 
 def prepare(
-    cohort: Cohort, folder: str | Path, *, workers: int | None = None, progress: Progress | None = None
+    cohort: Cohort, folder: str | Path, *, workers: int | None = None, progress: PrepareProgressHook | None = None
 ) -> PreparedCohort:
     """Pack a cohort's scans into `folder`; a run that was cut short goes on where it stopped.
 

@@ -36,7 +36,7 @@ class IntensityStatistics:
 
 
 @dataclass(frozen=True)
-class Component:
+class ComponentSize:
     """A connected component of the target: its volume, mL, and its bounding box's edges along S, A and R, mm."""
 
     volume_ml: float
@@ -83,7 +83,7 @@ class ScanStatistics:
     dtype: str = ""
     sha256: str = ""
     labels: dict[int, int] = field(default_factory=dict)
-    components: tuple[Component, ...] = ()
+    components: tuple[ComponentSize, ...] = ()
     touched_faces: tuple[str, ...] = ()
     target_intensities: IntensityStatistics | None = None
     background_intensities: IntensityStatistics | None = None
@@ -196,7 +196,7 @@ def _hash(array: npt.NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _components(mask: npt.NDArray[np.bool_], bounds: tuple[Index3, Index3], grid: Grid) -> tuple[Component, ...]:
+def _components(mask: npt.NDArray[np.bool_], bounds: tuple[Index3, Index3], grid: Grid) -> tuple[ComponentSize, ...]:
     x, y, z = (slice(a, b + 1) for a, b in zip(*bounds, strict=True))
     pieces, count = ndimage.label(mask[x, y, z], structure=np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)[1:]
@@ -205,7 +205,7 @@ def _components(mask: npt.NDArray[np.bool_], bounds: tuple[Index3, Index3], grid
     for size, box in zip(sizes.tolist(), ndimage.find_objects(pieces), strict=True):
         edges = [(extent.stop - extent.start) * edge for extent, edge in zip(box, grid.spacing.tolist(), strict=True)]
         s, a, r = (edges[axis] for axis in order)
-        components.append(Component(size * grid.voxel_ml, (s, a, r)))
+        components.append(ComponentSize(size * grid.voxel_ml, (s, a, r)))
     return tuple(sorted(components, key=lambda component: component.volume_ml, reverse=True))
 
 

@@ -32,7 +32,7 @@ from .provenance import ScanIdentity
 LISTING, IMAGES, LABELS, LOCK = "cohort.csv", "images", "labels", ".cohort.lock"
 COLUMNS = ("image", "label", "patient", "name")
 FORMULA = ("=", "+", "-", "@")  # what a cell begins with that spreadsheets calculate
-Row = dict[str, str]
+CohortRow = dict[str, str]
 
 
 def append_to_cohort(
@@ -130,7 +130,7 @@ def _cohort(folder: Path) -> Iterator[None]:
         raise
 
 
-def _rows(path: Path) -> tuple[list[str], list[Row]]:
+def _rows(path: Path) -> tuple[list[str], list[CohortRow]]:
     """The listing's columns and rows; ours, where there is no listing yet."""
     if not path.exists():
         return list(COLUMNS), []
@@ -147,12 +147,12 @@ def _rows(path: Path) -> tuple[list[str], list[Row]]:
     return columns, rows
 
 
-def _list(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def _list(path: Path, columns: Sequence[str], rows: Sequence[CohortRow]) -> None:
     with replacing(path) as (staged,):
         staged.write_text(_text(columns, rows), encoding="utf-8")
 
 
-def _text(columns: Sequence[str], rows: Sequence[Row]) -> str:
+def _text(columns: Sequence[str], rows: Sequence[CohortRow]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()

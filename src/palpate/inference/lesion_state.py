@@ -28,7 +28,7 @@ from .blending import (
 )
 from .cache import Key
 from .encoded_scan import EncodedScan
-from .progress import Cancel, Progress, Report
+from .progress import Cancel, Progress, ProgressHook
 from .refinement import changed_region, refine
 from .retry import retry_ignored_click
 from .runtime import Runtime
@@ -122,7 +122,7 @@ def predict(
     prompts: Sequence[Prompt],
     *,
     forbidden: Mask | None = None,
-    progress: Report | None = None,
+    progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
 ) -> LesionState:
     """The state after an ordered list of prompts; it is a function of the scan, the model and the list.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..errors import CancelledError
 
-Report = Callable[[float], None]  # takes the share that is done, 0 to 1
+ProgressHook = Callable[[float], None]  # takes the share that is done, 0 to 1
 Cancel = Callable[[], bool]  # whether to stop
 
 
@@ -21,7 +21,7 @@ class Progress:
         cancel: asked before each crop and each block of the encoder; None: never cancelled.
     """
 
-    def __init__(self, report: Report | None = None, cancel: Cancel | None = None):
+    def __init__(self, report: ProgressHook | None = None, cancel: Cancel | None = None):
         self._report, self._cancel = report, cancel
         self._done, self._end = 0.0, 1.0
         self._reported = 0.0
@@ -36,7 +36,7 @@ class Progress:
             raise CancelledError("cancelled; nothing was changed")
 
     @contextmanager
-    def part(self, share: float) -> Iterator[Report]:
+    def part(self, share: float) -> Iterator[ProgressHook]:
         """A part of the work, which takes a share of what is left, 0 to 1; yields where its own progress goes.
 
         Raises:

@@ -116,7 +116,7 @@ class Ledger(Generic[Record]):
 
     Args:
         path: the file; a new one, or one that an earlier run left.
-        lines: how records are lines, as `CsvLines(Row)`.
+        lines: how records are lines, as `CsvLines(ResultRow)`.
         key: what a record is of; of several with one key the last counts.
         content: what the file holds, for the error where it holds something else.
         advice: what to do then.

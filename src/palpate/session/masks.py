@@ -18,7 +18,7 @@ from .lesion import Lesion
 
 if TYPE_CHECKING:
     from ..inference.lesion_state import LesionState
-    from ..inference.progress import Cancel, Report
+    from ..inference.progress import Cancel, ProgressHook
     from ..predictor import Predictor
 
 
@@ -59,7 +59,7 @@ class LesionMasks:
             self._encoded.cache.put(self._in_process(key), stored, stored.nbytes)
         return stored
 
-    def mask(self, lesion: Lesion, progress: Report | None = None, cancel: Cancel | None = None) -> CachedMask:
+    def mask(self, lesion: Lesion, progress: ProgressHook | None = None, cancel: Cancel | None = None) -> CachedMask:
         """The mask of a lesion's prompts, computed if it is not cached.
 
         Raises:
@@ -88,7 +88,9 @@ class LesionMasks:
             self._disk.put_mask(key, mask)
         return mask.mask
 
-    def predict(self, lesion: Lesion, progress: Report | None = None, cancel: Cancel | None = None) -> LesionState:
+    def predict(
+        self, lesion: Lesion, progress: ProgressHook | None = None, cancel: Cancel | None = None
+    ) -> LesionState:
         """The state of a lesion after its prompts, with all probabilities.
 
         What the prompts before have led to is taken from the process's cache, or from the disk; so is the state itself.

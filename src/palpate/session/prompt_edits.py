@@ -17,7 +17,7 @@ from .operations import Add, AddPrompts, Operation, RemovePrompt, ReplaceInitial
 
 if TYPE_CHECKING:
     from ..formats.reading import ImageLike
-    from ..inference.progress import Cancel, Report
+    from ..inference.progress import Cancel, ProgressHook
 
 
 class PromptEdits(LesionEdits):
@@ -64,7 +64,7 @@ class PromptEdits(LesionEdits):
         initial_mask: Mask | ImageLike,
         *,
         predict: bool = True,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> None:
         """Give a lesion another initial mask, or its first one. Its score, which was of the former mask, goes.
@@ -88,7 +88,9 @@ class PromptEdits(LesionEdits):
         self._commit_prompts(operation, predict, progress, cancel)
         self._masks.initial(self.lesion(number))
 
-    def check(self, prompts: Sequence[Prompt], *, progress: Report | None = None, cancel: Cancel | None = None) -> None:
+    def check(
+        self, prompts: Sequence[Prompt], *, progress: ProgressHook | None = None, cancel: Cancel | None = None
+    ) -> None:
         """Refuse prompts that a new lesion could not begin with, before it is added; nothing is changed.
 
         Raises:
@@ -102,7 +104,7 @@ class PromptEdits(LesionEdits):
         prompt: Prompt,
         *,
         predict: bool = True,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> int:
         """A further prompt on a lesion; returns the prompt's number. Arguments and errors as `add_prompts`."""
@@ -114,7 +116,7 @@ class PromptEdits(LesionEdits):
         prompts: Sequence[Prompt],
         *,
         predict: bool = True,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> tuple[int, ...]:
         """Several prompts at once, which are undone at once; returns their numbers.
@@ -147,7 +149,7 @@ class PromptEdits(LesionEdits):
         prompt: Prompt,
         *,
         predict: bool = True,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> None:
         """Another prompt in the place of one, under its number; other arguments as `add_prompts`.
@@ -166,7 +168,7 @@ class PromptEdits(LesionEdits):
         prompt_number: int,
         *,
         predict: bool = True,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> None:
         """A prompt less; other arguments as `add_prompts`.
@@ -181,7 +183,7 @@ class PromptEdits(LesionEdits):
         self._commit_prompts(operation, predict, progress, cancel)
 
     def _commit_prompts(
-        self, operation: Operation, predict: bool, progress: Report | None, cancel: Cancel | None
+        self, operation: Operation, predict: bool, progress: ProgressHook | None, cancel: Cancel | None
     ) -> None:
         """Do an operation that changes prompts, with the lesion's prediction first, if it is wanted."""
 

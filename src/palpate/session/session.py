@@ -20,7 +20,7 @@ from .prompt_edits import PromptEdits
 from .store import SessionStore, record_of
 
 if TYPE_CHECKING:
-    from ..inference.progress import Cancel, Report
+    from ..inference.progress import Cancel, ProgressHook
     from ..predictor import Prediction, Predictor
 
 
@@ -146,7 +146,7 @@ class Session(PromptEdits):
         return not self.store.identity.same_as(self.identity)
 
     def prediction(
-        self, number: int, *, progress: Report | None = None, cancel: Cancel | None = None
+        self, number: int, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
     ) -> Prediction | None:
         """The model's answer to a lesion's prompts, with probabilities; None for a lesion without prompts.
 
@@ -158,7 +158,7 @@ class Session(PromptEdits):
         lesion = self.lesion(number)
         return self._masks.predict(lesion, progress, cancel).prediction if lesion.prompts else None
 
-    def mask(self, number: int, *, progress: Report | None = None, cancel: Cancel | None = None) -> Mask:
+    def mask(self, number: int, *, progress: ProgressHook | None = None, cancel: Cancel | None = None) -> Mask:
         """A lesion's mask: of its prompts, else its initial mask, else empty. Its array is read-only: others share it.
 
         Raises:
@@ -186,7 +186,9 @@ class Session(PromptEdits):
         lesion = self.lesion(number)
         return not lesion.prompts or self._masks.cached(lesion) is not None
 
-    def measure(self, number: int, *, progress: Report | None = None, cancel: Cancel | None = None) -> Measurements:
+    def measure(
+        self, number: int, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
+    ) -> Measurements:
         """A lesion's volume and diameters.
 
         Raises:
@@ -194,7 +196,9 @@ class Session(PromptEdits):
         """
         return measure_lesion(self.mask(number, progress=progress, cancel=cancel))
 
-    def record(self, number: int, *, progress: Report | None = None, cancel: Cancel | None = None) -> LesionRecord:
+    def record(
+        self, number: int, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
+    ) -> LesionRecord:
         """A lesion with its mask.
 
         Raises:
@@ -207,7 +211,7 @@ class Session(PromptEdits):
         overlap: Overlap = "later",
         *,
         accepted_only: bool = False,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> LabelMap:
         """All lesions in one array, each with its number as its value: uint8, or uint16 where a number needs it.
@@ -236,7 +240,7 @@ class Session(PromptEdits):
         overlap: Overlap = "later",
         accepted_only: bool = False,
         ending: str = ".nii.gz",
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> ExportedLesions:
         """Write the lesions and what is known about them; returns the files, and what the overlap rule took.
@@ -268,7 +272,7 @@ class Session(PromptEdits):
         folder: str | Path,
         *,
         patient: str | None = None,
-        progress: Report | None = None,
+        progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> str:
         """Append the scan and its accepted lesions to a cohort for `palpate audit` and `train`; returns its name there.
@@ -306,7 +310,7 @@ class Session(PromptEdits):
         self.store.append(step)
 
     def _computed(
-        self, accepted_only: bool, progress: Report | None, cancel: Cancel | None
+        self, accepted_only: bool, progress: ProgressHook | None, cancel: Cancel | None
     ) -> tuple[list[LesionRecord], Callable[[int], Probability | float]]:
         """The lesions with their masks, all or the accepted ones, and how probable the voxels of each are, by number.
 
@@ -332,7 +336,7 @@ class Session(PromptEdits):
         return records, probability
 
 
-def _part(progress: Report | None, place: int, count: int) -> Callable[[float], None] | None:
+def _part(progress: ProgressHook | None, place: int, count: int) -> Callable[[float], None] | None:
     """The progress of one of several equal parts."""
     return None if progress is None else lambda done: progress((place + done) / count)
 

@@ -11,7 +11,7 @@ import torch
 
 
 @dataclass
-class Report:
+class TrainingProgress:
     """The state of a training after a step.
 
     Attributes:
@@ -34,7 +34,7 @@ class Report:
 
 
 @dataclass
-class Outcome:
+class TrainingOutcome:
     """How a training ended.
 
     Attributes:

@@ -36,7 +36,7 @@ from ..figures import FigureRecord
 from ..files import replacing, tidy
 from .evaluating import RunEvaluation
 from .loop import Trainer
-from .outcome import Outcome, Report, peak_memory_gb
+from .outcome import TrainingOutcome, TrainingProgress, peak_memory_gb
 from .provenance import provenance
 from .records import Records
 from .settings import Settings, cohort_scans
@@ -168,11 +168,11 @@ class Run:
 
     def train(
         self,
-        report: Callable[[Report], None] = lambda _: None,
+        report: Callable[[TrainingProgress], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
         hours: float | None = None,
         test: bool = True,
-    ) -> Outcome:
+    ) -> TrainingOutcome:
         """Train to the end, a plateau, the end of `hours`, or until `stop` is true.
 
         Args:
@@ -233,11 +233,11 @@ class Run:
                 }
             )
 
-    def _report(self, loss: float, seconds: float, validated: bool) -> Report:
+    def _report(self, loss: float, seconds: float, validated: bool) -> TrainingProgress:
         trainer = self.trainer
         rate = self.settings.preset.recipe.rate(trainer.step - 1, trainer.total)
         dice = self.curve[-1][1] if validated else None
-        return Report(trainer.step, trainer.total, loss, rate, seconds, peak_memory_gb(trainer.device), dice)
+        return TrainingProgress(trainer.step, trainer.total, loss, rate, seconds, peak_memory_gb(trainer.device), dice)
 
     def evaluate(self, subset: Subset) -> dict[str, Any]:
         """The figure of the EMA network on a subset (`RunEvaluation.evaluate`); every process must call it."""
@@ -274,8 +274,8 @@ class Run:
             records.draw(self.folder / "curves.png", self.evaluation.protocol.short)
         return better
 
-    def _finish(self, why: str, records: Records | None, test: bool) -> Outcome:
-        outcome = Outcome(why, self.trainer.step, self.best)
+    def _finish(self, why: str, records: Records | None, test: bool) -> TrainingOutcome:
+        outcome = TrainingOutcome(why, self.trainer.step, self.best)
         if records is not None:
             records.close()
         outcome.model = self.best_path if self.best is not None else None
