@@ -223,7 +223,10 @@ def test_many_files_of_others_are_counted(folder: Path) -> None:
 
 
 def test_results_of_an_earlier_version(tmp_path: Path) -> None:
-    """A list, its masks and its results as revision 7501bab wrote them, with the model that ships."""
+    """A list, its masks and its results as revision 7501bab wrote them.
+
+    Its keys are of the `palpate-tiny` of weights fcc27337; another bundled model needs another fixture.
+    """
     shutil.copytree(Path(__file__).parent / "of_7501bab", tmp_path, dirs_exist_ok=True)
     os.utime(tmp_path / "scan.nii.gz", (1_700_000_000, 1_700_000_000))
     os.utime(tmp_path / "before.nii.gz", (1_600_000_000, 1_600_000_000))
