@@ -1,7 +1,7 @@
 """How OpenMP's threads wait: asleep, where the environment does not say otherwise.
 
 PyTorch computes with OpenMP, whose threads by default spin while they wait for each other. Where another process uses
-one of the cores, the others then spin for as long as the late one takes: a click takes ten times as long
+one of the cores, the others then spin for as long as the late one takes: a click takes three times as long
 (`benchmarks/waiting.md`). The OpenMP library reads its environment once, when PyTorch loads it, so this comes first.
 
 The command line and the processes that Palpate starts wait asleep. `import palpate` changes nothing: a program that
