@@ -44,6 +44,15 @@ for turn in range(5):
 first, second = zip(*times[1:])
 print(json.dumps({"first_click_tiny": sorted(first)[1], "correction_tiny": sorted(second)[1]}))
 """
+# Steps of benchmarks/speed.py, each with a network of its own, as that revision times them.
+STEPS = """
+import json, sys
+sys.path.insert(0, ".")
+from speed import Bench
+size, crop, train_crop, *steps = sys.argv[1:]
+times = {step: getattr(Bench(size, int(crop), int(train_crop), "cpu", "float32"), step)()[0] for step in steps}
+print(json.dumps(times))
+"""
 NETWORK = ("embedding_folded", "attention_fused", "encode", "first_click", "further_click", "correcting_click")
 SLOW = ("automatic_window", "training_step")
 TINY = ("first_click_tiny", "correction_tiny")
@@ -53,11 +62,14 @@ def seconds(checkout: Path, steps: list[str], arguments: argparse.Namespace) -> 
     """Each step's seconds, in a process of one revision."""
     environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
     found: dict[str, float] = {}
-    for step in (step for step in steps if step not in TINY):
-        command = [sys.executable, str(checkout / "benchmarks" / "speed.py"), "--step", step, "--size", arguments.size]
-        command += ["--crop", str(arguments.crop), "--train-crop", str(arguments.train_crop), "--device", "cpu"]
-        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-        found[step] = json.loads(output)["seconds"]
+    network = [step for step in steps if step not in TINY]
+    if network:
+        sizes = [arguments.size, str(arguments.crop), str(arguments.train_crop)]
+        command = [sys.executable, "-c", STEPS, *sizes, *network]
+        output = subprocess.run(
+            command, env=environment, cwd=checkout / "benchmarks", check=True, capture_output=True, text=True
+        ).stdout
+        found |= json.loads(output)
     if set(TINY) & set(steps):
         command = [sys.executable, "-c", CLICKS, arguments.scan]
         output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
