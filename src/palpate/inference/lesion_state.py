@@ -27,11 +27,11 @@ from .blending import (
     without,
 )
 from .cache import Key
+from .checks import background_only, check_allowed, check_capabilities
 from .encoded_scan import EncodedScan
 from .progress import Cancel, Progress, ProgressHook
 from .refinement import changed_region, refine
 from .retry import retry_ignored_click
-from .runtime import Runtime
 from .views import Chosen, View, ViewPolicy
 
 
@@ -148,8 +148,8 @@ def predict(
     watch = Progress(progress, cancel)
     if forbidden is not None:
         check_grid("the forbidden region", forbidden.grid, scan.volume.grid)
-        _check_allowed(prompts, forbidden)
-    _check_capabilities(prompts, scan.runtime)
+        check_allowed(prompts, forbidden)
+    check_capabilities(prompts, scan.runtime)
     keys = state_keys(scan, policy, budget, prompts, forbidden)
     state, count = _known(scan, keys)
     if not scan.runtime.capabilities.takes_initial_mask:
@@ -366,36 +366,3 @@ def _prediction(scan: EncodedScan, view: View, in_view: Tensor, probability: Pro
     for array in (mask.array, probability.array):
         array.setflags(write=False)  # the next prompt starts from them, and so does the same list asked again
     return Prediction(mask, probability, view, iou, crops, read.temperature)
-
-
-def background_only(prompt: Prompt) -> bool:
-    """Whether a prompt says nothing of where the lesion is."""
-    return not isinstance(prompt, (Box, InitialMask)) and not prompt.positive
-
-
-def _check_capabilities(prompts: Sequence[Prompt], runtime: Runtime) -> None:
-    can = runtime.capabilities
-    for prompt in prompts:
-        if prompt.kind in can.prompt_kinds and (prompt.positive or can.background):
-            continue
-        if can.prompt_kinds == {"click"} and not can.background:
-            raise PromptError(
-                f"{runtime.name} takes foreground clicks only, as the paper's network does; train a model with dense "
-                "prompts (docs/prompts.md) for anything else"
-            )
-        side = "foreground" if prompt.positive else "background"
-        raise PromptError(
-            f"{runtime.name} takes no {side} {prompt.kind}; it takes {', '.join(sorted(can.prompt_kinds))}"
-        )
-
-
-def _check_allowed(prompts: Sequence[Prompt], forbidden: Mask) -> None:
-    for prompt in prompts:
-        if isinstance(prompt, (Box, InitialMask)) or not prompt.positive:
-            continue
-        places = prompt.places - forbidden.start
-        inside = np.flatnonzero(((places >= 0) & (places < forbidden.array.shape)).all(axis=1))
-        hit = inside[forbidden.array[tuple(places[inside].T)]]
-        if len(hit):
-            place = tuple(prompt.places[hit[0]].tolist())
-            raise PromptError(f"voxel {place} lies where the lesion cannot be; point elsewhere, or allow that region")
