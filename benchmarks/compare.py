@@ -4,6 +4,7 @@
     python benchmarks/compare.py --before ../before
     python benchmarks/compare.py --before ../before --steps encode further_click --size vit_b --crop 128
     python benchmarks/compare.py --before ../before --steps first_click_tiny correction_tiny --scan large
+    python benchmarks/compare.py --before ../before --log runs.jsonl  # stopped and begun again, it goes on
 
 Each run is a process of its own, of the one revision and of the other in turn, so that what else the machine does hits
 both alike. A step is slower where the median of its ratios, after over before, is above 1.03 and the 95 % interval of
@@ -114,15 +115,22 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--train-crop", type=int, default=64)
     parser.add_argument("--scan", choices=("small", "large"), default="small", help="of palpate-tiny's clicks")
+    parser.add_argument("--log", type=Path, help="a line a run of both; what it holds already is not run again")
     parser.add_argument("--write", type=Path, help="append the table to this page")
     arguments = parser.parse_args()
-    pairs: dict[str, list[tuple[float, float]]] = {step: [] for step in arguments.steps}
-    for run in range(arguments.runs):
+    known = arguments.log.read_text().splitlines() if arguments.log is not None and arguments.log.exists() else []
+    logged: list[dict[str, list[float]]] = [json.loads(line) for line in known[: arguments.runs]]
+    pairs = {step: [(run[step][0], run[step][1]) for run in logged] for step in arguments.steps}
+    for run in range(len(logged), arguments.runs):
         order = (arguments.before, arguments.after) if run % 2 == 0 else (arguments.after, arguments.before)
         found = {checkout: seconds(checkout.resolve(), arguments.steps, arguments) for checkout in order}
         for step, times in pairs.items():
             times.append((found[arguments.before][step], found[arguments.after][step]))
-        print(f"run {run + 1} of {arguments.runs}", {step: times[-1] for step, times in pairs.items()}, flush=True)
+        last = {step: times[-1] for step, times in pairs.items()}
+        print(f"run {run + 1} of {arguments.runs}", last, flush=True)
+        if arguments.log is not None:
+            with arguments.log.open("a") as log:
+                log.write(json.dumps(last) + "\n")
     lines = table(pairs)
     print("\n".join(lines))
     if arguments.write is not None:
