@@ -24,9 +24,9 @@ r"""Train palpate-tiny from nothing on three public cohorts, and evaluate it on 
 DATA holds hippocampus/, lung_nodules/ and sarcoma/. The first two stages of the `palpate-tiny` that ships ran under
 version 0.1.0's own loop, before there was `palpate train`: their logs are train_tiny.stage1.jsonl and
 train_tiny.stage2.jsonl, beside this file. The second stage exists because the first took a crop that lies wholly
-inside its scan for a sign of a large lesion (docs/architecture.md). The third learns from a simulated user; it reached
-its settings by detours, in six runs and four blends, which the model's file lists (`palpate info palpate-tiny`):
-stage3.yaml in one go has not been run.
+inside its scan for a sign of a large lesion (docs/design/architecture.md). The third learns from a simulated user; it
+reached its settings by detours, in six runs and four blends, which the model's file lists (`palpate info
+palpate-tiny`): stage3.yaml in one go has not been run.
 
 Hippocampus and nodules are split 80/10/10 by a hash of file and patient; sarcoma by its fixed patients (001-014,
 015-017, 018-020). `prepare` packs every scan; only `test` and `correct` use a test patient's mask, and both append

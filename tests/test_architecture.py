@@ -1,4 +1,4 @@
-"""Who may import whom: docs/architecture.md's table, read off the code."""
+"""Who may import whom: docs/design/architecture.md's table, read off the code."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "palpate"
-TABLE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+TABLE = (Path(__file__).parents[1] / "docs" / "design" / "architecture.md").read_text()
 ROOMS = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))} - {"__init__"}
 WORDS = {"nothing": set[str](), "everything": ROOMS - {"cli"}}
 

@@ -18,7 +18,7 @@ import pytest
 import palpate
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -249,8 +249,8 @@ def calls() -> Iterator[tuple[str, str]]:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {"README.md", "automatic.md", "batch.md"} <= {page for page, _ in blocks()}
-    assert {"automatic.md", "prompts.md", "sessions.md"} <= {page for page, _ in calls()}
+    assert {"README.md", "propose.md", "batch.md"} <= {page for page, _ in blocks()}
+    assert {"propose.md", "prompts.md", "sessions.md"} <= {page for page, _ in calls()}
 
 
 @pytest.mark.parametrize(("page", "code"), list(blocks()))

@@ -15,7 +15,7 @@ from palpate.prompt_file import LONG, PromptEntry, read_entries, read_prompts, r
 from palpate.prompts import MAX_VOXELS, Box, Click, InitialMask, Lasso, Places, Prompt, Scribble, check_inside
 from palpate.volume import Grid
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "prompts.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "how-to" / "prompts.md"
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
 ALL = [
     {"kind": "click", "index": [1, 2, 3]},
@@ -173,7 +173,7 @@ def test_a_mark_before_the_text_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_format_is_free_of_contradictions(tmp_path: Path) -> None:
-    """As the module and docs/prompts.md print it; the files that it names are made here."""
+    """As the module and docs/how-to/prompts.md print it; the files that it names are made here."""
     example = str(prompt_file.__doc__).split("::\n")[1].split("Indices")[0]
     assert " ".join(example.split()) in " ".join(DOCUMENT.read_text(encoding="utf-8").split())
     grid = Grid((150, 130, 90), np.diag([1.0, 1.0, 1.0, 1.0]) + np.outer([1, 0, 0, 0], [0, 0, 0, -100.0]))

@@ -83,7 +83,7 @@ class Proposer:
         if not self.runtime.capabilities.promptless:
             raise ModelError(
                 f"{self.runtime.name}: takes prompts and proposes nothing by itself; train an automatic "
-                "model: `palpate train PREPARED --preset PRESET --automatic --out RUN` (docs/automatic.md)"
+                "model: `palpate train PREPARED --preset PRESET --automatic --out RUN` (docs/how-to/propose.md)"
             )
         self._slide = sliding_window()
 

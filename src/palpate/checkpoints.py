@@ -54,7 +54,8 @@ SAM_ENCODER = (
     (r"image_encoder\.patch_embed\.proj\.(weight|bias)", r"encoder.embedding.patch_\1"),
     (r"image_encoder\.(blocks\..+)", r"encoder.\1"),
 )
-# SAM's own neck, prompt encoder and mask decoder have no place in the volumetric network (docs/network.md, section 7).
+# SAM's own neck, prompt encoder and mask decoder have no place in the volumetric network
+# (docs/design/network.md, section 7).
 SAM_UNUSED = (r"image_encoder\.neck\..+", r"prompt_encoder\..+", r"mask_decoder\..+")
 # `SamModel` saves the random Fourier buffer under one of the two names that share it; older files hold both.
 HUB_ENCODER = (
@@ -176,7 +177,8 @@ def _import_sam(path: Path, config: NetworkConfig, found: State, left: list[str]
         torch.manual_seed(0)
         state = dict(Network(config).state_dict())
     state |= found
-    for index in range(config.depth):  # the depth table starts as the mean of SAM's two (docs/network.md, section 1)
+    # The depth table starts as the mean of SAM's two (docs/design/network.md, section 1).
+    for index in range(config.depth):
         table = f"encoder.blocks.{index}.attn.rel_pos_"
         state[table + "d"] = (state[table + "h"] + state[table + "w"]) / 2
     return config, state, _sams_name(config)

@@ -136,7 +136,9 @@ def _scribble(text: str, name: str) -> TextEntry:
     if rest.lower().endswith(READABLE):
         return Painted(rest, positive)
     if rest.lower().endswith(".npy"):
-        raise PromptError(f"{name} {shown(text)}: a stroke's .npy is named in a file of prompts (docs/prompts.md)")
+        raise PromptError(
+            f"{name} {shown(text)}: a stroke's .npy is named in a file of prompts (docs/how-to/prompts.md)"
+        )
     along = tuple(_numbers(part, name, int) for part in rest.split(":"))
     return ScribbleEntry(kind="scribble", along=along, positive=positive)
 

@@ -79,7 +79,7 @@ def test_the_papers_size() -> None:
     assert ours.items() < shapes.items()
     assert all(name.startswith("prompt.") for name in shapes.keys() - ours.keys())
     tuned = sum(p.numel() for _, p in network.named_tuned())
-    assert tuned == 25_462_400 - 3_164_160, "docs/network.md, section 4, less the prompt encoder"
+    assert tuned == 25_462_400 - 3_164_160, "docs/design/network.md, section 4, less the prompt encoder"
     grid = (256 // 8,) * 3
     assert grid == (paper.depth_grid,) * 3
     assert paper.position_grid // paper.depth_grid == 2, "SAM's table is averaged 2 x 2, to 32 x 32"

@@ -19,7 +19,7 @@ from small import PREPROCESSING
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_papers_constants(name: str) -> None:
-    """docs/network.md, sections 4 and 5."""
+    """docs/design/network.md, sections 4 and 5."""
     preset = Preset.load(name)
     assert preset.preprocessing == paper_preprocessing(name)
     assert preset.target_labels == ((1,) if name == "msd-colon" else (2,))
@@ -135,8 +135,8 @@ def test_an_automatic_preset_has_nothing_of_prompts(tmp_path: Path, change: dict
 
 
 def test_the_preset_of_the_page_on_automatic_models(tmp_path: Path) -> None:
-    """What docs/automatic.md prints is `starting_from_nothing` made automatic, for the hippocampus."""
-    page = (Path(__file__).parents[2] / "docs" / "automatic.md").read_text()
+    """What docs/how-to/propose.md prints is `starting_from_nothing` made automatic, for the hippocampus."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "propose.md").read_text()
     block = page.split("```yaml\n")[1].split("```")[0]
     (tmp_path / "page.yaml").write_text(block)
     preprocessing = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())

@@ -12,7 +12,7 @@ from .provenance import Provenance
 
 
 def with_tuning(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
-    """The same model with another tuning choice (docs/network.md, section 8); the bundle itself is left as it was.
+    """The same model with another tuning choice (docs/design/network.md, section 8); the bundle itself is left as is.
 
     Every tensor that both have is copied. Adapters of another kind are dropped, and new ones drawn from the seed;
     the provenance's changes say so. A network that was trained with its adapters, such as palpate-tiny, loses a

@@ -32,7 +32,7 @@ STOPPED = 130  # exit code after Ctrl-C, as shells have it
 def batch(
     console: Console,
     *,
-    jobs: Annotated[Path, typer.Argument(help="A CSV of scan,prompts,output (docs/batch.md).")],
+    jobs: Annotated[Path, typer.Argument(help="A CSV of scan,prompts,output (docs/how-to/batch.md).")],
     results: Annotated[Path | None, typer.Option(help="The results' CSV; by default beside the list.")] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with the model.")] = 1,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop a job that takes longer.")] = None,

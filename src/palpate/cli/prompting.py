@@ -122,7 +122,7 @@ def _given(
         list[Path] | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="A JSON file of prompts, in order (docs/prompts.md); taken before the others; may be repeated.",
+            help="A JSON file of prompts, in order (docs/how-to/prompts.md); taken before the others; may be repeated.",
         ),
     ] = None,
 ) -> GivenPrompts:

@@ -41,7 +41,7 @@ def propose(
             help="The label map: .nii, .nii.gz, .nrrd, .mha or .mhd; the list goes to .json beside it.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="An automatic model's file (docs/automatic.md).")],
+    model: Annotated[str, typer.Option("--model", "-m", help="An automatic model's file (docs/how-to/propose.md).")],
     machine: Machine,
     base: BaseOption = None,
     min_ml: Annotated[

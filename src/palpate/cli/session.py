@@ -138,7 +138,7 @@ def reject(command: SessionOptions, lesion: LesionOption) -> None:
 @session_verb("propose", "--proposer automatic.safetensors", "--proposer automatic.safetensors --min-ml 0.5 --json")
 def propose(
     command: SessionOptions,
-    proposer: Annotated[str, typer.Option(help="The automatic model's file (docs/automatic.md).")],
+    proposer: Annotated[str, typer.Option(help="The automatic model's file (docs/how-to/propose.md).")],
     proposer_base: Annotated[
         Path | None, typer.Option(help="Where that is an adapter: the model it was trained on.")
     ] = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..session import Lesion, Session, SessionStore
 
 session_app = typer.Typer(
-    help="Several lesions on one scan, in a folder that stores every prompt (docs/sessions.md).",
+    help="Several lesions on one scan, in a folder that stores every prompt (docs/how-to/sessions.md).",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     epilog="Examples:\n\n`palpate session add visit1/ --scan scan.nii.gz --lesion liver1 --click 120,88,45`\n\n"

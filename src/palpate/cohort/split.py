@@ -55,7 +55,7 @@ class Split(BaseModel):
 
 
 class PaperSplit(BaseModel):
-    """One of the paper's five folds of a data set (docs/network.md, section 5)."""
+    """One of the paper's five folds of a data set (docs/design/network.md, section 5)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     paper: Literal["kits21", "msd-pancreas", "lits17", "msd-colon"]

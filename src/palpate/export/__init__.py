@@ -1,4 +1,4 @@
-"""Files for others from a scan and its lesions: masks, label maps, a listing, a training cohort (docs/sessions.md)."""
+"""Files from a scan and its lesions: masks, label maps, a listing, a training cohort (docs/how-to/sessions.md)."""
 
 from .cohort import append_to_cohort, check_patient
 from .lesions import ExportedLesions, LesionExport, lesion_facts

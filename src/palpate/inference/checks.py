@@ -30,7 +30,7 @@ def check_capabilities(prompts: Sequence[Prompt], runtime: Runtime) -> None:
         if can.prompt_kinds == {"click"} and not can.background:
             raise PromptError(
                 f"{runtime.name} takes foreground clicks only, as the paper's network does; train a model with dense "
-                "prompts (docs/prompts.md) for anything else"
+                "prompts (docs/how-to/prompts.md) for anything else"
             )
         side = "foreground" if prompt.positive else "background"
         raise PromptError(

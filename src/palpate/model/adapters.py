@@ -1,4 +1,4 @@
-"""What a block can have beside SAM's own layers (docs/network.md, section 8).
+"""What a block can have beside SAM's own layers (docs/design/network.md, section 8).
 
 All but the spatial adapter start as if they were not there: their last layer is zero, so training begins at
 the network without them, exactly.

@@ -1,4 +1,4 @@
-"""Windowed attention with decomposed relative positions (docs/network.md, section 1, step 4) as one fused call.
+"""Windowed attention with decomposed relative positions (docs/design/network.md, section 1, step 4) as one fused call.
 
 The released program adds three position terms and a region mask to an explicit `[windows, heads, 512,
 512]` score. Both are dot products of a few numbers that belong to the query with a few that belong to

@@ -20,7 +20,7 @@ class NetworkConfig(BaseModel):
     heads: int = Field(12, description="attention heads of a block")
     mlp_ratio: int = Field(4, description="hidden width of a block's MLP, over C")
     adapter: Literal["spatial", "bottleneck", "st", "lora", "none"] = Field(
-        "spatial", description="what a block has beside SAM's own layers (docs/network.md, section 8)"
+        "spatial", description="what a block has beside SAM's own layers (docs/design/network.md, section 8)"
     )
     tuned: Literal["adapter", "all"] = Field(
         "adapter", description="what a cohort changes: the adapters and the parts that SAM lacks, or every parameter"

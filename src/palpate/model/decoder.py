@@ -1,4 +1,4 @@
-"""The mask decoder: multi-layer aggregation (docs/network.md, section 3; paper, section 3.3).
+"""The mask decoder: multi-layer aggregation (docs/design/network.md, section 3; paper, section 3.3).
 
 Convolution is linear in its input channels: what the first three maps and the crop add to the first
 joint convolution does not depend on the clicks. `prepare` computes that once a crop, `forward` the rest.

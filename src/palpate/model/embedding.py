@@ -1,4 +1,4 @@
-"""From voxels to tokens as one convolution (docs/network.md, section 1, steps 1-3).
+"""From voxels to tokens as one convolution (docs/design/network.md, section 1, steps 1-3).
 
 The released program enlarges the crop, repeats it to three channels, runs SAM's patch embedding on
 every slice and a depth-wise convolution over slices. All of it is linear in the crop, so it is one

@@ -1,6 +1,6 @@
 """The image encoder: SAM's transformer lifted to volumes, by spatial adapters as a rule (paper, section 3.1).
 
-Facts and shapes: docs/network.md, section 1.
+Facts and shapes: docs/design/network.md, section 1.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Network(nn.Module):
         return self.decode(self.encode(crop), clicks, labels, maps)
 
     def named_tuned(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters that a cohort tunes (docs/network.md, section 8), the unused ones among them included."""
+        """The parameters that a cohort tunes (docs/design/network.md, section 8), unused ones among them."""
         return ((name, p) for name, p in self.named_parameters() if not is_frozen(name, self.config))
 
     def freeze(self) -> None:

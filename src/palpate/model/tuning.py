@@ -1,4 +1,4 @@
-"""Which parameters a cohort changes: the tuning choices (docs/network.md, sections 4 and 8)."""
+"""Which parameters a cohort changes: the tuning choices (docs/design/network.md, sections 4 and 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several lesions on one scan, with a journal on disk (docs/sessions.md).
+"""Several lesions on one scan, with a journal on disk (docs/how-to/sessions.md).
 
 Names are resolved when first used, so that a session's store is read without PyTorch.
 """

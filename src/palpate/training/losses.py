@@ -1,4 +1,4 @@
-"""The losses of training (docs/network.md, section 4)."""
+"""The losses of training (docs/design/network.md, section 4)."""
 
 from __future__ import annotations
 

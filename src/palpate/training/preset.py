@@ -45,7 +45,7 @@ class Preset(BaseModel):
         0, ge=0, description="hidden width of the head that predicts a mask's IoU; 0: none, as the paper"
     )
     automatic: bool = Field(
-        False, description="a model without prompts, which proposes lesions on whole scans (docs/automatic.md)"
+        False, description="a model without prompts, which proposes lesions on whole scans (docs/how-to/propose.md)"
     )
     token_voxels: Literal[4, 8, 16] | None = Field(
         None, description="edge of a token, voxels; null: as in what is started from (SAM: 4, for crops of 128)"
@@ -217,7 +217,8 @@ INTERACTIVE = PromptSampling(
     random_clicks=0,
     as_inference=True,
     rounds=6,
-    # Mostly clicks: a single one is the hardest prompt, and training on others lost it first (docs/architecture.md).
+    # Mostly clicks: a single one is the hardest prompt, and the first that training on others lost
+    # (docs/design/architecture.md).
     first_prompt_prob={
         "click": 0.56,
         "box": 0.13,
@@ -230,8 +231,8 @@ INTERACTIVE = PromptSampling(
     stroke_prob=0.3,
     consistency_weight=0.3,
 )
-# The paper's augmentation for kidney and liver (docs/network.md, section 5). A crop placed at random in one 1.2 times
-# as large is a translation of a tenth of its edge either way; target and any other voxel are centred 2 : 1.
+# The paper's augmentation for kidney and liver (docs/design/network.md, section 5). A crop placed at random in one 1.2
+# times as large is a translation of a tenth of its edge either way; target and any other voxel are centred 2 : 1.
 PAPER_AUGMENTATION = Augmentation(
     target_prob=2 / 3,
     zoom=(0.85, 1.25),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Recipe(BaseModel):
     """Optimiser, schedule, arithmetic and validation of a training.
 
-    The defaults are the paper's (docs/network.md, section 4), with activations recomputed to save memory.
+    The defaults are the paper's (docs/design/network.md, section 4), with activations recomputed to save memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
