@@ -24,7 +24,7 @@ r"""Train palpate-tiny from nothing on three public cohorts, and evaluate it on 
 DATA holds hippocampus/, lung_nodules/ and sarcoma/. The first two stages of the `palpate-tiny` that ships ran under
 version 0.1.0's own loop, before there was `palpate train`: their logs are train_tiny.stage1.jsonl and
 train_tiny.stage2.jsonl, beside this file. The second stage exists because the first took a crop that lies wholly
-inside its scan for a sign of a large lesion (docs/design/architecture.md). The third learns from a simulated user; it
+inside its scan for a sign of a large lesion (docs/design/experiments.md). The third learns from a simulated user; it
 reached its settings by detours, in six runs and four blends, which the model's file lists (`palpate info
 palpate-tiny`): stage3.yaml in one go has not been run.
 

@@ -115,7 +115,7 @@ def one_sided_update(foreground: bool, new: Values, old: Values) -> Values:
     """A correction's probability: a foreground prompt takes no lesion away, a background prompt adds none.
 
     The network predicts all of a crop anew, and elsewhere a little differently each time; a user who corrects one place
-    does not ask for that (measured in docs/design/architecture.md).
+    does not ask for that (measured in docs/design/experiments.md).
 
     Args:
         foreground: the prompt's side.

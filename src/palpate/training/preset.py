@@ -218,7 +218,7 @@ INTERACTIVE = PromptSampling(
     as_inference=True,
     rounds=6,
     # Mostly clicks: a single one is the hardest prompt, and the first that training on others lost
-    # (docs/design/architecture.md).
+    # (docs/design/experiments.md).
     first_prompt_prob={
         "click": 0.56,
         "box": 0.13,
