@@ -25,7 +25,7 @@ from small import CPU, empty_bundle, noise_scan, quick_bundle, quick_predictor, 
 
 VERBS = (
     "add", "undo", "redo", "replay", "rename", "reopen", "clear", "remove", "reject", "accept", "show", "remove-prompt",
-    "replace-prompt", "replace-initial-mask", "propose",
+    "replace-prompt", "replace-initial-mask", "propose", "picture",
 )  # fmt: skip
 
 

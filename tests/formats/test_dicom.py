@@ -380,9 +380,24 @@ def pet(folder: Path, **attributes: Any) -> FloatArray:
     return np.asarray(read(folder).array, dtype=np.float64)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "unit"),
+    [
+        ({"Modality": "CT"}, "HU"),
+        ({"Modality": "CT", "RescaleType": "HU"}, "HU"),
+        ({"Modality": "CT", "RescaleType": "US"}, None),
+        ({"Modality": "MR"}, "arbitrary units"),
+    ],
+)
+def test_the_unit_of_a_series(tmp_path: Path, attributes: dict[str, str], unit: str | None) -> None:
+    series(tmp_path, **attributes)
+    assert read(tmp_path).unit == unit
+
+
 def test_pet_in_suv(tmp_path: Path) -> None:
     expected = STORED.transpose(2, 1, 0) * (100 * 70_000 / 185e6)
     np.testing.assert_allclose(pet(tmp_path), expected, rtol=1e-6)
+    assert read(tmp_path).unit == "SUV"
 
 
 def test_pet_that_is_suv_already(tmp_path: Path) -> None:
@@ -392,3 +407,4 @@ def test_pet_that_is_suv_already(tmp_path: Path) -> None:
 def test_pet_whose_header_lacks_the_weight_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.warns(PalpateWarning, match="stay as stored, not in SUV: the body weight is missing"):
         assert np.array_equal(pet(tmp_path, PatientWeight=None), STORED.transpose(2, 1, 0) * 100)
+    assert read(tmp_path, warn=False).unit == "Bq/mL"

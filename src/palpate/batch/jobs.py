@@ -166,7 +166,7 @@ def read_jobs(path: str | Path) -> tuple[Job, ...]:
             problems.append((row, str(error)))
     problems = sorted([*problems, *_clashes(jobs)])
     if problems:
-        raise BatchError(f"{path}: cannot be used, nothing was done: {_listed(problems)}")
+        raise BatchError(f"{path}: cannot be used, nothing was done: {listed_problems(problems)}")
     if not jobs:
         raise BatchError(f"{path}: lists no job; give rows of {','.join(NEEDED)} below the header")
     return tuple(jobs)
@@ -186,10 +186,10 @@ def check_outputs_replaceable(jobs: Sequence[Job]) -> None:
             except OutputError as error:
                 problems.append((job.row, str(error)))
     if problems:
-        raise BatchError(f"nothing was done: {_listed(problems)}")
+        raise BatchError(f"nothing was done: {listed_problems(problems)}")
 
 
-def _listed(problems: Sequence[tuple[int, str]]) -> str:
+def listed_problems(problems: Sequence[tuple[int, str]]) -> str:
     """Problems with their rows; of many the first few, and how many more there are."""
     named = "; ".join(f"row {row}: {problem}" for row, problem in problems[:MAX_PROBLEMS])
     return named + (f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else "")

@@ -15,6 +15,7 @@ from ..errors import SettingsError
 from ..inference import InferenceIdentity, InferenceSettings
 from ..jobs import Completed, JobQueue, Outcome, WorkerPool, run_here
 from .jobs import FileStats, Job, check_outputs_replaceable
+from .pictures import JobPictures
 from .results import ResultRow, Results
 from .work import JobResult, WorkerStart
 
@@ -29,11 +30,13 @@ class Summary:
         jobs: every job of the list.
         rows: what became of each, in the same order.
         before: how many of them an earlier run had done.
+        undrawn: the jobs whose mask is there, and their picture could not be drawn; each with the reason.
     """
 
     jobs: tuple[Job, ...]
     rows: tuple[ResultRow, ...]
     before: int
+    undrawn: tuple[tuple[Job, str], ...] = ()
 
     @property
     def failed(self) -> list[tuple[Job, ResultRow]]:
@@ -53,6 +56,8 @@ class Batch:
         settings: how to infer, and with which model; None: the defaults.
         overwrite: whether a job may replace a file that Palpate did not write, or that was changed since, as a mask
             that was mended by hand.
+        pictures: where a picture of each mask goes, if anywhere. A job that is done and lacks only its picture is not
+            segmented again: `run` draws it from the files.
 
     Attributes:
         jobs: all of them.
@@ -61,7 +66,8 @@ class Batch:
     Raises:
         ModelError: see `bundle.load`.
         OutputError: the results cannot be written, or hold something else.
-        BatchError: a job that is not done yet would replace such a file, and `overwrite` is false; nothing was done.
+        BatchError: a job that is not done yet would replace such a file, and `overwrite` is false; or two jobs have one
+            picture; nothing was done.
     """
 
     def __init__(
@@ -71,11 +77,12 @@ class Batch:
         settings: InferenceSettings | None = None,
         *,
         overwrite: bool = False,
+        pictures: JobPictures | None = None,
     ):
         settings = settings or InferenceSettings()
         self._results = Results(results)
         self._bundle: Bundle | None = settings.load()
-        self._start = WorkerStart(settings, self._bundle.answers_sha256())
+        self._start = WorkerStart(settings, self._bundle.answers_sha256(), pictures)
         # Whether the model has other fields than its own is in its SHA-256; keys have the settings as they are.
         identity = InferenceIdentity.of(settings.model, self._start.sha256, settings)
         stats = FileStats()
@@ -84,6 +91,8 @@ class Batch:
         self.missing = tuple(job for job in jobs if not self._results.done(job, self._keys[job]))
         if not overwrite:
             check_outputs_replaceable(self.missing)
+        if pictures is not None:
+            pictures.check(self.jobs, overwrite=overwrite)
 
     def run(self, workers: int = 1, progress: BatchProgressHook | None = None, timeout: float | None = None) -> Summary:
         """Do what is missing; a job that fails is a row of the results, and the rest go on.
@@ -113,15 +122,31 @@ class Batch:
         with self._results as results:
             missing = [job for job in self.missing if not results.done(job, self._keys[job])]  # by another run, since
             before = len(self.jobs) - len(missing)
+            undrawn: list[tuple[Job, str]] = []
             queue = JobQueue(missing, lambda job: job.source, lambda job: results.begin(job, self._keys[job]))
             with closing(self._outcomes(queue, workers, timeout)) as outcomes:
                 for count, outcome in enumerate(outcomes, before + 1):
                     job, result = outcome.job, _result(outcome)
+                    undrawn += [(job, result.no_picture)] if result.no_picture else []
                     results.append(result.row(job, self._keys[job], results.place(job)))
                     if progress is not None:
                         progress(count, job)
             results.conclude(self.jobs)
-        return Summary(self.jobs, tuple(results.latest[results.place(job)] for job in self.jobs), before)
+            undrawn += self._draw_missing(missing, progress)
+        rows = tuple(results.latest[results.place(job)] for job in self.jobs)
+        return Summary(self.jobs, rows, before, tuple(undrawn))
+
+    def _draw_missing(self, done_now: Sequence[Job], progress: BatchProgressHook | None) -> list[tuple[Job, str]]:
+        """Draw the pictures that jobs of earlier runs lack; returns those that could not be drawn, with the reason."""
+        if self._start.pictures is None:
+            return []
+        undrawn = []
+        tried = set(done_now)
+        for job, reason in self._start.pictures.draw_missing(job for job in self.jobs if job not in tried):
+            undrawn += [(job, reason)] if reason else []
+            if progress is not None:
+                progress(len(self.jobs), job)
+        return undrawn
 
     def _outcomes(
         self, queue: JobQueue[Job], workers: int, timeout: float | None

@@ -14,6 +14,7 @@ from ..inference import InferenceSettings
 from ..predictor import Prediction, Predictor
 from ..volume import Volume
 from .jobs import Job, ScanSource
+from .pictures import JobPictures
 from .results import ResultRow
 
 
@@ -24,10 +25,12 @@ class WorkerStart:
     Attributes:
         settings: how to infer.
         sha256: of all that the model's masks come from (`Bundle.answers_sha256`), when the batch began.
+        pictures: where a picture of each mask goes, if anywhere.
     """
 
     settings: InferenceSettings
     sha256: str
+    pictures: JobPictures | None = None
 
     def __call__(self) -> Callable[[Job], JobResult]:
         """Load the model, and return what does a job with it.
@@ -47,12 +50,12 @@ class WorkerStart:
         Raises:
             DeviceError: no such device here.
         """
-        return Segmenter(Predictor(bundle, self.settings)).segment
+        return Segmenter(Predictor(bundle, self.settings), self.pictures).segment
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job: a row without the job's own columns (`ResultRow`)."""
+    """What became of a job: a row without the job's own columns (`ResultRow`), and why there is no picture, if so."""
 
     seconds: float | None = None
     error: str = ""
@@ -62,6 +65,7 @@ class JobResult:
     extent_mm: str = ""
     quality: float | None = None
     warnings: str = ""
+    no_picture: str = ""
 
     @classmethod
     def of(cls, prediction: Prediction) -> JobResult:
@@ -82,12 +86,13 @@ class JobResult:
             key: its key.
             output: its output, as the results name it.
         """
+        facts = {name: value for name, value in vars(self).items() if name != "no_picture"}
         return ResultRow(
             key=key,
             scan=job.listed(job.source.scan),
             output=output,
             status="failed" if self.error else "done",
-            **vars(self),
+            **facts,
         )
 
 
@@ -96,10 +101,11 @@ class Segmenter:
 
     Args:
         predictor: the model.
+        pictures: where a picture of each mask goes, if anywhere.
     """
 
-    def __init__(self, predictor: Predictor):
-        self.predictor = predictor
+    def __init__(self, predictor: Predictor, pictures: JobPictures | None = None):
+        self.predictor, self.pictures = predictor, pictures
         self._source: ScanSource | None = None
         self._volume: Volume | None = None
 
@@ -108,15 +114,15 @@ class Segmenter:
         began = time.perf_counter()
         notes: list[str] = []
         try:
-            result = JobResult.of(self._segmented(job, notes))
+            result = self._segmented(job, notes)
         except Exception as error:
             words = " ".join(str(error).split()) or "no more is known"
             result = JobResult(error=type(error).__name__, message=words)
         warnings = "; ".join(" ".join(note.split()) for note in notes)
         return replace(result, seconds=round(time.perf_counter() - began, 3), warnings=warnings)
 
-    def _segmented(self, job: Job, notes: list[str]) -> Prediction:
-        """Segment, save, and put what the readers of the scan and of the prompts' masks doubt into the notes."""
+    def _segmented(self, job: Job, notes: list[str]) -> JobResult:
+        """Segment, save, draw, and put what the readers of the scan and of the prompts' masks doubt into the notes."""
         volume = self._read(job.source)
         notes += volume.notes
         for path in job.outputs:
@@ -128,7 +134,10 @@ class Segmenter:
             if job.probability is not None:
                 prediction.probability.save(job.probability)
             prediction.mask.save(job.output)
-        return prediction
+        result = JobResult.of(prediction)
+        if self.pictures is None:
+            return result
+        return replace(result, no_picture=self.pictures.draw(job, volume, prediction.mask, prompts))
 
     def _read(self, source: ScanSource) -> Volume:
         if self._volume is None or self._source != source:

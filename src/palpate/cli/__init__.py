@@ -10,7 +10,7 @@ import typer
 
 from ..errors import PalpateWarning
 from ..openmp import wait_passively
-from . import audit, batch, doctor, fetch, models, phantom, propose, segment, session, training  # noqa: F401 - each registers its verbs
+from . import audit, batch, doctor, fetch, models, phantom, propose, segment, session, session_picture, training  # noqa: F401 - each registers its verbs
 from .console import app
 
 __all__ = ["app", "main"]

@@ -13,7 +13,7 @@ import typer
 
 from .console import FAULTY, Console, app
 from .inference import Inference
-from .outputs import OverwriteOption
+from .outputs import OverwriteOption, UnitOption, check_unit, text
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ STOPPED = 130  # exit code after Ctrl-C, as shells have it
     examples=(
         "palpate batch jobs.csv",
         "palpate batch jobs.csv --workers 4 --results masks/results.csv --json",
+        "palpate batch jobs.csv --pictures pictures/",
     ),
 )
 def batch(
@@ -36,25 +37,32 @@ def batch(
     results: Annotated[Path | None, typer.Option(help="The results' CSV; by default beside the list.")] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with the model.")] = 1,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop a job that takes longer.")] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also save a picture of each mask there, as OUTPUT's name with .png."),
+    ] = None,
+    unit: UnitOption = None,
     overwrite: OverwriteOption = False,
     inference: Inference,
 ) -> None:
     """Segment a list of scans; the same command again does what is missing.
 
-    Exit code 1: some jobs failed, and are listed.
+    Exit code 1: some jobs failed or have no picture, and are listed.
     """
-    from ..batch import Batch, read_jobs, results_path
+    from ..batch import Batch, JobPictures, read_jobs, results_path
 
+    check_unit(unit, pictures, "--pictures")
     listed = read_jobs(jobs)
+    drawn = None if pictures is None else JobPictures(pictures, unit)
     target = results_path(jobs) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {inference.model}"):
-            todo = Batch(listed, target, inference.settings(), overwrite=overwrite)
+            todo = Batch(listed, target, inference.settings(), overwrite=overwrite, pictures=drawn)
         with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
             summary = todo.run(workers, lambda done, job: advance(done, job.output.name), timeout)
-    record = _record(jobs, target, summary)
+    record = _record(jobs, target, summary) | {"pictures": text(pictures)}
     console.result(record, _lines(record))
-    if summary.failed:
+    if summary.failed or summary.undrawn:
         raise typer.Exit(FAULTY)
 
 
@@ -92,6 +100,9 @@ def _record(listing: Path, results: Path, summary: Summary) -> dict[str, Any]:
             for job, row in zip(summary.jobs, summary.rows, strict=True)
             if row.warnings
         ],
+        "undrawn": [
+            {"row": job.row, "scan": job.listed(job.source.scan), "message": reason} for job, reason in summary.undrawn
+        ],
     }
 
 
@@ -100,6 +111,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
     return [
         *(f"failed: row {one['row']}, {one['error']}: {one['message']}" for one in record["failed"]),
         *(f"warning: row {one['row']}: {one['message']}" for one in record["odd"]),
+        *(f"no picture: row {one['row']}: {one['message']}" for one in record["undrawn"]),
         f"{record['batch']}: {record['done']} of {record['jobs']} done{before}, {len(record['failed'])} failed; "
-        f"results: {record['results']}",
+        f"results: {record['results']}" + (f"; pictures: {record['pictures']}" if record["pictures"] else ""),
     ]

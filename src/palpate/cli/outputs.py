@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import OutputError
+from ..errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from ..masks import Mask
@@ -19,6 +19,26 @@ OverwriteOption = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a file that Palpate did not write, or that was changed since."),
 ]
+
+UnitOption = Annotated[
+    str | None,
+    typer.Option(help="In pictures, the unit of the scan's values where its file does not say, as SUV (DICOM does)."),
+]
+
+
+def check_unit(unit: str | None, picture: Path | None, option: str) -> None:
+    """Refuse a unit where no picture is asked for.
+
+    Args:
+        unit: the option's value.
+        picture: the picture, or the folder of pictures.
+        option: that asks for it.
+
+    Raises:
+        SettingsError: the message names both options.
+    """
+    if unit is not None and picture is None:
+        raise SettingsError(f"--unit {unit}: for a picture; give {option} too, or leave it out")
 
 
 def check_outputs(

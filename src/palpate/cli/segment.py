@@ -11,7 +11,16 @@ import typer
 from ..errors import PromptError
 from .console import Console, app
 from .inference import Inference
-from .outputs import OverwriteOption, check_inputs_stay, check_outputs, check_replaced, read_truth, text
+from .outputs import (
+    OverwriteOption,
+    UnitOption,
+    check_inputs_stay,
+    check_outputs,
+    check_replaced,
+    check_unit,
+    read_truth,
+    text,
+)
 from .prompting import HOW_TO_POINT, PromptOptions
 from .verbs import verb
 
@@ -34,6 +43,7 @@ class Outputs:
     probability: Path | None
     uncertainty: Path | None
     picture: Path | None
+    unit: str | None = None  # of the scan's values, in the picture
 
     @property
     def images(self) -> tuple[Path | None, ...]:
@@ -60,8 +70,9 @@ def segment(
     prompts: PromptOptions,
     inference: Inference,
     picture: Annotated[
-        Path | None, typer.Option(help="Also save a picture: three planes through the lesion (.png, .pdf, .svg).")
+        Path | None, typer.Option(help="Also save a picture of the lesion and the prompts (.png, .pdf, .svg).")
     ] = None,
+    unit: UnitOption = None,
     probability: Annotated[Path | None, typer.Option(help="Also save the lesion's probability, 0 to 1.")] = None,
     uncertainty: Annotated[
         Path | None, typer.Option(help="Also save how unsure each voxel is: 0 sure, 1 not at all.")
@@ -76,7 +87,8 @@ def segment(
     """
     from ..prompts import check_inside
 
-    outputs = Outputs(output, probability, uncertainty, picture)
+    check_unit(unit, picture, "--picture")
+    outputs = Outputs(output, probability, uncertainty, picture, unit)
     check_outputs(outputs.images, picture, truth)
     volume = console.read(scan, series)
     known = read_truth(console, truth, volume)
@@ -113,10 +125,8 @@ def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: lis
         if outputs.uncertainty is not None:
             prediction.uncertainty.save(outputs.uncertainty)
         if outputs.picture is not None:
-            from ..prompts import Click
-
-            clicks = [prompt for prompt in prompts if isinstance(prompt, Click) and prompt.positive]
-            save_picture(lesion_picture(volume, prediction.mask, clicks, truth=known), outputs.picture)
+            figure = lesion_picture(volume, prediction.mask, prompts, truth=known, unit=outputs.unit)
+            save_picture(figure, outputs.picture)
 
 
 def _record(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HEADER = (
     *PLACEMENT,
     *("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageType"),
-    *("SamplesPerPixel", "BitsAllocated", "RescaleSlope", "RescaleIntercept", "SliceThickness"),
+    *("SamplesPerPixel", "BitsAllocated", "RescaleSlope", "RescaleIntercept", "RescaleType", "SliceThickness"),
     *("SpacingBetweenSlices", *suv.KEYWORDS),
 )
 _SLICES = ("CT Image Storage", "MR Image Storage", "Positron Emission Tomography Image Storage")
@@ -80,8 +80,9 @@ def read(folder: Path, series: str | None = None) -> Volume:
     with ignored_warnings("pydicom"):  # odd values in attributes that nobody asks for
         slices = in_order(_choose(_find(folder), series))
         placed = affine(slices)
-        unit, notes = _suv_scale(slices, folder)
-        return Volume(_scaled(slices, unit), placed, Source(str(folder), "dicom", _described(slices)), notes)
+        scale, notes = _suv_scale(slices, folder)
+        source = Source(str(folder), "dicom", _described(slices))
+        return Volume(_scaled(slices, scale), placed, source, notes, _unit(slices[0], in_suv=not notes))
 
 
 def _find(folder: Path) -> list[list[Slice]]:
@@ -210,6 +211,20 @@ def _suv_scale(slices: Sequence[Slice], folder: Path) -> tuple[float, tuple[str,
         return suv.scale([part.header for part in slices]), ()
     except ValueError as error:
         return 1.0, (f"{folder}: the PET values stay as stored, not in SUV: {error}",)
+
+
+def _unit(part: Slice, *, in_suv: bool) -> str | None:
+    """What a series' values are; CT is in HU where no other type is named.
+
+    Sources: DICOM PS3.3, C.11.1.1.2 (Rescale Type) and C.8.9.1.1.3 (Units of PET).
+    """
+    header = part.header
+    if header.get("Modality") == "PT":
+        stored = {"BQML": "Bq/mL", "CNTS": "counts"}
+        return "SUV" if in_suv else stored.get(str(header.get("Units", "")))
+    if header.get("Modality") == "CT":
+        return "HU" if (header.get("RescaleType") or "HU") == "HU" else None
+    return "arbitrary units" if header.get("Modality") == "MR" else None
 
 
 def _pixels(path: Path, shape: tuple[int, int]) -> npt.NDArray[Any]:

@@ -93,7 +93,7 @@ def make_phantom(
     grid = Grid(shape, np.asarray(affine, dtype=np.float64))
     lesion = _truth(blob, grid, scale)
     tissues.append(blob.tissue(hu))
-    volume = Volume(scan(tissues, grid, scale, noise_hu, seed), grid.affine)
+    volume = Volume(scan(tissues, grid, scale, noise_hu, seed), grid.affine, unit="HU")
     title = f"synthetic scan: {lesion_diameter_mm:g} mm lesion, {site}, seed {seed}"
     return Phantom(volume, lesion, _deepest(lesion), title)
 

@@ -1,4 +1,4 @@
-"""Which slices of a scan show a lesion, cut and turned as on a viewing box, and the window that suits them."""
+"""Slices of a scan with what is seen on them, cut and turned as on a viewing box."""
 
 from __future__ import annotations
 
@@ -11,16 +11,54 @@ import numpy.typing as npt
 
 from ..errors import GeometryError
 from ..masks import Mask
-from ..prompts import Click, check_fits
-from ..volume import Index3, Volume
+from ..prompts import Box, Click, InitialMask, Lasso, Prompt, check_fits
+from ..volume import FloatArray, Grid, Index3, Volume
+from .choice import central_voxel, choose_slices
+from .sight import Slice, sight_of, sight_of_prompt
 
 MARGIN_MM = 30.0
-_LUNG_WINDOW = (-1350.0, 150.0)
-_NEAR_MM = 8.0
 
 # Which of R, A and S a plane is cut across, and which run down it and from its left to its right.
-_PLANES = (("axial", 2, 1, 0), ("coronal", 1, 2, 0), ("sagittal", 0, 2, 1))
+_PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 _SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice as a reader finds it.
+
+    Attributes:
+        name: "axial", "coronal" or "sagittal".
+        axis: the array axis that the slice is cut across.
+        index: the slice's index along it.
+        offset_mm: how far it lies from the picture's first slice of this name, mm towards the patient's head, front or
+            right; 0 for that slice itself.
+    """
+
+    name: str
+    axis: int
+    index: int
+    offset_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A prompt on a slice where it lies.
+
+    Attributes:
+        number: the prompt's place in the list, from 1.
+        kind: the prompt's, as `Prompt.kind`.
+        positive: whether it is a foreground prompt.
+        points: `[N, 2]`, rows and columns counted from the first voxel's centre: a click's voxel, the corners of a box,
+            the outline of a lasso on its own slice; None where the prompt is a region.
+        region: `[rows, columns]`, the voxels of a stroke, of an initial mask, or of a lasso on a slice across its own.
+    """
+
+    number: int
+    kind: str
+    positive: bool
+    points: FloatArray | None
+    region: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,27 +66,25 @@ class Plane:
     """One slice of a scan as it is shown: row 0 is the picture's top, column 0 its left.
 
     Attributes:
-        name: "axial", "coronal" or "sagittal".
-        axis: the array axis that the slice is cut across.
-        index: the slice's index along it.
+        place: which slice.
         values: `[rows, columns]`, float32, the scan's own numbers.
-        lesion: `[rows, columns]`, whether a voxel is in the mask.
+        masks: of each mask `[rows, columns]`, whether a voxel is in it.
         truth: the same of the truth, or None where none was given.
+        marks: the prompts that lie on this slice, in their order.
         spacing: edges of a voxel down and across, mm.
         letters: the patient's sides at the picture's left, right, top and bottom.
-        clicks: of each click its row, its column, and whether it lies in this slice.
-        view_mm: edge of the square around its middle that shows it at the same scale as the other two, mm.
+        focus: row and column of the voxel that the three planes go through, or of the one nearest to it here.
+        view_mm: edge of the square around its middle that shows it at the same scale as the others, mm.
     """
 
-    name: str
-    axis: int
-    index: int
+    place: Place
     values: npt.NDArray[np.float32]
-    lesion: npt.NDArray[np.bool_]
+    masks: tuple[npt.NDArray[np.bool_], ...]
     truth: npt.NDArray[np.bool_] | None
+    marks: tuple[Mark, ...]
     spacing: tuple[float, float]
     letters: tuple[str, str, str, str]
-    clicks: tuple[tuple[int, int, bool], ...]
+    focus: tuple[int, int]
     view_mm: float
 
     @property
@@ -57,57 +93,84 @@ class Plane:
         return self.values.shape[0] * self.spacing[0], self.values.shape[1] * self.spacing[1]
 
 
-def lesion_planes(
-    volume: Volume, mask: Mask, clicks: Sequence[Click] = (), *, truth: Mask | None = None
-) -> tuple[Plane, Plane, Plane]:
-    """The axial, coronal and sagittal slices through a lesion, with at least 30 mm around it where the scan has them.
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The slices that are shown of a scan, and what none of them shows.
 
-    A slice is the one with most of the lesion among those near its middle; of an empty mask it goes through the last
-    click, else the middle of the truth, else of the scan. All clicks and the whole truth lie in what is shown.
+    Attributes:
+        planes: axial, coronal and sagittal through one voxel, then up to three further slices.
+        masks_left_out: of masks that no plane shows, their places in the list from 1, each with a slice that would.
+        prompts_left_out: the same of prompts.
+    """
+
+    planes: tuple[Plane, ...]
+    masks_left_out: tuple[tuple[int, Place], ...]
+    prompts_left_out: tuple[tuple[int, Place], ...]
+
+
+def lay_out(
+    volume: Volume, masks: Sequence[Mask], prompts: Sequence[Prompt] = (), *, truth: Mask | None = None
+) -> Sheet:
+    """The slices that show masks and prompts, with at least 30 mm around them where the scan has them.
+
+    Which slices: see `choice.central_voxel` and `choice.choose_slices`. A prompt is marked on the slices where it lies,
+    and on no other. All slices are cut to one box, which holds every mask, every prompt and the truth.
 
     Raises:
         GeometryError: a mask or a truth on another grid than the scan.
-        PromptError: a click outside the scan.
+        PromptError: a prompt that does not lie in the scan.
     """
     grid = volume.grid
-    for name, given in (("mask", mask), ("truth", truth)):
+    for name, given in (*(("mask", mask) for mask in masks), ("truth", truth)):
         if given is not None and not grid.same_as(given.grid):
             raise GeometryError(
                 f"the {name} lies on another grid (shape {given.grid.shape}, {given.grid.orientation}) than the scan "
                 f"(shape {grid.shape}, {grid.orientation}); bring it onto the scan's grid first"
             )
-    for click in clicks:
-        check_fits(click, grid)
-    shown = _Shown(volume, mask, tuple(clicks), truth)
-    first, second, third = (shown.plane(*plane) for plane in _PLANES)
-    return first, second, third
+    for prompt in prompts:
+        check_fits(prompt, grid)
+    centre = central_voxel(grid, masks, prompts, truth)
+    chosen, unseen = choose_slices(grid, centre, [*map(sight_of, masks), *map(sight_of_prompt, prompts)])
+    cut = _Cut(volume, tuple(masks), tuple(prompts), truth, centre)
+    count = len(masks)
+    return Sheet(
+        tuple(cut.plane(place) for place in chosen),
+        tuple((number + 1, _place(grid, centre, place)) for number, place in unseen if number < count),
+        tuple((number + 1 - count, _place(grid, centre, place)) for number, place in unseen if number >= count),
+    )
 
 
-class _Shown:
-    """What is shown of a scan: one voxel whose slices are cut, and the box to which they are cut."""
+def _place(grid: Grid, centre: Index3, place: Slice) -> Place:
+    """A slice's name, and how far it lies from the centre's."""
+    across, (axis, sign) = next(
+        (across, found) for across, found in enumerate(grid.anatomical_axes) if found[0] == place.axis
+    )
+    name = next(name for name, order in _PLANES.items() if order[0] == across)
+    offset = (place.index - centre[axis]) * sign * float(grid.spacing[axis])
+    return Place(name, axis, place.index, offset)
 
-    def __init__(self, volume: Volume, mask: Mask, clicks: tuple[Click, ...], truth: Mask | None) -> None:
-        self.volume, self.mask, self.clicks, self.truth = volume, mask, clicks, truth
-        self.centre = self._find_centre()
+
+class _Cut:
+    """Cuts slices of a scan, and of all that is seen on them, to one box."""
+
+    def __init__(
+        self, volume: Volume, masks: tuple[Mask, ...], prompts: tuple[Prompt, ...], truth: Mask | None, centre: Index3
+    ) -> None:
+        self.volume, self.masks, self.prompts, self.truth, self.centre = volume, masks, prompts, truth, centre
         self.box, self.view_mm = self._find_box()
 
-    def _find_centre(self) -> Index3:
-        if not self.mask.empty:
-            return _middle(self.mask)
-        if self.clicks:
-            return self.clicks[-1].index
-        if self.truth is not None and not self.truth.empty:
-            return _middle(self.truth)
-        x, y, z = (n // 2 for n in self.volume.shape)
-        return x, y, z
-
     def _find_box(self) -> tuple[tuple[slice, slice, slice], float]:
-        """Masks and clicks with a margin, equally long along every axis as far as the scan allows; and that length."""
-        marks = [self.centre, *(click.index for click in self.clicks)]
-        for known in (self.mask, self.truth):
+        """All that is marked, with a margin; equally long along every axis as far as the scan allows; and that length.
+
+        The length is the same for each plane, so that they have one scale.
+        """
+        corners: list[npt.ArrayLike] = [self.centre]
+        for prompt in self.prompts:
+            corners += (prompt.places.min(axis=0), prompt.places.max(axis=0))
+        for known in (*self.masks, self.truth):
             if known is not None and known.bounds is not None:
-                marks += known.bounds
-        low, high = np.min(marks, axis=0), np.max(marks, axis=0)
+                corners += known.bounds
+        low, high = np.min(corners, axis=0), np.max(corners, axis=0)
         spacing, shape = self.volume.spacing, np.array(self.volume.shape)
         side = float(((high - low + 1) * spacing).max() + 2 * MARGIN_MM)
         count = np.minimum(np.ceil(side / spacing).astype(int), shape)
@@ -117,85 +180,79 @@ class _Shown:
         # The box's whole voxels reach a little beyond `side`, unless the scan ends before.
         return (x, y, z), float(np.minimum(count * spacing, side).max())
 
-    def plane(self, name: str, across: int, down: int, along: int) -> Plane:
-        """The slice across one of R, A and S; rows and columns begin at the R, A or S side, as on a viewing box."""
-        directions, spacing = self.volume.grid.anatomical_axes, self.volume.spacing
-        axis, (rows, row_sign), (columns, column_sign) = directions[across][0], directions[down], directions[along]
-        index = self.centre[axis]
-        cut_x, cut_y, cut_z = (slice(index, index + 1) if a == axis else self.box[a] for a in range(3))
-        cut = cut_x, cut_y, cut_z
-
-        def turned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return array.transpose(axis, rows, columns)[0, ::-row_sign, ::-column_sign]
-
-        def place(click: Click) -> tuple[int, int, bool]:
-            row, column = (
-                self.box[a].stop - 1 - click.index[a] if sign > 0 else click.index[a] - self.box[a].start
-                for a, sign in ((rows, row_sign), (columns, column_sign))
-            )
-            return row, column, click.index[axis] == index
-
+    def plane(self, place: Slice) -> Plane:
+        """A slice; rows and columns begin at the R, A or S side, as on a viewing box."""
+        spacing, found = self.volume.spacing, _place(self.volume.grid, self.centre, place)
+        _, down, along = _PLANES[found.name]
+        turned = _Turned(self.volume.grid, self.box, place, down, along)
+        row, column = turned.points(np.array([self.centre]))[0].astype(int).tolist()
+        marks = (turned.mark(number, prompt) for number, prompt in enumerate(self.prompts, 1))
         return Plane(
-            name=name,
-            axis=axis,
-            index=index,
-            values=turned(self.volume.array[cut]).astype(np.float32),
-            lesion=turned(self.mask[cut]),
-            truth=None if self.truth is None else turned(self.truth[cut]),
-            spacing=(float(spacing[rows]), float(spacing[columns])),
+            place=found,
+            values=turned.array(self.volume.array).astype(np.float32),
+            masks=tuple(turned.array(mask) for mask in self.masks),
+            truth=None if self.truth is None else turned.array(self.truth),
+            marks=tuple(mark for mark in marks if mark is not None),
+            spacing=(float(spacing[turned.rows]), float(spacing[turned.columns])),
             letters=(*_SIDES[along], *_SIDES[down]),
-            clicks=tuple(place(click) for click in self.clicks),
+            focus=(row, column),
             view_mm=self.view_mm,
         )
 
 
-def _middle(mask: Mask) -> Index3:
-    """Along each axis, the slice with most of the lesion in the middle half of it; of equals the most central."""
-    found = []
-    for axis in range(3):
-        counts = mask.array.sum(axis=tuple(a for a in range(3) if a != axis))
-        inside = np.flatnonzero(counts)
-        from_centre = np.abs(np.arange(len(counts)) - (inside[0] + inside[-1]) / 2)
-        near = np.flatnonzero(counts * (from_centre <= max((inside[-1] - inside[0] + 1) / 4, 0.5)))
-        # Two parts far from each other leave nothing in the middle.
-        candidates = (near if near.size else inside).tolist()
-        best = min(candidates, key=lambda i: (-int(counts[i]), float(from_centre[i])))
-        found.append(mask.start[axis] + best)
-    return found[0], found[1], found[2]
+class _Turned:
+    """A slice within a box, turned so that its rows and columns begin at the R, A or S side."""
 
+    def __init__(self, grid: Grid, box: tuple[slice, slice, slice], place: Slice, down: int, along: int) -> None:
+        self.place, self.box = place, box
+        self.rows, self.row_sign = grid.anatomical_axes[down]
+        self.columns, self.column_sign = grid.anatomical_axes[along]
 
-def automatic_window(volume: Volume, planes: Sequence[Plane]) -> tuple[float, float]:
-    """The values to show as black and as white: on CT a window for lung or for soft tissue, else percentiles 1 to 99.
+    def array(self, values: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - an array, or a patch, which is cut as one
+        """The slice of a scan's array or of a patch, `[rows, columns]`."""
+        axis, index = self.place
+        cut_x, cut_y, cut_z = (slice(index, index + 1) if a == axis else self.box[a] for a in range(3))
+        cut: npt.NDArray[Any] = values[cut_x, cut_y, cut_z].transpose(axis, self.rows, self.columns)[0]
+        return cut[:: -self.row_sign, :: -self.column_sign]
 
-    CT is what has values below -500; it is a lung's where most around the lesion is neither tissue nor plain air.
-    """
-    shown = np.concatenate([plane.values.ravel() for plane in planes])
-    thinned = volume.array[tuple(slice(None, None, max(1, n // 64)) for n in volume.shape)]
-    if min(float(thinned.min()), float(shown.min())) < -500:
-        around = np.concatenate([plane.values[_near(plane)] for plane in planes])
-        if np.count_nonzero((around > -970) & (around < -500)) > np.count_nonzero(around >= -500):
-            return _LUNG_WINDOW
-        tissue = shown[(shown > -160) & (shown < 300)]
-        if tissue.size:
-            low, high = (float(v) for v in np.percentile(tissue, (1, 99)))
-            # Less than 300 HU from black to white would show little but noise.
-            more = max(0.0, 300 - (high - low)) / 2
-            return low - more, high + more
-    low, high = (float(v) for v in np.percentile(shown, (1, 99)))
-    return (low, high) if low < high else (low - 0.5, low + 0.5)
+    def points(self, places: npt.NDArray[Any]) -> FloatArray:
+        """Rows and columns `[N, 2]` of voxel indices `[N, 3]`, which may lie between voxels."""
+        found = (
+            self.box[a].stop - 1 - places[:, a] if sign > 0 else places[:, a] - self.box[a].start
+            for a, sign in ((self.rows, self.row_sign), (self.columns, self.column_sign))
+        )
+        return np.stack(list(found), axis=1).astype(np.float64)
 
+    def mark(self, number: int, prompt: Prompt) -> Mark | None:
+        """A prompt's mark; None where it does not lie on this slice."""
+        axis, index = self.place
+        points: FloatArray | None = None
+        region: npt.NDArray[np.bool_] | None = None
+        here = prompt.places[prompt.places[:, axis] == index]
+        if isinstance(prompt, InitialMask):
+            region = self.array(prompt.mask)
+        elif isinstance(prompt, Box):
+            if prompt.first[axis] <= index <= prompt.last[axis]:
+                points = self._corners(prompt)
+        elif isinstance(prompt, Click):
+            points = self.points(here)
+        elif isinstance(prompt, Lasso) and (prompt.axis, prompt.slice_index) == self.place:
+            points = self.points(np.insert(prompt.outline, axis, index, axis=1))
+        else:
+            region = self._region(here)
+        if (points is None or not len(points)) and (region is None or not region.any()):
+            return None
+        return Mark(number, prompt.kind, prompt.positive, points, region)
 
-def _near(plane: Plane) -> npt.NDArray[np.bool_]:
-    """What lies beside the lesion, within about 8 mm of its box; of an empty mask, beside the last click or middle."""
-    marked = plane.lesion.copy()
-    if not marked.any():
-        row, column = plane.clicks[-1][:2] if plane.clicks else (marked.shape[0] // 2, marked.shape[1] // 2)
-        marked[row, column] = True
-    box = []
-    for side, spacing in enumerate(plane.spacing):
-        hit = np.flatnonzero(marked.any(axis=1 - side))
-        grow = int(np.ceil(_NEAR_MM / spacing))
-        box.append(slice(max(0, int(hit[0]) - grow), int(hit[-1]) + grow + 1))
-    near = np.zeros_like(marked)
-    near[tuple(box)] = True
-    return near & ~plane.lesion
+    def _corners(self, box: Box) -> FloatArray:
+        """The corners `[4, 2]` of a box, at its voxels' outer edges."""
+        low, high = np.sort(self.points(box.places), axis=0)
+        (top, left), (bottom, right) = low - 0.5, high + 0.5
+        return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
+
+    def _region(self, places: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """The slice with these voxels alone, `[rows, columns]`."""
+        extents = [self.box[a].stop - self.box[a].start for a in (self.rows, self.columns)]
+        region = np.zeros(extents, dtype=bool)
+        region[tuple(self.points(places).astype(int).T)] = True
+        return region

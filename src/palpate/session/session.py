@@ -94,7 +94,7 @@ class Session(PromptEdits):
             OutputError: the folder cannot be written.
         """
         folder = Path(folder)
-        _check_scan(folder, read_header(folder).scan, identify_scan(volume))
+        check_scan(folder, read_header(folder).scan, identify_scan(volume))
         store = SessionStore.open(folder, volume, read_only=read_only)
         session = cls.__new__(cls)
         session._set(predictor, volume, store)
@@ -341,7 +341,12 @@ def _part(progress: ProgressHook | None, place: int, count: int) -> Callable[[fl
     return None if progress is None else lambda done: progress((place + done) / count)
 
 
-def _check_scan(folder: Path, made_on: ScanIdentity, given: ScanIdentity) -> None:
+def check_scan(folder: Path, made_on: ScanIdentity, given: ScanIdentity) -> None:
+    """Refuse another scan than a session was made on.
+
+    Raises:
+        SessionError: the voxels, their type, the shape or the affine differ.
+    """
     if made_on.sha256 != given.sha256:
         raise SessionError(
             f"{folder}: was made on another scan: {made_on.path or 'one in memory'} of shape {made_on.shape}, "

@@ -54,6 +54,8 @@ class Volume:
         source: the file's own header, or None for a volume made in memory.
         notes: what the file's reader doubts, a sentence each with the file's path: a header that contradicts itself,
             a unit that could not be found. Empty where all is clear.
+        unit: what its values are, as its reader found: "HU", "SUV", "Bq/mL", "counts", "arbitrary units"; None: the
+            file does not say.
 
     Raises:
         ScanError: not three axes, empty, not real numbers, or NaN or infinity among the voxels.
@@ -64,6 +66,7 @@ class Volume:
     affine: FloatArray
     source: Source | None = None
     notes: tuple[str, ...] = ()
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)

@@ -1,0 +1,74 @@
+"""Which slices of a scan show its lesions and every prompt: three planes through one voxel, and a few further ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..masks import Mask
+from ..prompts import Prompt
+from ..volume import Grid, Index3
+from .sight import Sight, Slice, holds, sight_of, voxel_of
+
+MAX_FURTHER = 3  # slices beside the three planes
+
+
+def central_voxel(grid: Grid, masks: Sequence[Mask], prompts: Sequence[Prompt], truth: Mask | None) -> Index3:
+    """The voxel whose axial, coronal and sagittal planes are shown.
+
+    Where the masks miss the first foreground prompt, or are empty, it is that prompt's voxel: the picture shows what
+    was asked. Else each plane goes through that prompt where it shows at least half as much of the largest mask as the
+    mask's middle slice does, and through the middle slice otherwise. Without prompts, the middle of the largest mask,
+    of the truth, or of the scan.
+    """
+    asked = next((prompt for prompt in prompts if prompt.positive), prompts[0] if prompts else None)
+    largest = max((mask for mask in masks if not mask.empty), key=lambda mask: mask.voxels, default=None)
+    if asked is not None and (largest is None or not holds(largest, asked)):
+        return voxel_of(asked)
+    if largest is not None:
+        sight = sight_of(largest)
+        middle = sight.middles
+        if asked is None:
+            return middle
+        x, y, z = (
+            there if 2 * sight.on(Slice(axis, there)) >= sight.on(Slice(axis, best)) else best
+            for axis, (there, best) in enumerate(zip(voxel_of(asked), middle, strict=True))
+        )
+        return x, y, z
+    if truth is not None and not truth.empty:
+        return sight_of(truth).middles
+    x, y, z = (n // 2 for n in grid.shape)
+    return x, y, z
+
+
+def choose_slices(
+    grid: Grid, centre: Index3, sights: Sequence[Sight]
+) -> tuple[tuple[Slice, ...], tuple[tuple[int, Slice], ...]]:
+    """The slices to show, and what no slice shows.
+
+    Args:
+        grid: the scan's.
+        centre: the voxel that the first three slices go through.
+        sights: of all that should be seen, in the order of importance.
+
+    Returns:
+        The axial, coronal and sagittal slice through the centre; then, up to `MAX_FURTHER`, the slice that shows most
+        of what no slice has shown so far (of equals the first one's, axial). And the places in `sights` of what no
+        slice shows, each with the slice that would show it.
+    """
+    axes = [axis for axis, _ in reversed(grid.anatomical_axes)]
+    chosen = [Slice(axis, centre[axis]) for axis in axes]
+    unseen = [
+        place for place, sight in enumerate(sights) if sight.most and not any(sight.shown_on(one) for one in chosen)
+    ]
+    for _ in range(MAX_FURTHER):
+        found: dict[Slice, tuple[int, float]] = {}
+        for place in unseen:
+            for candidate, share in sights[place].candidates(axes):
+                count, shares = found.get(candidate, (0, 0.0))
+                found[candidate] = count + 1, shares + share
+        if not found:
+            break
+        best = max(found, key=found.__getitem__)
+        chosen.append(best)
+        unseen = [place for place in unseen if not sights[place].shown_on(best)]
+    return tuple(chosen), tuple((place, next(sights[place].candidates(axes))[0]) for place in unseen)

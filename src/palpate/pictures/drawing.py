@@ -1,0 +1,231 @@
+"""One plane drawn in its panel: the slice, contours, prompts, sides, and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .planes import Mark, Place, Plane
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GROUND, BEYOND, INK = "#0b0d10", "#171b21", "#eceff1"
+# At least 24 apart in CIELAB for protan, deutan and tritan readers too (Machado et al. 2009), but for white, which is
+# dotted; whatever has one colour differs in form.
+MASK, TRUTH, FOREGROUND, BACKGROUND, INITIAL = "#2ff3c5", "#ffb000", "#e8488a", "#4d9dff", "#ffffff"
+LESIONS = (MASK, "#ffb000", "#e8488a", "#4d9dff", "#fff3a8")
+_LINES: tuple[Any, ...] = ("-", (0, (4, 2.5)), (0, (1, 1.5)))
+_TRUTH_LINE: Any = (0, (4, 2.5))
+_DOTS: Any = (0, (1, 1.5))
+
+_DIRECTIONS = {
+    "axial": ("above", "below"),
+    "coronal": ("in front", "behind"),
+    "sagittal": ("further right", "further left"),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a thing is drawn, here and in the legend.
+
+    Attributes:
+        label: its name in the legend.
+        color: of its line, its marker or its filling.
+        line: matplotlib's line style; empty: no line.
+        marker: matplotlib's marker; empty: none.
+        filled: whether its region is filled.
+    """
+
+    label: str
+    color: str
+    line: Any = "-"
+    marker: str = ""
+    filled: bool = False
+
+
+_LOOKS = {
+    ("click", True): Look("foreground click", FOREGROUND, "", "+"),
+    ("click", False): Look("background click", BACKGROUND, "", r"$\ominus$"),
+    ("box", True): Look("box", FOREGROUND, "-"),
+    ("scribble", True): Look("foreground stroke", FOREGROUND, "", "s", filled=True),
+    ("scribble", False): Look("background stroke", BACKGROUND, "", "s", filled=True),
+    ("lasso", True): Look("foreground lasso", FOREGROUND, (0, (6, 1.5, 1, 1.5))),
+    ("lasso", False): Look("background lasso", BACKGROUND, (0, (6, 1.5, 1, 1.5))),
+    ("initial_mask", True): Look("initial mask", INITIAL, _DOTS),
+}
+TRUTH_LOOK = Look("truth", TRUTH, _TRUTH_LINE)
+
+
+def prompt_look(kind: str, positive: bool) -> Look:
+    """How prompts of a kind are drawn, and what the legend calls them."""
+    return _LOOKS[kind, positive]
+
+
+def mask_looks(names: Sequence[str]) -> list[Look]:
+    """How masks are drawn: each in a colour of its own, and after five with another line."""
+    count = len(LESIONS)
+    return [
+        Look(name, LESIONS[place % count], _LINES[place // count % len(_LINES)]) for place, name in enumerate(names)
+    ]
+
+
+def position(place: Place) -> str:
+    """How far a slice lies from the picture's first slice of its name, in words; empty for that slice itself."""
+    if place.offset_mm == 0:
+        return ""
+    away = abs(place.offset_mm)
+    length = f"{away:.0f}" if away >= 3 else f"{away:.2g}"
+    return f"{length} mm {_DIRECTIONS[place.name][place.offset_mm < 0]}"
+
+
+def slice_name(place: Place) -> str:
+    """A slice's name and index: "axial z = 69"."""
+    return f"{place.name} {'xyz'[place.axis]} = {place.index}"
+
+
+def draw(
+    axes: Axes,
+    plane: Plane,
+    window: tuple[float, float],
+    looks: Sequence[Look],
+    labels: Sequence[str] = (),
+    *,
+    numbers: bool,
+) -> None:
+    """One plane in its square panel, in millimetres from the slice's top left corner.
+
+    Args:
+        axes: the panel.
+        plane: the slice.
+        window: the values shown as black and as white.
+        looks: of each of the plane's masks.
+        labels: what to write beside each mask; none: nothing.
+        numbers: write each prompt's number beside it.
+    """
+    (height, width), side = plane.size_mm, plane.view_mm
+    axes.set_facecolor(BEYOND)
+    axes.imshow(
+        # Clipped before it is interpolated, or edges beyond black and white would turn into steps.
+        np.clip(plane.values, *window),
+        cmap="gray",
+        vmin=window[0],
+        vmax=window[1],
+        extent=(0, width, height, 0),
+        interpolation="bilinear",
+    )
+    axes.set_xlim((width - side) / 2, (width + side) / 2)
+    axes.set_ylim((height + side) / 2, (height - side) / 2)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for edge in axes.spines.values():
+        edge.set_color("#2a3037")
+    if plane.truth is not None:
+        _outline(axes, plane, plane.truth, TRUTH_LOOK)
+    for place, (mask, look) in enumerate(zip(plane.masks, looks, strict=True)):
+        _outline(axes, plane, mask, look, filling=0.13)
+        if labels and mask.any():
+            _label(axes, plane, _top(mask), labels[place], look.color)
+    for mark in plane.marks:
+        _mark(axes, plane, mark, numbered=numbers)
+    _letters(axes, plane)
+    _scale_bar(axes, side)
+
+
+def _outline(axes: Axes, plane: Plane, shape: npt.NDArray[np.bool_], look: Look, *, filling: float = 0) -> None:
+    """The border of a shape, midway between the voxels inside and those outside; closed at the slice's edge."""
+    if not shape.any():
+        return
+    padded = np.pad(shape, 1).astype(np.float32)
+    rows, columns = ((np.arange(n) - 0.5) * s for n, s in zip(padded.shape, plane.spacing, strict=True))
+    if filling:
+        axes.contourf(columns, rows, padded, levels=[0.5, 1.5], colors=[look.color], alpha=filling)
+    style = look.line or "-"
+    axes.contour(columns, rows, padded, levels=[0.5], colors=[look.color], linewidths=1.4, linestyles=[style])
+
+
+def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
+    """A prompt where it lies: a click's marker, a closed line, or a region."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    look = prompt_look(mark.kind, mark.positive)
+    if mark.points is None:
+        assert mark.region is not None
+        _outline(axes, plane, mark.region, look, filling=0.5 if look.filled else 0)
+        anchor = _top(mark.region)
+    else:
+        halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
+        rows, columns = ((mark.points[:, side] + 0.5) * plane.spacing[side] for side in (0, 1))
+        if look.marker:
+            axes.plot(columns, rows, look.marker, color=look.color, ms=10, mew=1.6, path_effects=halo)
+        else:
+            closed = np.append(columns, columns[0]), np.append(rows, rows[0])
+            axes.plot(*closed, color=look.color, linestyle=look.line, linewidth=1.4, path_effects=halo)
+        row, column = mark.points[np.lexsort((-mark.points[:, 1], mark.points[:, 0]))[0]].tolist()
+        anchor = row, column
+    if numbered:
+        _label(axes, plane, anchor, str(mark.number), look.color)
+
+
+def _top(shape: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Row and column of a shape's highest voxel; of several the one furthest to the right."""
+    row = int(shape.any(axis=1).argmax())
+    return row, float(np.flatnonzero(shape[row])[-1])
+
+
+def _label(axes: Axes, plane: Plane, anchor: tuple[float, float], label: str, color: str) -> None:
+    """A few characters to the upper right of a voxel."""
+    from matplotlib.patheffects import withStroke
+
+    at = (anchor[1] + 0.5) * plane.spacing[1], (anchor[0] + 0.5) * plane.spacing[0]
+    axes.annotate(
+        label,
+        at,
+        xytext=(3.5, 3.5),
+        textcoords="offset points",
+        color=color,
+        fontsize=8.5,
+        fontweight="bold",
+        path_effects=[withStroke(linewidth=2, foreground="black")],
+    )
+
+
+def _letters(axes: Axes, plane: Plane) -> None:
+    """The patient's sides at the panel's edges, and which slice this is."""
+    left, right, top, bottom = plane.letters
+    for letter, x, y in ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.975), (bottom, 0.5, 0.025)):
+        _text(axes, x, y, letter, color=INK, fontsize=10, fontweight="bold")
+    _text(axes, 0.02, 0.975, "\n".join(filter(None, (slice_name(plane.place), position(plane.place)))), fontsize=8.5)
+
+
+def _scale_bar(axes: Axes, side: float) -> None:
+    length = _rounded_down(side / 5)
+    right, bottom = axes.get_xlim()[1] - 0.03 * side, axes.get_ylim()[0] - 0.03 * side
+    for color, width in (("black", 4), (INK, 2)):
+        axes.plot([right - length, right], [bottom, bottom], color=color, linewidth=width, solid_capstyle="butt")
+    _text(axes, 0.97 - length / side / 2, 0.045, f"{length:g} mm", ha="center", va="bottom", fontsize=8)
+
+
+def _rounded_down(length: float) -> float:
+    """The longest of 1, 2, 5, 10, 20, ... and 0.5, 0.2, 0.1, ... that is not longer."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(next(round(n * power, 12) for n in (5, 2, 1) if n * power <= length * (1 + 1e-9)))
+
+
+def _text(axes: Axes, x: float, y: float, text: str, **style: object) -> None:
+    """Text at a place of the panel, legible on black and on white; near an edge they grow away from it."""
+    from matplotlib.patheffects import withStroke
+
+    placed: dict[str, Any] = {
+        "ha": "left" if x < 0.3 else "right" if x > 0.7 else "center",
+        "va": "bottom" if y < 0.3 else "top" if y > 0.7 else "center",
+        "color": INK,
+        **style,
+    }
+    halo = withStroke(linewidth=1.4, foreground="black")
+    axes.text(x, y, text, transform=axes.transAxes, path_effects=[halo], **placed)

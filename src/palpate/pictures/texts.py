@@ -1,0 +1,157 @@
+"""The texts around the panels: what was measured, what the marks are, and what no slice shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..masks import Mask
+from ..prompts import Prompt
+from ..volume import Volume
+from .drawing import INK, TRUTH_LOOK, Look, position, prompt_look, slice_name
+from .planes import Place, Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+MAX_LISTED = 3  # of what no slice shows; the rest is counted
+MAX_ENTRIES = 12  # of a legend, in rows of six
+MAX_NAME = 24  # characters of a name in the legend
+MAX_TITLE = 110  # characters
+_COLUMNS = 6
+_LINE, _PAD = 0.29, 0.08  # inches: of a line of text, and below the last
+
+
+def caption(volume: Volume, masks: Sequence[Mask], window: tuple[float, float], unit: str | None) -> str:
+    """What was measured, and the window, in one line; of a single mask the extent along the patient's axes."""
+    if len(masks) == 1 and masks[0].empty:
+        measured = "empty mask"
+    elif len(masks) == 1:
+        edges = [masks[0].extent_mm[axis] for axis, _ in volume.grid.anatomical_axes]
+        extent = " × ".join(f"{edge:.0f}" if edge >= 3 else f"{edge:.2g}" for edge in edges)
+        measured = f"{_ml(masks[0].volume_ml)} mL   {extent} mm (R–L × A–P × S–I)"
+    else:
+        measured = f"{len(masks)} lesions, {_ml(sum(mask.volume_ml for mask in masks))} mL in all"
+    ends = f"{_number(window, 0)} to {_number(window, 1)}"
+    return f"{measured}   ·   window {ends}{'' if unit is None else f' {unit}'}"
+
+
+def _ml(volume: float) -> str:
+    return f"{volume:.2f}" if volume >= 0.1 else f"{volume:.2g}"
+
+
+def _number(window: tuple[float, float], which: int) -> str:
+    """One end of a window, as finely as the window is narrow."""
+    digits = max(0, 2 - int(np.floor(np.log10(window[1] - window[0]))))
+    return f"{window[which]:.{digits}f}".replace("-", "−")
+
+
+def left_out_note(sheet: Sheet, names: Sequence[str], prompts: Sequence[Prompt]) -> list[str]:
+    """A line that names what no slice shows, with the slice where it lies; no line where there is nothing."""
+    missing = [(names[number - 1], place) for number, place in sheet.masks_left_out]
+    for number, place in sheet.prompts_left_out:
+        prompt = prompts[number - 1]
+        missing.append((f"{prompt_look(prompt.kind, prompt.positive).label} {number}", place))
+    if not missing:
+        return []
+    named = [f"{name} ({_where(place)})" for name, place in missing[:MAX_LISTED]]
+    more = f", and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
+    return [f"on other slices: {', '.join(named)}{more}"]
+
+
+def _where(place: Place) -> str:
+    return ", ".join(filter(None, (slice_name(place), position(place))))
+
+
+def legend_entries(sheet: Sheet, looks: Sequence[Look]) -> list[Look]:
+    """What is drawn on any of the planes, and nothing else: masks, the truth, then the kinds of prompt."""
+    planes = sheet.planes
+    drawn = [look for place, look in enumerate(looks) if any(plane.masks[place].any() for plane in planes)]
+    if any(plane.truth is not None and plane.truth.any() for plane in planes):
+        drawn.append(TRUTH_LOOK)
+    kinds = dict.fromkeys((mark.kind, mark.positive) for plane in planes for mark in plane.marks)
+    return [*drawn, *(prompt_look(*kind) for kind in kinds)]
+
+
+def write_texts(
+    figure: Figure,
+    lines: Sequence[str],
+    entries: Sequence[Look],
+    title: str | None,
+    *,
+    width: float,
+    gap: float,
+    above: float,
+) -> float:
+    """Write the texts of a figure, and set its size; returns the height below the panels, inches.
+
+    Args:
+        figure: the picture, without panels.
+        lines: the caption, and what follows the legend.
+        entries: of the legend.
+        title: above the panels, if any.
+        width: of the figure, inches.
+        gap: between what is drawn and the figure's edge, inches.
+        above: the height of all that is not below the panels, inches.
+    """
+    legend_lines = -(-min(len(entries), MAX_ENTRIES) // _COLUMNS)
+    below = (len(lines) + legend_lines) * _LINE + _PAD
+    height = above + below
+    figure.set_size_inches(width, height)
+    style: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
+    tops = [below - _LINE / 2, *(below - _LINE * (place + legend_lines + 0.5) for place in range(1, len(lines)))]
+    for line, at in zip(lines, tops, strict=True):
+        figure.text(gap / width, at / height, line, fontsize=9.5, **style)
+    if entries:
+        _legend(figure, entries, (gap / width, (below - _LINE * (1 + legend_lines / 2)) / height))
+    if title is not None:
+        at = 1 - 0.225 / height
+        figure.text(gap / width, at, shortened(title, MAX_TITLE), fontsize=11, fontweight="bold", **style)
+    return below
+
+
+def shortened(text: str, most: int) -> str:
+    """A text on one line, cut to so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _legend(figure: Figure, entries: Sequence[Look], at: tuple[float, float]) -> None:
+    from matplotlib.lines import Line2D
+
+    shown = entries if len(entries) <= MAX_ENTRIES else entries[: MAX_ENTRIES - 1]
+    handles: list[Artist] = []
+    for look in shown:
+        size = {"markersize": 7 if look.filled else 9, "markeredgewidth": 0 if look.filled else 1.4}
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=look.color,
+                linestyle=look.line,
+                marker=look.marker,
+                label=shortened(look.label, MAX_NAME),
+                **size,  # type: ignore[arg-type] # numbers by name
+            )
+        )
+    if len(shown) < len(entries):
+        handles.append(Line2D([], [], linestyle="", label=f"and {len(entries) - len(shown)} more"))
+    legend = figure.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=at,
+        ncols=_COLUMNS,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=9.5,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=2.2,
+        columnspacing=1.8,
+        labelspacing=0.55,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
