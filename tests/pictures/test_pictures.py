@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from palpate.errors import GeometryError, OutputError, PromptError, ScanError
 from palpate.masks import Mask
@@ -155,7 +156,7 @@ def test_many_lesions_of_long_names_fit() -> None:
     volume = plain((80, 80, 80))
     lesions = [(n, f"$x^{n}$ " + "a" * 90, cube(volume.grid, (5 * n, 5, 5), (5 * n + 1, 8, 8))) for n in range(15)]
     figure: Any = lesions_picture(volume, [*lesions, (15, "away", cube(volume.grid, (70, 70, 70), (70, 70, 70)))])
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     names = legend_of(figure)
     assert len(names) == 12
     assert names[-1] == "and 5 more"
@@ -172,7 +173,7 @@ def test_no_text_reaches_beyond_the_picture_or_into_another() -> None:
     mask = cube(volume.grid, (20, 20, 20), (99, 99, 99))
     clicks = [Click((n, 119 - n, 3 * n - 60), positive=False) for n in range(30, 40)]
     figure: Any = lesion_picture(volume, mask, [*every_kind(volume), *clicks], truth=mask, title="x" * 300)
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     width, height = figure.get_size_inches() * figure.dpi
     boxes = [text.get_window_extent() for text in figure.texts] + [figure.legends[0].get_window_extent()]
     for box in boxes:

@@ -162,7 +162,7 @@ def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
         halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
         rows, columns = ((mark.points[:, side] + 0.5) * plane.spacing[side] for side in (0, 1))
         if look.marker:
-            axes.plot(columns, rows, look.marker, color=look.color, ms=10, mew=1.6, path_effects=halo)
+            axes.plot(columns, rows, marker=look.marker, color=look.color, ms=10, mew=1.6, path_effects=halo)
         else:
             closed = np.append(columns, columns[0]), np.append(rows, rows[0])
             axes.plot(*closed, color=look.color, linestyle=look.line, linewidth=1.4, path_effects=halo)
@@ -179,15 +179,19 @@ def _top(shape: npt.NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def _label(axes: Axes, plane: Plane, anchor: tuple[float, float], label: str, color: str) -> None:
-    """A few characters to the upper right of a voxel."""
+    """A few characters to the upper right of a voxel; near the panel's right or upper edge, on the other side."""
     from matplotlib.patheffects import withStroke
 
-    at = (anchor[1] + 0.5) * plane.spacing[1], (anchor[0] + 0.5) * plane.spacing[0]
+    (height, width), side = plane.size_mm, plane.view_mm
+    x, y = (anchor[1] + 0.5) * plane.spacing[1], (anchor[0] + 0.5) * plane.spacing[0]
+    right, top = x < (width + 0.88 * side) / 2, y > (height - 0.88 * side) / 2
     axes.annotate(
         label,
-        at,
-        xytext=(3.5, 3.5),
+        (x, y),
+        xytext=(3.5 if right else -3.5, 3.5 if top else -3.5),
         textcoords="offset points",
+        ha="left" if right else "right",
+        va="bottom" if top else "top",
         color=color,
         fontsize=8.5,
         fontweight="bold",

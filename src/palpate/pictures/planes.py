@@ -238,7 +238,7 @@ class _Turned:
             points = self.points(here)
         elif isinstance(prompt, Lasso) and (prompt.axis, prompt.slice_index) == self.place:
             points = self.points(np.insert(prompt.outline, axis, index, axis=1))
-        else:
+        elif len(here):
             region = self._region(here)
         if (points is None or not len(points)) and (region is None or not region.any()):
             return None
