@@ -38,11 +38,11 @@ def test_slices_that_show_a_prompt(prompt: Prompt, slices: list[set[int]]) -> No
 
 
 def test_counts_are_those_of_the_voxels() -> None:
-    for prompt in (LASSO, Box((2, 3, 4), (5, 7, 9)), Scribble(np.array([(1, 2, 3), (1, 3, 3), (4, 2, 3)]))):
+    for prompt in (LASSO, Box((2, 3, 4), (5, 7, 4)), Scribble(np.array([(1, 2, 3), (1, 3, 3), (4, 2, 3)]))):
         sight = sight_of_prompt(prompt)
         painted = np.zeros((20, 20, 20), dtype=bool)
         if isinstance(prompt, Box):
-            painted[2:6, 3:8, 4:10] = True
+            painted[2:6, 3:8, 4] = True
         else:
             painted[tuple(prompt.places.T)] = True
         for axis in range(3):
@@ -58,13 +58,13 @@ def test_an_empty_mask_is_seen_nowhere() -> None:
 
 
 def test_candidates_begin_with_the_fullest_and_most_central() -> None:
-    lesion = np.zeros((5, 5, 9), dtype=bool)
-    lesion[1:3, 1:3, 1:8] = True  # 4 voxels on each of z = 1 to 7
-    lesion[0, 0:3, 6] = True  # 7 on z = 6
+    lesion = np.zeros((10, 10, 9), dtype=bool)
+    lesion[1:9, 1:9, 1:8] = True  # 64 voxels on each of z = 1 to 7
+    lesion[0, 0:3, 6] = True  # 67 on z = 6
     found = list(sight_of(Mask(lesion, (2, 2, 2), GRID)).candidates([2]))
     assert found[0] == (Slice(2, 8), 1.0)
-    assert [place.index for place, _ in found[1:3]] == [6, 5]
-    assert found[1][1] == pytest.approx(4 / 7)
+    assert [place.index for place, _ in found[1:]] == [6, 5, 7, 4, 3, 9]
+    assert found[1][1] == pytest.approx(64 / 67)
 
 
 def test_middle_has_most_of_the_lesion_near_its_middle() -> None:

@@ -141,9 +141,9 @@ def _picture(
     columns = 4 if len(sheet.planes) == 4 else 3
     edge = (_WIDTH - (columns + 1) * _GAP) / columns
     rows = math.ceil(len(sheet.planes) / columns)
-    above = _GAP if title is None else _TITLE
+    above = (_GAP if title is None else _TITLE) + rows * edge + (rows - 1) * _GAP
     figure = Figure(dpi=150, facecolor=GROUND)
-    below = write_texts(figure, lines, entries, title, width=_WIDTH, gap=_GAP, above=above + rows * (edge + _GAP))
+    below = write_texts(figure, lines, entries, title, width=_WIDTH, gap=_GAP, above=above)
     height = figure.get_figheight()
     for place, plane in enumerate(sheet.planes):
         row, column = divmod(place, columns)

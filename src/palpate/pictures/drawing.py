@@ -26,7 +26,7 @@ _DOTS: Any = (0, (1, 1.5))
 _DIRECTIONS = {
     "axial": ("above", "below"),
     "coronal": ("in front", "behind"),
-    "sagittal": ("further right", "further left"),
+    "sagittal": ("to the patient's right", "to the patient's left"),
 }
 
 
@@ -38,7 +38,7 @@ class Look:
         label: its name in the legend.
         color: of its line, its marker or its filling.
         line: matplotlib's line style; empty: no line.
-        marker: matplotlib's marker; empty: none.
+        marker: matplotlib's marker, or "minus", a circle with a minus in it; empty: none.
         filled: whether its region is filled.
     """
 
@@ -51,7 +51,7 @@ class Look:
 
 _LOOKS = {
     ("click", True): Look("foreground click", FOREGROUND, "", "+"),
-    ("click", False): Look("background click", BACKGROUND, "", r"$\ominus$"),
+    ("click", False): Look("background click", BACKGROUND, "", "minus"),
     ("box", True): Look("box", FOREGROUND, "-"),
     ("scribble", True): Look("foreground stroke", FOREGROUND, "", "s", filled=True),
     ("scribble", False): Look("background stroke", BACKGROUND, "", "s", filled=True),
@@ -65,6 +65,17 @@ TRUTH_LOOK = Look("truth", TRUTH, _TRUTH_LINE)
 def prompt_look(kind: str, positive: bool) -> Look:
     """How prompts of a kind are drawn, and what the legend calls them."""
     return _LOOKS[kind, positive]
+
+
+def marker_of(look: Look) -> dict[str, Any]:
+    """The arguments of `Line2D` for a look's marker."""
+    if look.marker != "minus":
+        return {"marker": look.marker, "markeredgewidth": 1.6}
+    from matplotlib.path import Path
+
+    bar = Path([(-0.55, 0), (0.55, 0)])
+    circled = Path.make_compound_path(Path.unit_circle(), bar)
+    return {"marker": circled, "markeredgewidth": 1.6, "markerfacecolor": "none"}
 
 
 def mask_looks(names: Sequence[str]) -> list[Look]:
@@ -159,12 +170,13 @@ def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
         _outline(axes, plane, mark.region, look, filling=0.5 if look.filled else 0)
         anchor = _top(mark.region)
     else:
-        halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
         rows, columns = ((mark.points[:, side] + 0.5) * plane.spacing[side] for side in (0, 1))
         if look.marker:
-            axes.plot(columns, rows, marker=look.marker, color=look.color, ms=10, mew=1.6, path_effects=halo)
+            halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
+            axes.plot(columns, rows, "", color=look.color, markersize=10, path_effects=halo, **marker_of(look))
         else:
             closed = np.append(columns, columns[0]), np.append(rows, rows[0])
+            halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
             axes.plot(*closed, color=look.color, linestyle=look.line, linewidth=1.4, path_effects=halo)
         row, column = mark.points[np.lexsort((-mark.points[:, 1], mark.points[:, 0]))[0]].tolist()
         anchor = row, column

@@ -82,13 +82,14 @@ def sight_of(mask: Mask) -> Sight:
 
 
 def sight_of_prompt(prompt: Prompt) -> Sight:
-    """A prompt's: of its voxels, and of a box those inside it."""
+    """A prompt's: of its voxels. A box counts one on each slice that cuts it; one voxel thick, the voxels inside it."""
     if isinstance(prompt, InitialMask):
         return sight_of(prompt.mask)
     low, high = prompt.places.min(axis=0), prompt.places.max(axis=0)
     if isinstance(prompt, Box):
         edges = high - low + 1
-        x, y, z = (np.full(edges[axis], edges.prod() // edges[axis]) for axis in range(3))
+        flat = bool((edges == 1).any())
+        x, y, z = (np.full(edges[axis], edges.prod() // edges[axis] if flat else 1) for axis in range(3))
     else:
         x, y, z = (np.bincount(prompt.places[:, axis] - low[axis]) for axis in range(3))
     return Sight((int(low[0]), int(low[1]), int(low[2])), (x, y, z))

@@ -10,19 +10,20 @@ import numpy as np
 from ..masks import Mask
 from ..prompts import Prompt
 from ..volume import Volume
-from .drawing import INK, TRUTH_LOOK, Look, position, prompt_look, slice_name
+from .drawing import INK, TRUTH_LOOK, Look, marker_of, position, prompt_look, slice_name
 from .planes import Place, Sheet
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-MAX_LISTED = 3  # of what no slice shows; the rest is counted
-MAX_ENTRIES = 12  # of a legend, in rows of six
-MAX_NAME = 24  # characters of a name in the legend
+MAX_LISTED = 130  # characters of what no slice shows; the rest is counted
+MAX_ENTRIES = 12  # of a legend
+MAX_NAME = 24  # characters of a name
 MAX_TITLE = 110  # characters
-_COLUMNS = 6
-_LINE, _PAD = 0.29, 0.08  # inches: of a line of text, and below the last
+_LINE, _PAD = 0.29, 0.08  # inches: of a line of text, and above the first and below the last
+_SIZE = 9.5  # points
+_HANDLE, _CHARACTER = 4.8, 0.62  # widths in a legend, as shares of the size: of all but the text, and of a character
 
 
 def caption(volume: Volume, masks: Sequence[Mask], window: tuple[float, float], unit: str | None) -> str:
@@ -51,15 +52,18 @@ def _number(window: tuple[float, float], which: int) -> str:
 
 def left_out_note(sheet: Sheet, names: Sequence[str], prompts: Sequence[Prompt]) -> list[str]:
     """A line that names what no slice shows, with the slice where it lies; no line where there is nothing."""
-    missing = [(names[number - 1], place) for number, place in sheet.masks_left_out]
+    missing = [(shortened(names[number - 1], MAX_NAME), place) for number, place in sheet.masks_left_out]
     for number, place in sheet.prompts_left_out:
         prompt = prompts[number - 1]
         missing.append((f"{prompt_look(prompt.kind, prompt.positive).label} {number}", place))
     if not missing:
         return []
-    named = [f"{name} ({_where(place)})" for name, place in missing[:MAX_LISTED]]
-    more = f", and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
-    return [f"on other slices: {', '.join(named)}{more}"]
+    words = [f"{name} ({_where(place)})" for name, place in missing]
+    listed = words[:1]
+    while len(listed) < len(words) and len(", ".join([*listed, words[len(listed)]])) <= MAX_LISTED:
+        listed.append(words[len(listed)])
+    more = f", and {len(words) - len(listed)} more" if len(listed) < len(words) else ""
+    return [f"on other slices: {', '.join(listed)}{more}"]
 
 
 def _where(place: Place) -> str:
@@ -97,16 +101,18 @@ def write_texts(
         gap: between what is drawn and the figure's edge, inches.
         above: the height of all that is not below the panels, inches.
     """
-    legend_lines = -(-min(len(entries), MAX_ENTRIES) // _COLUMNS)
-    below = (len(lines) + legend_lines) * _LINE + _PAD
+    columns = _columns(entries, width - 2 * gap)
+    legend_lines = -(-min(len(entries), MAX_ENTRIES) // columns)
+    below = (len(lines) + legend_lines) * _LINE + 2 * _PAD
     height = above + below
     figure.set_size_inches(width, height)
     style: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
-    tops = [below - _LINE / 2, *(below - _LINE * (place + legend_lines + 0.5) for place in range(1, len(lines)))]
+    top = below - _PAD
+    tops = [top - _LINE / 2, *(top - _LINE * (place + legend_lines + 0.5) for place in range(1, len(lines)))]
     for line, at in zip(lines, tops, strict=True):
-        figure.text(gap / width, at / height, line, fontsize=9.5, **style)
+        figure.text(gap / width, at / height, line, fontsize=_SIZE, **style)
     if entries:
-        _legend(figure, entries, (gap / width, (below - _LINE * (1 + legend_lines / 2)) / height))
+        _legend(figure, entries, columns, (gap / width, (top - _LINE * (1 + legend_lines / 2)) / height))
     if title is not None:
         at = 1 - 0.225 / height
         figure.text(gap / width, at, shortened(title, MAX_TITLE), fontsize=11, fontweight="bold", **style)
@@ -119,34 +125,30 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _legend(figure: Figure, entries: Sequence[Look], at: tuple[float, float]) -> None:
+def _columns(entries: Sequence[Look], width: float) -> int:
+    """How many entries of a legend fit beside each other, in so many inches."""
+    longest = max((min(len(look.label), MAX_NAME) for look in entries), default=0)
+    return max(1, int(width * 72 // (_SIZE * (_HANDLE + _CHARACTER * longest))))
+
+
+def _legend(figure: Figure, entries: Sequence[Look], columns: int, at: tuple[float, float]) -> None:
     from matplotlib.lines import Line2D
 
     shown = entries if len(entries) <= MAX_ENTRIES else entries[: MAX_ENTRIES - 1]
     handles: list[Artist] = []
     for look in shown:
-        size = {"markersize": 7 if look.filled else 9, "markeredgewidth": 0 if look.filled else 1.4}
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=look.color,
-                linestyle=look.line,
-                marker=look.marker,
-                label=shortened(look.label, MAX_NAME),
-                **size,  # type: ignore[arg-type] # numbers by name
-            )
-        )
+        style = {"color": look.color, "linestyle": look.line, "label": shortened(look.label, MAX_NAME)}
+        handles.append(Line2D([], [], markersize=7 if look.filled else 9, **style, **marker_of(look)))
     if len(shown) < len(entries):
         handles.append(Line2D([], [], linestyle="", label=f"and {len(entries) - len(shown)} more"))
     legend = figure.legend(
         handles=handles,
         loc="center left",
         bbox_to_anchor=at,
-        ncols=_COLUMNS,
+        ncols=columns,
         frameon=False,
         labelcolor=INK,
-        fontsize=9.5,
+        fontsize=_SIZE,
         borderpad=0,
         borderaxespad=0,
         handlelength=2.2,
