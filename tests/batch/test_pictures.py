@@ -12,7 +12,7 @@ import palpate.batch.pictures
 from palpate.batch import Batch, JobPictures, Summary, read_jobs
 from palpate.errors import BatchError, OutputError, ScanError
 from palpate.inference import InferenceSettings
-from palpate.pictures import is_own_picture, lay_out
+from palpate.pictures import is_own_picture, lay_out, save_picture
 from palpate.predictor import Predictor
 from palpate.prompts import Click
 from small import small_bundle, small_cohort
@@ -88,7 +88,7 @@ def test_what_is_drawn_is_the_mask_and_the_prompts_of_the_job(folder: Path, monk
 
 
 def test_a_picture_that_fails_costs_no_mask_and_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = palpate.batch.pictures.save_picture
+    real = save_picture
 
     def full(figure: Any, path: Path) -> None:
         if path.name == "mask_2.png":

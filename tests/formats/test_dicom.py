@@ -389,7 +389,7 @@ def pet(folder: Path, **attributes: Any) -> FloatArray:
         ({"Modality": "MR"}, "arbitrary units"),
     ],
 )
-def test_the_unit_of_a_series(tmp_path: Path, attributes: dict[str, str], unit: str | None) -> None:
+def test_the_unit_of_a_series(tmp_path: Path, attributes: dict[str, Any], unit: str | None) -> None:
     series(tmp_path, **attributes)
     assert read(tmp_path).unit == unit
 

@@ -87,8 +87,9 @@ def test_what_is_too_much_is_left_out_and_named() -> None:
 
 def test_two_thousand_prompts_are_chosen_from() -> None:
     random = np.random.default_rng(0)
-    prompts = [Click(tuple(index)) for index in random.integers(0, 60, (1990, 3)).tolist()]
-    prompts += [Scribble.along([(5, n, 9), (50, n, 9)]) for n in range(10)]  # type: ignore[list-item] # of two kinds
+    prompts: list[Prompt] = [Click(tuple(index)) for index in random.integers(0, 60, (1990, 3)).tolist()]
+    for n in range(10):
+        prompts.append(Scribble.along([(5, n, 9), (50, n, 9)]))
     slices, unseen = chosen(*prompts)
     assert len(slices) == 6
     assert 1500 < len(unseen) < 2000

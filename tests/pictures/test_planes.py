@@ -113,7 +113,8 @@ def test_every_orientation_gives_the_same_planes(orientation: str) -> None:
         assert np.array_equal(mine.truth, theirs.masks[0])
         assert (mine.letters, mine.focus) == (theirs.letters, theirs.focus)
         assert mine.spacing == pytest.approx(theirs.spacing)
-        assert (mine.place.name, mine.place.offset_mm) == (theirs.place.name, pytest.approx(theirs.place.offset_mm))
+        assert mine.place.name == theirs.place.name
+        assert mine.place.offset_mm == pytest.approx(theirs.place.offset_mm)
         assert orientation[mine.place.axis] in {"axial": "SI", "coronal": "AP", "sagittal": "RL"}[mine.place.name]
         assert [mark.number for mark in mine.marks] == [mark.number for mark in theirs.marks]
         for mark, model in zip(mine.marks, theirs.marks, strict=True):
@@ -250,7 +251,11 @@ def test_scans_of_few_voxels_or_one_slice(shape: tuple[int, int, int]) -> None:
 def test_a_large_scan_costs_what_is_shown_of_it() -> None:
     volume = plain((512, 512, 400))
     mask = cube(volume.grid, (200, 200, 200), (219, 219, 219))
-    prompts = [Click((210, 210, 210)), Box((0, 0, 0), (511, 511, 399)), Click((205, 205, 205), positive=False)]
+    prompts: list[Prompt] = [
+        Click((210, 210, 210)),
+        Box((0, 0, 0), (511, 511, 399)),
+        Click((205, 205, 205), positive=False),
+    ]
     tracemalloc.start()
     lay_out(volume, [mask], prompts)
     peak = tracemalloc.get_traced_memory()[1]

@@ -164,9 +164,9 @@ class _Cut:
 
         The length is the same for each plane, so that they have one scale.
         """
-        corners: list[npt.ArrayLike] = [self.centre]
+        corners: list[Sequence[int]] = [self.centre]
         for prompt in self.prompts:
-            corners += (prompt.places.min(axis=0), prompt.places.max(axis=0))
+            corners += (prompt.places.min(axis=0).tolist(), prompt.places.max(axis=0).tolist())
         for known in (*self.masks, self.truth):
             if known is not None and known.bounds is not None:
                 corners += known.bounds
@@ -210,7 +210,7 @@ class _Turned:
 
     def array(self, values: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - an array, or a patch, which is cut as one
         """The slice of a scan's array or of a patch, `[rows, columns]`."""
-        axis, index = self.place
+        axis, index = self.place.axis, self.place.index
         cut_x, cut_y, cut_z = (slice(index, index + 1) if a == axis else self.box[a] for a in range(3))
         cut: npt.NDArray[Any] = values[cut_x, cut_y, cut_z].transpose(axis, self.rows, self.columns)[0]
         return cut[:: -self.row_sign, :: -self.column_sign]
@@ -225,7 +225,7 @@ class _Turned:
 
     def mark(self, number: int, prompt: Prompt) -> Mark | None:
         """A prompt's mark; None where it does not lie on this slice."""
-        axis, index = self.place
+        axis, index = self.place.axis, self.place.index
         points: FloatArray | None = None
         region: npt.NDArray[np.bool_] | None = None
         here = prompt.places[prompt.places[:, axis] == index]
@@ -236,7 +236,7 @@ class _Turned:
                 points = self._corners(prompt)
         elif isinstance(prompt, Click):
             points = self.points(here)
-        elif isinstance(prompt, Lasso) and (prompt.axis, prompt.slice_index) == self.place:
+        elif isinstance(prompt, Lasso) and Slice(prompt.axis, prompt.slice_index) == self.place:
             points = self.points(np.insert(prompt.outline, axis, index, axis=1))
         elif len(here):
             region = self._region(here)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,8 @@ from ..volume import Index3
 Counts = npt.NDArray[np.int64]
 
 
-class Slice(NamedTuple):
+@dataclass(frozen=True)
+class Slice:
     """A slice of a scan: the array axis that it lies across, and its index along that axis."""
 
     axis: int
