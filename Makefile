@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# PyTorch goes first and by version: left to the resolver, a plain `torch` is whatever is newest that day, and may bring
-# gigabytes of CUDA packages along. Another build: make setup TORCH=torch==2.13.0+cpu, or the path of a wheel.
+# PyTorch goes first and by version: left to the resolver, a plain `torch` is whatever is newest that day. On Linux, what
+# the usual index has brings 5 GB of CUDA packages along; so where there is no NVIDIA driver, the index of PyTorch's CPU
+# builds (0.2 GB) is asked too, if it can be reached. The CUDA build: make setup TORCH_INDEX=
+# Another version or a wheel's path: make setup TORCH=torch==2.14.1
 TORCH ?= torch==2.13.0
+TORCH_INDEX ?= $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo https://download.pytorch.org/whl/cpu)
 READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 DEMO ?= demo
@@ -20,7 +23,13 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(if $(wildcard $(UNFINISHED)),--clear) $(VENV)
 	touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	@index=""; \
+	if [ -n "$(TORCH_INDEX)" ] && $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=10)' 2>/dev/null; then \
+		index="--extra-index-url $(TORCH_INDEX)"; echo "$(TORCH): the CPU build, 0.2 GB, from $(TORCH_INDEX)"; \
+	else \
+		echo "$(TORCH): from the usual index; 0.2 GB, or 5 GB where that is a CUDA build"; \
+	fi; \
+	$(BIN)/python -m pip install --quiet $$index "$(TORCH)"
 	$(BIN)/python -m pip install --quiet -e ".[all,dev]"
 	mv $(UNFINISHED) $@
 

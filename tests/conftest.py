@@ -9,6 +9,18 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_defaults_of_the_user() -> Iterator[None]:
+    """Let no `palpate.toml` of whoever runs the tests change what commands do."""
+    before = os.environ.get("PALPATE_CONFIG")
+    os.environ["PALPATE_CONFIG"] = ""
+    yield
+    if before is None:
+        del os.environ["PALPATE_CONFIG"]
+    else:
+        os.environ["PALPATE_CONFIG"] = before
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real scans, given by the environment variable PALPATE_DATA."""

@@ -7,7 +7,8 @@ import palpate
 NAMES = {
     "BatchError", "Box", "Bundle", "CancelledError", "Click", "CohortError", "DeviceError", "FormatError",
     "GeometryError", "GeometryWarning", "Grid", "InferenceSettings", "InitialMask", "Lasso", "Lesion", "Mask",
-    "Measurements", "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch", "Prediction", "Predictor",
+    "Measurements", "ModelError", "OutputError", "PalpateError", "PalpateWarning", "Patch", "Postprocessing",
+    "Prediction", "Predictor",
     "Probability", "PromptError", "Proposal", "Proposer", "ScanError",
     "Scribble", "SeriesError", "Session", "SessionError", "SettingsError", "Volume", "__version__",
     "import_foreign", "load", "measure_lesion", "read", "write",

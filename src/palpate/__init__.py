@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from .formats import read, write
     from .inference.settings import InferenceSettings
-    from .lesions import Measurements, measure_lesion
+    from .lesions import Measurements, Postprocessing, measure_lesion
     from .masks import Mask, Patch, Probability
     from .predictor import Prediction, Predictor
     from .prompts import Box, Click, InitialMask, Lasso, Scribble
@@ -70,7 +70,7 @@ _ROOMS = {
     ),
     "formats": ("read", "write"),
     "inference": ("InferenceSettings",),
-    "lesions": ("Measurements", "measure_lesion"),
+    "lesions": ("Measurements", "Postprocessing", "measure_lesion"),
     "predictor": ("Prediction", "Predictor"),
     "prompts": ("Box", "Click", "Lasso", "InitialMask", "Scribble"),
     "session": ("Lesion", "Session"),
@@ -102,6 +102,7 @@ __all__ = [
     "PalpateError",
     "PalpateWarning",
     "Patch",
+    "Postprocessing",
     "Prediction",
     "Predictor",
     "Probability",

@@ -1,8 +1,8 @@
 """Lesions proposed on whole scans, without a prompt (the paper's automatic variant, Table 2).
 
 A scan is resampled once, as a whole, to the model's spacing; windows of the model's crop slide over it, each normalised
-by itself, as a crop is; their probabilities are blended and brought back to the scan's own grid. What exceeds 0.5 there
-falls into connected pieces, and each piece is a proposal.
+by itself, as a crop is; their probabilities are blended and brought back to the scan's own grid. What exceeds a
+threshold there, 0.5 by default, falls into connected pieces, and each piece is a proposal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .frame import Frame
 from .inference.progress import Cancel, Progress, ProgressHook
 from .inference.runtime import Runtime
 from .inference.settings import InferenceSettings
-from .lesions import connected_components
+from .lesions import THRESHOLD, check_threshold, connected_components
 from .masks import Mask, Probability
 from .predictor import started
 from .prompts import Click
@@ -40,8 +40,8 @@ class Proposal:
 
     Attributes:
         mask: the piece, on the scan's grid.
-        score: the mean of the model's probability over the piece, 0.5 to 1. It puts the proposals of one model in
-            order. It is not calibrated: of proposals with a score of 0.9, nine in ten need not be lesions.
+        score: the mean of the model's probability over the piece, from the threshold to 1. It puts the proposals of one
+            model in order. It is not calibrated: of proposals with a score of 0.9, nine in ten need not be lesions.
     """
 
     mask: Mask
@@ -88,20 +88,27 @@ class Proposer:
         self._slide = sliding_window()
 
     def propose(
-        self, volume: Volume, min_volume_ml: float = MIN_VOLUME_ML, *, progress: ProgressHook | None = None
+        self,
+        volume: Volume,
+        min_volume_ml: float = MIN_VOLUME_ML,
+        *,
+        threshold: float = THRESHOLD,
+        progress: ProgressHook | None = None,
     ) -> list[Proposal]:
         """What the model takes for lesions in a scan, the highest score first.
 
         Args:
             volume: the scan.
             min_volume_ml: smaller pieces are dropped, mL.
+            threshold: see `proposals`.
             progress: called with the share of the windows that is done, 0 to 1.
 
         Raises:
-            SettingsError: see `check_min_volume`.
+            SettingsError: see `proposals`.
         """
         check_min_volume(min_volume_ml)
-        return proposals(self.probability(volume, progress=progress), min_volume_ml)
+        check_threshold(threshold)
+        return proposals(self.probability(volume, progress=progress), min_volume_ml, threshold)
 
     def probability(
         self, volume: Volume, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
@@ -146,22 +153,26 @@ class Proposer:
         return self.runtime.decode(self.runtime.encode(image), None)[None, None]
 
 
-def proposals(probability: Probability, min_volume_ml: float = MIN_VOLUME_ML) -> list[Proposal]:
-    """The connected pieces of what exceeds 0.5, the highest score first, of equal scores the largest.
+def proposals(
+    probability: Probability, min_volume_ml: float = MIN_VOLUME_ML, threshold: float = THRESHOLD
+) -> list[Proposal]:
+    """The connected pieces of what exceeds a threshold, the highest score first, of equal scores the largest.
 
     Voxels that touch by a face, an edge or a corner are connected. Pieces of equal score and size are ordered by place.
 
     Args:
         probability: on a scan's grid.
         min_volume_ml: pieces smaller than this are dropped, mL.
+        threshold: the probability that a voxel of a piece exceeds.
 
     Raises:
-        SettingsError: see `check_min_volume`.
+        SettingsError: see `check_min_volume`; or a threshold that is not between 0 and 1.
     """
     check_min_volume(min_volume_ml)
+    check_threshold(threshold)
     grid, source = probability.grid, probability.source
     found = []
-    for piece in connected_components(probability.array > 0.5):
+    for piece in connected_components(probability.array > threshold):
         x, y, z = (part.start + first for part, first in zip(piece.box, probability.start, strict=True))
         mask = Mask(piece.inside, (x, y, z), grid, source)
         if mask.volume_ml >= min_volume_ml:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from .errors import SettingsError
 
@@ -15,9 +21,34 @@ EXTRAS = {
 }
 
 
-def install_command(extra: str) -> str:
-    """The command that installs an extra, typed in a clone of Palpate: it is on no package index."""
-    return f"pip install '.[{extra}]'"
+def how_to_install(extra: str) -> str:
+    """What to do to install an extra: a command, and where to type it, since Palpate is on no package index.
+
+    Where Palpate was installed from a clone that is still there, the command names the clone.
+    """
+    clone, editable = clone_folder()
+    if clone is None:
+        return f"in a clone of Palpate, run pip install '.[{extra}]'"
+    return f"run pip install {'-e ' * editable}'{clone}[{extra}]'"
+
+
+@cache
+def clone_folder() -> tuple[Path | None, bool]:
+    """The folder that Palpate was installed from, and whether it runs from there (an editable install).
+
+    Returns:
+        None and False: it was installed in another way, or the folder is gone.
+    """
+    try:
+        text = importlib.metadata.distribution("palpate").read_text("direct_url.json")  # of PEP 610
+        record = json.loads(text or "{}")
+        place = urlsplit(record.get("url", ""))
+        folder = Path(url2pathname(place.path))
+        if place.scheme == "file" and (folder / "pyproject.toml").is_file():
+            return folder, bool(record.get("dir_info", {}).get("editable", False))
+    except (importlib.metadata.PackageNotFoundError, OSError, ValueError):
+        pass
+    return None, False
 
 
 def extra_of(package: str) -> str:
@@ -48,5 +79,5 @@ def needed(package: str, purpose: str) -> Iterator[None]:
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
         state = "is not installed" if missing else f"cannot be imported ({error})"
-        how = f"in a clone of Palpate, run {install_command(extra_of(package))}"
+        how = how_to_install(extra_of(package))
         raise SettingsError(f"{purpose} the package {package}, which {state}; {how}") from error

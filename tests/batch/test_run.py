@@ -20,6 +20,7 @@ from palpate.batch.jobs import Job
 from palpate.errors import BatchError, ModelError, OutputError, SettingsError
 from palpate.formats import read
 from palpate.inference import InferenceSettings
+from palpate.lesions import Keep, Postprocessing
 from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Click
@@ -423,3 +424,29 @@ def test_what_cannot_be_begun(folder: Path) -> None:
     with pytest.raises(OutputError, match="holds something else"):
         batch(folder)
     assert stamps(folder) == {}
+
+
+def test_other_postprocessing_is_done_again_and_the_default_is_not(folder: Path) -> None:
+    def batched(postprocessing: Postprocessing | None) -> Batch:
+        settings = InferenceSettings(str(folder / "small.safetensors"), device="cpu")
+        return Batch(read_jobs(folder / "jobs.csv"), folder / "results.csv", settings, postprocessing=postprocessing)
+
+    before = [row.voxels or 0 for row in batched(None).run().rows]
+    assert batched(Postprocessing()).missing == ()
+    for other in (Postprocessing(0.6), Postprocessing(keep=Keep.LARGEST), Postprocessing(0.6, Keep.CLICKED)):
+        todo = batched(other)
+        assert len(todo.missing) == 4
+        rows = todo.run().rows
+        assert [row.status for row in rows] == ["done"] * 4
+        assert all((row.voxels or 0) <= voxels for row, voxels in zip(rows, before, strict=True))
+        saved = [np.count_nonzero(read(folder / f"mask_{number}.nii.gz").array) for number in range(4)]
+        assert saved == [row.voxels for row in rows]
+        assert batched(other).missing == ()
+    assert len(batched(None).missing) == 4
+
+
+def test_a_mask_of_which_nothing_is_left_is_in_the_warnings(folder: Path) -> None:
+    settings = InferenceSettings(str(folder / "small.safetensors"), device="cpu")
+    sure = Postprocessing(1 - 1e-9)
+    rows = Batch(read_jobs(folder / "jobs.csv"), folder / "results.csv", settings, postprocessing=sure).run().rows
+    assert {row.warnings for row in rows} == {"no probability exceeds the threshold of 1: the mask is empty"}

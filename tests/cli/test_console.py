@@ -24,7 +24,7 @@ from palpate.cli.console import Console, Verbs
         ),
         (["segmnt"], "No such command 'segmnt'. Did you mean 'segment'\\? See `palpate --help`"),
         (["cut"], "No such command 'cut'. See `palpate --help`"),
-        (["--loud"], "No such option: --loud. See `palpate --help`"),
+        (["--zzzzzz"], "No such option: --zzzzzz. See `palpate --help`"),
         (["segment", "--cli", "1,2,3"], "No such option: --cli.* See `palpate segment --help`"),
         (["session", "undo"], "Missing argument '(folder|FOLDER)'. See `palpate session undo --help`"),
         (["session", "und"], "No such command 'und'. Did you mean 'undo'\\? See `palpate session --help`"),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from palpate.cli import app, machine
 from palpate.cli.doctor import _advice
+from palpate.extras import how_to_install
 
 
 def run(*arguments: str) -> Any:
@@ -50,6 +51,7 @@ def test_lines_for_people_name_no_private_folder() -> None:
     for beginning in ("palpate ", "packages: torch ", "CPU: ", "memory: ", "device: cpu", "threads: ", "extra train: "):
         assert any(line.startswith(beginning) for line in done.output.splitlines()), beginning
     assert "click: 1.00 s, a further one 0.50 s" in done.output
+    assert "configuration: none (palpate.toml; PALPATE_CONFIG names another)" in done.output
     assert str(Path.home()) not in done.output
 
 
@@ -64,7 +66,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.M
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     shown = run().output
-    assert "extra auto: monai missing; in a clone of Palpate, run pip install '.[auto]'" in shown
+    assert f"extra auto: monai missing; {how_to_install('auto')}" in shown
     assert "extra train: installed" in shown
     assert "packages: torch MISSING, " in shown
 
@@ -90,3 +92,11 @@ def test_advice() -> None:
     (single,) = _advice(healthy | {"cpu": {"usable_cores": 1}})
     assert "one core only" in single
     assert _advice({"threads": None, "versions": {"torch": None}, "cpu": None}) == []
+
+
+@pytest.mark.usefixtures("no_click")
+def test_the_users_defaults_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[doctor]\ndevice = "cpu"\n')
+    monkeypatch.setenv("PALPATE_CONFIG", str(path))
+    assert f"configuration: {path} (palpate.toml" in run().output

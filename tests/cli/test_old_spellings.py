@@ -42,6 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["`palpate segment --auto` is now `palpate propose`", "--least-ml is now --min-ml"],
         ),
         ("segment -- --not", "segment -- --not", []),
+        ("--log look -q look c", "--log look -q audit c", ["`palpate look` is now `palpate audit`"]),
+        ("--log=a.log look c", "--log=a.log audit c", ["`palpate look` is now `palpate audit`"]),
         ("info --not", "info --not", []),
         ("--version", "--version", []),
         ("", "", []),

@@ -150,3 +150,16 @@ def test_a_late_failure_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch
     assert done.exit_code == 2
     assert "no space left" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_threshold(folder: Path, tmp_path: Path) -> None:
+    out, soft = tmp_path / "found.nii.gz", tmp_path / "p.nii.gz"
+    assert propose(folder, out, "--probability", soft).exit_code == 0
+    probability = np.asarray(nib.load(soft).dataobj)
+    threshold = float(np.quantile(probability[probability > 0.5], 0.5))
+    done = propose(folder, out, "--threshold", str(threshold), "--min-ml", "0", "--json")
+    assert json.loads(done.stdout)["threshold"] == threshold
+    assert np.array_equal(np.asarray(nib.load(out).dataobj) > 0, probability > threshold)
+    refused = propose(folder, out, "--threshold", "0")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "a threshold of 0; give a probability between 0 and 1" in refused.stderr

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from palpate.bundle import Bundle
 from palpate.cli import app
 from palpate.errors import OutputError
-from palpate.extras import EXTRAS
+from palpate.extras import EXTRAS, how_to_install
+from palpate.lesions import connected_components
 from palpate.phantom import make_phantom, write_phantom
 from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
 
@@ -509,4 +510,39 @@ def test_the_base_install_segments_and_a_picture_names_what_is_missing(folder: P
     drawn = subprocess.run([*base, "--picture", str(tmp_path / "p.png")], capture_output=True, text=True, check=False)
     assert drawn.returncode == 2
     assert "pictures need the package matplotlib, which is not installed" in drawn.stderr
-    assert "in a clone of Palpate, run pip install '.[pictures]'" in drawn.stderr
+    assert how_to_install("pictures") in drawn.stderr
+
+
+def test_a_threshold_and_the_parts_that_stay(folder: Path, tmp_path: Path) -> None:
+    soft, out = tmp_path / "p.nii.gz", tmp_path / "m.nii.gz"
+    plain = json.loads(segment(folder, out, "--probability", soft, "--json").stdout)
+    assert (plain["threshold"], plain["keep"]) == (0.5, "all")
+    probability = np.asarray(nib.load(soft).dataobj)
+    threshold = float(np.quantile(probability[probability > 0.5], 0.6))
+    raised = json.loads(segment(folder, out, "--threshold", threshold, "--json").stdout)
+    assert raised["threshold"] == threshold
+    assert 0 < raised["voxels"] == int((probability > threshold).sum()) < plain["voxels"]
+    assert np.array_equal(np.asarray(nib.load(out).dataobj) > 0, probability > threshold)
+    largest = json.loads(segment(folder, out, "--threshold", threshold, "--keep", "largest", "--json").stdout)
+    sizes = [int(part.inside.sum()) for part in connected_components(probability > threshold)]
+    assert len(sizes) > 1
+    assert (largest["voxels"], largest["keep"]) == (max(sizes), "largest")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--threshold", "1.5"), "a threshold of 1.5; give a probability between 0 and 1"),
+        (("--keep", "biggest"), "keep 'biggest': one of all, largest, clicked"),
+    ],
+)
+def test_postprocessing_that_there_is_not(folder: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    done = segment(folder, tmp_path / "m.nii.gz", *words)
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert message in done.stderr
+
+
+def test_nothing_left_of_a_mask_is_warned_of(folder: Path, tmp_path: Path) -> None:
+    done = segment(folder, tmp_path / "m.nii.gz", "--threshold", "0.9999999")
+    assert done.exit_code == 0
+    assert "warning: no probability exceeds the threshold of 1: the mask is empty" in done.stderr

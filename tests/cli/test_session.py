@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from palpate.automatic import Proposer
 from palpate.bundle import without_prompt_encoder
 from palpate.cli import app
+from palpate.cli.console import Console
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
 from palpate.inference import LesionState
@@ -532,3 +535,44 @@ def test_proposals_that_are_none_or_cannot_be_made(folder: Path, tmp_path: Path)
     none = run("propose", session, folder, "--proposer", folder / "blind.safetensors")
     assert none.exit_code == 0
     assert none.output.strip() == f"{session}: no proposal of 0.1 mL or more (--min-ml)"
+
+
+def test_what_is_exported_is_postprocessed(folder: Path, tmp_path: Path) -> None:
+    session, labels = tmp_path / "visit", tmp_path / "labels.nii.gz"
+    before = told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))["lesions"][0]["voxels"]
+    done = told(run("replay", session, folder, "-o", labels, "--threshold", "0.3", "--keep", "largest", "--json"))
+    assert (done["threshold"], done["keep"]) == (0.3, "largest")
+    exported = np.count_nonzero(read(labels).array)
+    assert done["lesions"][0]["voxels"] == exported != before
+    assert told(run("replay", session, folder, "--json"))["lesions"][0]["voxels"] == before
+    alone = run("replay", session, folder, "--keep", "largest")
+    assert alone.exit_code == 2
+    assert "--keep, --threshold: for what -o or --cohort writes" in alone.stderr
+
+
+def test_another_model_computes_all_masks_in_a_step_that_is_shown(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tmp_path / "visit"
+    for name, click in (("a", "8,7,5"), ("b", "6,8,6")):
+        told(run("add", session, folder, "--lesion", name, "--click", click, "--json"))
+    within: list[str] = []
+    unseen: list[int] = []
+    real_step, real_predict = Console.step, Predictor.predict_on
+
+    @contextmanager
+    def step(console: Console, name: str, doing: str) -> Iterator[Callable[[float], None]]:
+        within.append(name)
+        with real_step(console, name, doing) as progress:
+            yield progress
+        within.pop()
+
+    def predict_on(predictor: Predictor, *given: Any, **more: Any) -> Any:
+        unseen.extend([1] * (within != ["segment"] or more["progress"] is None))
+        return real_predict(predictor, *given, **more)
+
+    monkeypatch.setattr(Console, "step", step)
+    monkeypatch.setattr(Predictor, "predict_on", predict_on)
+    renamed = run("rename", session, folder, "--lesion", "a", "--to", "c", "--other-model", "--json", model=1)
+    assert names(renamed) == ["c"]
+    assert unseen == []

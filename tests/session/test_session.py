@@ -1,5 +1,6 @@
 """Lesions, prompts, undo and redo; a mask depends on its ordered prompts alone; what is refused changes nothing."""
 
+import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from palpate.errors import GeometryError, PalpateError, PromptError, SessionError
+from palpate.lesions import Postprocessing
 from palpate.masks import Mask, Probability
 from palpate.prompt_file import record
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
@@ -744,3 +746,41 @@ def test_discarding_leaves_what_others_wrote(tmp_path: Path) -> None:
             again.discard()
         again.add("a")
     assert (there / "journal.jsonl").exists()
+
+
+def test_masks_are_computed_ahead_with_progress_that_never_falls() -> None:
+    predictor = quick_predictor()
+    session = Session(predictor, SCAN)
+    for place in (INSIDE, NEAR):
+        session.add_prompt(session.add(), place, predict=False)
+    heard: list[float] = []
+    assert not session.is_cached(1)
+    session.compute_masks(progress=heard.append)
+    assert session.is_cached(1)
+    assert session.is_cached(2)
+    assert heard == sorted(heard)
+    assert (min(heard) < 0.5, max(heard)) == (True, 1.0)
+    heard.clear()
+    session.compute_masks(progress=heard.append)
+    assert heard == []
+
+
+def test_a_mask_that_is_exported_is_postprocessed_and_the_sessions_is_not(tmp_path: Path) -> None:
+    session = begun()
+    session.add_prompt(session.add("a"), INSIDE)
+    session.add("start", initial_mask=block((2, 2, 2)))
+    prediction = session.prediction(1)
+    assert prediction is not None
+    probability = prediction.probability.full()
+    for threshold in (0.3, float(np.quantile(probability[probability > 0.5], 0.5))):
+        process = Postprocessing(threshold)
+        before = session.mask(1).full()
+        assert np.array_equal(session.record(1, postprocessing=process).mask.full(), probability > threshold)
+        assert np.array_equal(session.mask(1).full(), before)
+        assert session.record(2, postprocessing=process).mask.voxels == 27, "it has no probability"
+        labels = session.label_map("highest", postprocessing=process).full()
+        assert np.array_equal(labels == 0, ~((probability > threshold) | block((2, 2, 2)).full()))
+        session.export(tmp_path / f"{threshold}.nii.gz", postprocessing=process)
+        listing = json.loads((tmp_path / f"{threshold}.lesions.json").read_text())
+        assert (listing["threshold"], listing["keep"]) == (threshold, "all")
+        assert listing["lesions"][0]["voxels"] == int((probability > threshold).sum())

@@ -14,6 +14,7 @@ from ..bundle import Bundle
 from ..errors import SettingsError
 from ..inference import InferenceIdentity, InferenceSettings
 from ..jobs import Completed, JobQueue, Outcome, WorkerPool, run_here
+from ..lesions import Postprocessing
 from .jobs import FileStats, Job, check_outputs_replaceable
 from .pictures import JobPictures
 from .results import ResultRow, Results
@@ -58,6 +59,7 @@ class Batch:
             that was mended by hand.
         pictures: where a picture of each mask goes, if anywhere. A job that is done and lacks only its picture is not
             segmented again: `run` draws it from the files.
+        postprocessing: what becomes of a mask before it is saved; None: nothing.
 
     Attributes:
         jobs: all of them.
@@ -78,15 +80,20 @@ class Batch:
         *,
         overwrite: bool = False,
         pictures: JobPictures | None = None,
+        postprocessing: Postprocessing | None = None,
     ):
         settings = settings or InferenceSettings()
         self._results = Results(results)
         self._bundle: Bundle | None = settings.load()
-        self._start = WorkerStart(settings, self._bundle.answers_sha256(), pictures)
+        postprocessing = postprocessing or Postprocessing()
+        self._start = WorkerStart(settings, self._bundle.answers_sha256(), pictures, postprocessing)
         # Whether the model has other fields than its own is in its SHA-256; keys have the settings as they are.
         identity = InferenceIdentity.of(settings.model, self._start.sha256, settings)
         stats = FileStats()
-        self._keys = {job: job.key(f"{identity.sha256} {identity.arithmetic}", stats) for job in jobs}
+        model = f"{identity.sha256} {identity.arithmetic}"
+        if not postprocessing.is_default:  # so that rows of earlier versions, which had none, stay done
+            model += f" {postprocessing.threshold} {postprocessing.keep}"
+        self._keys = {job: job.key(model, stats) for job in jobs}
         self.jobs = tuple(jobs)
         self.missing = tuple(job for job in jobs if not self._results.done(job, self._keys[job]))
         if not overwrite:

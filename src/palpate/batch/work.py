@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..bundle import Bundle
 from ..errors import ModelError
 from ..files import all_or_none
 from ..formats import check_output, read, written_files
 from ..inference import InferenceSettings
+from ..lesions import Postprocessing
 from ..predictor import Prediction, Predictor
 from ..volume import Volume
 from .jobs import Job, ScanSource
@@ -26,11 +27,13 @@ class WorkerStart:
         settings: how to infer.
         sha256: of all that the model's masks come from (`Bundle.answers_sha256`), when the batch began.
         pictures: where a picture of each mask goes, if anywhere.
+        postprocessing: what becomes of a mask before it is saved.
     """
 
     settings: InferenceSettings
     sha256: str
     pictures: JobPictures | None = None
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
 
     def __call__(self) -> Callable[[Job], JobResult]:
         """Load the model, and return what does a job with it.
@@ -50,7 +53,7 @@ class WorkerStart:
         Raises:
             DeviceError: no such device here.
         """
-        return Segmenter(Predictor(bundle, self.settings), self.pictures).segment
+        return Segmenter(Predictor(bundle, self.settings), self.pictures, self.postprocessing).segment
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,14 @@ class Segmenter:
     Args:
         predictor: the model.
         pictures: where a picture of each mask goes, if anywhere.
+        postprocessing: what becomes of a mask before it is saved; None: nothing.
     """
 
-    def __init__(self, predictor: Predictor, pictures: JobPictures | None = None):
+    def __init__(
+        self, predictor: Predictor, pictures: JobPictures | None = None, postprocessing: Postprocessing | None = None
+    ):
         self.predictor, self.pictures = predictor, pictures
+        self._postprocessing = postprocessing or Postprocessing()
         self._source: ScanSource | None = None
         self._volume: Volume | None = None
 
@@ -129,7 +136,10 @@ class Segmenter:
             check_output(path, volume)
         prompts = job.read_prompts(volume.grid)
         notes += [note for prompt in prompts for note in prompt.notes]
-        prediction = self.predictor.predict(prompts)
+        predicted = self.predictor.predict(prompts)
+        mask = self._postprocessing.apply(predicted.mask, predicted.probability, prompts)
+        notes += filter(None, [self._postprocessing.note(predicted.mask, mask)])
+        prediction = replace(predicted, mask=mask)
         with all_or_none(*written_files(*job.outputs)):
             if job.probability is not None:
                 prediction.probability.save(job.probability)

@@ -10,13 +10,27 @@ import typer
 
 from ..errors import PalpateWarning
 from ..openmp import wait_passively
-from . import audit, batch, doctor, fetch, models, phantom, propose, segment, session, session_picture, training  # noqa: F401 - each registers its verbs
-from .console import app
+from . import (  # noqa: F401 - each registers its verbs
+    audit,
+    batch,
+    doctor,
+    fetch,
+    models,
+    phantom,
+    propose,
+    resample,
+    segment,
+    session,
+    session_picture,
+    training,
+)
+from .console import LogOption, QuietOption, app, begin
+from .log_file import LOG
 
 __all__ = ["app", "main"]
 
 PANELS = {  # of the help, and the verbs in each
-    "Segment": ("segment", "batch", "propose", "session"),
+    "Segment": ("segment", "batch", "propose", "session", "resample"),
     "Train": ("audit", "prepare", "train"),
     "Models": ("info", "fetch", "import", "export"),
     "Try and check": ("phantom", "doctor"),
@@ -39,16 +53,23 @@ _arrange(PANELS)
 
 
 @app.callback(invoke_without_command=True)
-def _common(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _common(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    quiet: QuietOption = False,
+    log: LogOption = None,
+) -> None:
     if version:
         from .. import __version__
 
         typer.echo(f"palpate {__version__}")
         raise typer.Exit
+    begin(context, quiet, log)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Print a warning of ours as one line, as a `Console` does; others as Python does."""
+    LOG.warning("%s: %s", category.__name__, message)
     if issubclass(category, PalpateWarning):
         typer.secho(f"warning: {message}", fg="yellow", err=True)
     else:

@@ -14,6 +14,7 @@ import typer
 from .console import FAULTY, Console, app
 from .inference import Inference
 from .outputs import OverwriteOption, UnitOption, check_unit, text
+from .postprocessing import PostprocessingOptions
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def batch(
     unit: UnitOption = None,
     overwrite: OverwriteOption = False,
     inference: Inference,
+    postprocessing: PostprocessingOptions,
 ) -> None:
     """Segment a list of scans; the same command again does what is missing.
 
@@ -57,10 +59,17 @@ def batch(
     target = results_path(jobs) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {inference.model}"):
-            todo = Batch(listed, target, inference.settings(), overwrite=overwrite, pictures=drawn)
+            todo = Batch(
+                listed,
+                target,
+                inference.settings(),
+                overwrite=overwrite,
+                pictures=drawn,
+                postprocessing=postprocessing,
+            )
         with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
             summary = todo.run(workers, lambda done, job: advance(done, job.output.name), timeout)
-    record = _record(jobs, target, summary) | {"pictures": text(pictures)}
+    record = _record(jobs, target, summary) | postprocessing.record | {"pictures": text(pictures)}
     console.result(record, _lines(record))
     if summary.failed or summary.undrawn:
         raise typer.Exit(FAULTY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typer.core import TyperGroup
 
 from ..errors import PalpateError, out_of_memory
 from ..files import error_text
+from .config_file import Defaults, find_config, read_config
+from .log_file import LOG, close_log, open_log
 from .old_spellings import modern
 
 if TYPE_CHECKING:
@@ -25,16 +28,35 @@ FAILED = 2  # exit code of everything a user can mend
 OUT_OF_MEMORY = "not enough memory: close what else runs, use another device (--device cpu), or a smaller model"
 
 
+@dataclass
+class Invocation:
+    """A command line, as it is done.
+
+    Attributes:
+        words: what follows `palpate`, in today's spelling.
+        renamed: for each old spelling, a clause that names the new one.
+        quiet: whether `--quiet` was given, before the verb or in the configuration.
+        config: the file of the user's defaults; None: there is none.
+    """
+
+    words: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+    quiet: bool = False
+    config: Path | None = None
+
+
 class Verbs(TyperGroup):
     """All verbs; a word that no verb knows is an error of one line, as any other error is."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
         """Read the words before the verb; old spellings are translated, and one line names the new ones."""
         words, clauses = modern(args)
-        if clauses:
+        if clauses and not named.get("resilient_parsing"):  # which is how a shell completes words
             typer.secho(f"renamed: {'; '.join(clauses)}", fg="yellow", err=True)
         with _usage():
-            return super().make_context(info_name, words, *rest, **named)
+            context = super().make_context(info_name, list(words), *rest, **named)
+        context.obj = Invocation(words, clauses)
+        return context
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the same
         """Read the verb and the words after it, and do it."""
@@ -58,7 +80,9 @@ def _usage(within: Any = None) -> Iterator[None]:  # noqa: ANN401 - the same
         else:  # an option without its value does not know whose it is
             verb = "palpate" if within is None else f"{within.command_path} {within.invoked_subcommand or ''}".rstrip()
         end = "" if message.endswith("?") else "."
-        typer.secho(f"error: {message}{end} See `{verb} --help`", fg="red", err=True)
+        line = f"{message}{end} See `{verb} --help`"
+        LOG.error(line)
+        typer.secho(f"error: {line}", fg="red", err=True)
         raise typer.Exit(FAILED) from error
 
 
@@ -76,13 +100,50 @@ app = typer.Typer(
     cls=Verbs,
     help="Palpate: one click on a tumour in a 3-D scan, its mask back. Research software, not a medical device.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but warnings, errors, and what --json asks for.")
+]
+LogOption = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="Add all messages, with their time, to this file.")
+]
+
+
+def begin(context: typer.Context, quiet: bool, log: Path | None) -> None:
+    """Read the user's defaults, for the verb that follows, and open the log.
+
+    Args:
+        context: of all verbs.
+        quiet: whether `--quiet` was given before the verb.
+        log: the file that was given before it.
+    """
+    invocation: Invocation = context.obj
+    context.call_on_close(close_log)
+    with Console(quiet=quiet).reporting():
+        if log is not None:  # first, so that what is wrong with the defaults is logged
+            open_log(log)
+        path = find_config()
+        defaults = Defaults() if path is None else read_config(path, context.command)
+        if log is None and defaults.log is not None:
+            open_log(defaults.log)
+    context.default_map = defaults.verbs
+    invocation.quiet, invocation.config = quiet or defaults.quiet, path
+    log_beginning(invocation)
+
+
+def log_beginning(invocation: Invocation) -> None:
+    """Begin a command's part of the log: version, words, and the file of defaults."""
+    from .. import __version__
+
+    LOG.info("palpate %s: %s", __version__, shlex.join(invocation.words))
+    LOG.info("configuration: %s", invocation.config or "none")
+    if invocation.renamed:
+        LOG.warning("renamed: %s", "; ".join(invocation.renamed))
 
 
 @dataclass
@@ -91,13 +152,17 @@ class Console:
 
     Attributes:
         machine: print one JSON object instead of sentences.
-        quiet: print nothing but errors; for all processes of a training but the first.
+        quiet: print nothing but warnings, errors and the JSON object.
+        silent: print and log nothing but errors; for all processes of a training but the first.
+        config: the file of the user's defaults; None: there is none.
         seconds: how long each named step took.
         warned: warnings so far.
     """
 
     machine: bool = False
     quiet: bool = False
+    silent: bool = False
+    config: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
 
@@ -106,14 +171,16 @@ class Console:
         """Time a step and show that it runs; yields a function that takes the fraction done, 0 to 1."""
         from rich.console import Console as Terminal
 
-        terminal = Terminal(stderr=True)
         began = time.perf_counter()
-        if self.machine or not terminal.is_terminal:
-            yield lambda fraction: None
-        else:
-            with terminal.status(doing) as status:
+        if self.live:
+            with Terminal(stderr=True).status(doing) as status:
                 yield lambda fraction: status.update(f"{doing} {fraction:.0%}")
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        else:
+            yield lambda fraction: None
+        seconds = time.perf_counter() - began
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if not self.silent:
+            LOG.info("%s: %.3f s", doing, seconds)
 
     def read(self, scan: Path, series: str | None = None) -> Volume:
         """A scan; what its reader doubts is printed as warnings.
@@ -136,18 +203,23 @@ class Console:
     def warn(self, sentence: str) -> None:
         """Print a warning on the error stream, for people; machines find it in the result."""
         self.warned.append(sentence)
-        if not self.machine and not self.quiet:
+        if not self.silent:
+            LOG.warning(sentence)
+        if not self.machine and not self.silent:
             typer.secho(f"warning: {sentence}", fg="yellow", err=True)
 
     @property
     def live(self) -> bool:
-        """Whether a person watches: a terminal, and no request for JSON."""
+        """Whether a person watches: a terminal, and no request for JSON or for quiet."""
         from rich.console import Console as Terminal
 
-        return not self.machine and not self.quiet and Terminal(stderr=True).is_terminal
+        return not self.machine and not self.quiet and not self.silent and Terminal(stderr=True).is_terminal
 
     def info(self, sentence: str) -> None:
         """Print a sentence on the error stream, for people alone."""
+        if self.silent:
+            return
+        LOG.info(sentence)
         if not self.machine and not self.quiet:
             typer.echo(sentence, err=True)
 
@@ -173,20 +245,24 @@ class Console:
 
     def result(self, record: dict[str, Any], sentences: list[str]) -> None:
         """Print the result, as one JSON object or as sentences."""
-        if self.quiet:
+        if self.silent:
             return
+        for sentence in sentences:
+            LOG.info(sentence)
         if self.machine:
             rounded = {step: round(value, 3) for step, value in self.seconds.items()}
             typer.echo(json.dumps({**record, "seconds": rounded, "warnings": self.warned}))
-        else:
+        elif not self.quiet:
             for sentence in sentences:
                 typer.echo(sentence)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Turn a user's error into one line and exit code 2."""
+        """Turn a user's error into one line and exit code 2; one that nobody foresaw is logged with its traceback."""
         try:
             yield
+        except (typer.Exit, typer.Abort):
+            raise
         except PalpateError as error:
             self._fail(type(error).__name__, str(error))
             raise typer.Exit(FAILED) from error
@@ -196,13 +272,15 @@ class Console:
             place = "" if error.filename is None else f"{error.filename}: "
             self._fail("OSError", f"{place}{error_text(error)}; check it, or name another place")
             raise typer.Exit(FAILED) from error
-        except (MemoryError, RuntimeError) as error:
+        except BaseException as error:
             if not out_of_memory(error):
+                LOG.error("%s, with which the command ended", type(error).__name__, exc_info=error)
                 raise
             self._fail("OutOfMemory", OUT_OF_MEMORY)
             raise typer.Exit(FAILED) from error
 
     def _fail(self, kind: str, message: str) -> None:
+        LOG.error("%s: %s", kind, message)
         if self.machine:
             typer.echo(json.dumps({"error": kind, "message": message}))
         typer.secho(f"error: {message}", fg="red", err=True)

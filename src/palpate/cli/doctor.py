@@ -38,6 +38,7 @@ def doctor(console: Console, machine_options: Machine) -> None:
             except (ImportError, OSError, RuntimeError, PalpateError) as error:  # a broken part is what is asked for
                 record[name] = None
                 record["errors"][name] = f"{type(error).__name__}: {error}"
+    record["configuration"] = None if console.config is None else machine.short(console.config.absolute())
     record["advice"] = _advice(record)
     console.result(record, _lines(record))
     if record["errors"]:
@@ -79,6 +80,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
     }
     for name, write in writers.items():
         lines += [f"{name}: {record['errors'][name]}"] if name in record["errors"] else write(record[name])
+    lines.append(f"configuration: {record['configuration'] or 'none'} (palpate.toml; PALPATE_CONFIG names another)")
     return [*lines, *(f"advice: {sentence}" for sentence in record["advice"])]
 
 
@@ -117,8 +119,7 @@ def _extras(extras: dict[str, Any]) -> list[str]:
     lines = []
     for extra, state in extras.items():
         if state["missing"]:
-            how = f"in a clone of Palpate, run {state['install']}"
-            lines.append(f"extra {extra}: {', '.join(state['missing'])} missing; {how}")
+            lines.append(f"extra {extra}: {', '.join(state['missing'])} missing; {state['install']}")
         else:
             lines.append(f"extra {extra}: installed")
     return lines

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ModelError, PalpateError
+from .completion import complete_assets
 from .console import Console, app
 from .verbs import verb
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 def fetch(
     console: Console,
     names: Annotated[
-        list[str] | None, typer.Argument(help="sam_vit_b, sam_vit_l, sam_vit_h, medsam, hippocampus; see --list.")
+        list[str] | None,
+        typer.Argument(
+            help="sam_vit_b, sam_vit_l, sam_vit_h, medsam, hippocampus; see --list.", autocompletion=complete_assets
+        ),
     ] = None,
     source: Annotated[
         str | None,
@@ -121,11 +125,10 @@ def _bar(console: Console, name: str) -> Iterator[DownloadProgress | None]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    terminal = Terminal(stderr=True)
-    if console.machine or not terminal.is_terminal:
+    if not console.live:
         yield None
         return
     columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=terminal, transient=True) as bar:
+    with Bar(*columns, TimeRemainingColumn(), console=Terminal(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)

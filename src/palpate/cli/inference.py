@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .completion import DEVICES, PRECISIONS, complete_from, complete_model
 from .verbs import OptionGroup
 
 if TYPE_CHECKING:
@@ -65,8 +66,18 @@ class InferenceOptions:
 
 
 def _machine(
-    device: Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(rich_help_panel=_PANEL, help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_PANEL, help="auto, cpu, cuda, cuda:1, ...", autocompletion=complete_from(*DEVICES)
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_PANEL, help="float32, bfloat16 or float16.", autocompletion=complete_from(*PRECISIONS)
+        ),
+    ] = "float32",
     threads: Annotated[
         int | None, typer.Option(min=1, rich_help_panel=_PANEL, help="Threads of a CPU; one a core by default.")
     ] = None,
@@ -83,7 +94,14 @@ BaseOption = Annotated[
 def _inference(
     *,
     model: Annotated[
-        str, typer.Option("--model", "-m", rich_help_panel=_PANEL, help="A bundled model's name, or a model's file.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            rich_help_panel=_PANEL,
+            help="A bundled model's name, or a model's file.",
+            autocompletion=complete_model,
+        ),
     ] = "palpate-tiny",
     base: BaseOption = None,
     machine: Machine,

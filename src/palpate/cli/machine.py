@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..extras import EXTRAS, install_command
+from ..extras import EXTRAS, how_to_install
 from ..openmp import chosen
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ def busy_while_waiting() -> float:
 
 
 def extras() -> dict[str, dict[str, Any]]:
-    """Of each extra, the packages that are missing, and the command that installs them in a clone of Palpate."""
+    """Of each extra, the packages that are missing, and how to install them."""
     found = {}
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if installed(package) is None]
-        found[extra] = {"missing": missing, "install": install_command(extra) if missing else None}
+        found[extra] = {"missing": missing, "install": how_to_install(extra) if missing else None}
     return found
 
 
@@ -140,7 +140,7 @@ def weights_folder() -> dict[str, Any]:
 
     folder = home()
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    return {"folder": _short(folder), "files": len(files), "bytes": sum(path.stat().st_size for path in files)}
+    return {"folder": short(folder), "files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
 
 def timed_click(settings: InferenceSettings) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _openmp(parallel_info: str) -> str:
     return next((line.strip() for line in parallel_info.splitlines() if line.startswith("OpenMP")), sys.platform)
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
     """A path without the user's name, where it lies in the user's folder."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import OutputError
+from .completion import complete_model
 from .console import Console, app
 from .inference import BaseOption
 from .model_summary import described, summary
@@ -29,7 +30,9 @@ class StoredPrecision(StrEnum):
 )
 def info(
     console: Console,
-    model: Annotated[str, typer.Argument(help="A bundled model's name, or a model's file.")],
+    model: Annotated[
+        str, typer.Argument(help="A bundled model's name, or a model's file.", autocompletion=complete_model)
+    ],
     base: BaseOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Everything in its file: shape, calibration, recipe, every figure.")
@@ -85,7 +88,12 @@ def import_(
 )
 def export(
     console: Console,
-    model: Annotated[str, typer.Argument(help="An adapter's file; or any model, to store it in another precision.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="An adapter's file; or any model, to store it in another precision.", autocompletion=complete_model
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model's file, ending in .safetensors.")],
     base: BaseOption = None,
     dtype: Annotated[StoredPrecision, typer.Option(help="Precision of the stored tensors.")] = StoredPrecision.FLOAT32,

@@ -11,6 +11,7 @@ VERBS: dict[str, str] = {"look": "audit"}  # old verb: new verb
 SUBVERBS = {"session": {"drop": "reject"}}  # of a verb: old verb below it: new verb
 # Options that have become verbs: `segment --batch jobs.csv` is `batch jobs.csv`.
 OPTIONS_TO_VERBS = {"segment": {"--batch": "batch", "--auto": "propose"}}
+WITH_VALUE = ("--log",)  # options before the verb whose value is the next word
 _PROMPTS = {"--not": "--background", "--prior": "--initial-mask", "--least-ml": "--min-ml"}
 # Options of a verb, and of the verbs below it; those of an option that became a verb are still listed here.
 OPTIONS: dict[str, dict[str, str]] = {
@@ -30,7 +31,7 @@ def modern(words: Sequence[str]) -> tuple[list[str], list[str]]:
     Returns:
         The words as they are spelled today, and for each old spelling a clause that names the new one.
     """
-    place = next((index for index, word in enumerate(words) if not word.startswith("-")), None)
+    place = _verb_place(words)
     if place is None:
         return list(words), []
     verb, rest, clauses = words[place], list(words[place + 1 :]), []
@@ -58,3 +59,13 @@ def modern(words: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             translated.append(word)
     return [*words[:place], today, *translated, *values], list(dict.fromkeys(clauses))
+
+
+def _verb_place(words: Sequence[str]) -> int | None:
+    """Where the verb is: the first word that is neither an option before the verb nor its value."""
+    is_value = False
+    for place, word in enumerate(words):
+        if not is_value and not word.startswith("-"):
+            return place
+        is_value = word in WITH_VALUE and not is_value
+    return None

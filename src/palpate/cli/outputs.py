@@ -131,7 +131,10 @@ def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | No
 
     known = console.read(path)
     if not known.grid.same_as(volume.grid, tolerance=1e-2):
-        raise GeometryError(f"{path}: not on the scan's grid, so it cannot be compared; resample it first")
+        raise GeometryError(
+            f"{path}: not on the scan's grid, so it cannot be compared; first run "
+            f"palpate resample {path} --like SCAN -o OUT"
+        )
     return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputError
+from .completion import complete_model
 from .console import Console, app
 from .inference import BaseOption, Machine
 from .outputs import OverwriteOption, check_outputs, check_replaced, read_truth, text
+from .postprocessing import ThresholdOption
 from .segment import ScanArgument, SeriesOption, TruthOption
 from .verbs import verb
 
@@ -41,12 +43,18 @@ def propose(
             help="The label map: .nii, .nii.gz, .nrrd, .mha or .mhd; the list goes to .json beside it.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="An automatic model's file (docs/how-to/propose.md).")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="An automatic model's file (docs/how-to/propose.md).", autocompletion=complete_model
+        ),
+    ],
     machine: Machine,
     base: BaseOption = None,
     min_ml: Annotated[
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
     ] = None,
+    threshold: ThresholdOption = 0.5,
     picture: Annotated[
         Path | None, typer.Option(help="Also save a picture of the first proposal (.png, .pdf, .svg).")
     ] = None,
@@ -58,9 +66,11 @@ def propose(
     """Propose lesions without a prompt: labels 1, 2, ... by falling score, and a JSON beside the label map."""
     from ..automatic import MIN_VOLUME_ML, Proposer, check_min_volume, proposals
     from ..formats import check_spared
+    from ..lesions import check_threshold
 
     least = MIN_VOLUME_ML if min_ml is None else min_ml
     check_min_volume(least)
+    check_threshold(threshold)
     listing = listing_beside(output)
     _check_listing(listing)
     check_outputs((output, probability), picture, truth)
@@ -73,12 +83,12 @@ def propose(
         proposer = Proposer(machine.settings(model, base))
     with console.step("propose", "proposing lesions") as progress:
         lesion = proposer.probability(volume, progress=progress)
-        found = proposals(lesion, least)
-    record = _record(scan, output, proposer.runtime.name, least, found)
+        found = proposals(lesion, least, threshold)
+    record = _record(scan, output, proposer.runtime.name, least, threshold, found)
     if known is not None:
         from ..evaluation.metrics import dice
 
-        record["dice"] = round(dice(lesion.threshold().full(), known.full()), 4)
+        record["dice"] = round(dice(lesion.threshold(threshold).full(), known.full()), 4)
     with console.step("save", f"saving {output}"):
         _save(record, found, lesion, volume, known, (output, listing, probability, picture))
     record |= {"json": str(listing), "probability": text(probability), "picture": text(picture)}
@@ -108,7 +118,9 @@ def listing_beside(output: Path) -> Path:
     return output.with_name(output.name.removesuffix(ending) + ".json")
 
 
-def _record(scan: Path, output: Path, model: str, least_ml: float, found: list[Proposal]) -> dict[str, Any]:
+def _record(
+    scan: Path, output: Path, model: str, least_ml: float, threshold: float, found: list[Proposal]
+) -> dict[str, Any]:
     """The content of the JSON beside the label map."""
     return {
         "version": 1,
@@ -116,6 +128,7 @@ def _record(scan: Path, output: Path, model: str, least_ml: float, found: list[P
         "labels": str(output),
         "model": model,
         "least_ml": least_ml,
+        "threshold": threshold,
         "score": "mean probability over the proposal, not calibrated",
         "proposals": [proposal_record(one, number) for number, one in enumerate(found, start=1)],
     }
@@ -194,5 +207,5 @@ def lines(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     if len(found) > SHOWN:
         shown.append(f"and {len(found) - SHOWN} more, in {record['json']}")
     if "dice" in record:
-        shown.append(f"Dice of all above 0.5 against the known mask: {record['dice']:.3f}")
+        shown.append(f"Dice of all above {record['threshold']:g} against the known mask: {record['dice']:.3f}")
     return shown

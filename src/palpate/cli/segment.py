@@ -21,6 +21,7 @@ from .outputs import (
     read_truth,
     text,
 )
+from .postprocessing import PostprocessingOptions, postprocessed
 from .prompting import HOW_TO_POINT, PromptOptions
 from .verbs import verb
 
@@ -69,6 +70,7 @@ def segment(
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
     prompts: PromptOptions,
     inference: Inference,
+    postprocessing: PostprocessingOptions,
     picture: Annotated[
         Path | None, typer.Option(help="Also save a picture of the lesion and the prompts (.png, .pdf, .svg).")
     ] = None,
@@ -106,9 +108,10 @@ def segment(
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
+    prediction = postprocessed(prediction, postprocessing, given, console)
     with console.step("save", f"saving {output}"):
         _save(prediction, outputs, volume, given, known)
-    record = _record(scan, outputs, predictor.runtime.name, given, prediction, known)
+    record = _record(scan, outputs, predictor.runtime.name, given, prediction, known) | postprocessing.record
     console.result(record, _lines(record, console.seconds))
 
 

@@ -12,6 +12,7 @@ import typer
 from ..errors import SessionError, SettingsError
 from .console import Console
 from .outputs import OverwriteOption, check_replaced
+from .postprocessing import PostprocessingOptions, ThresholdOption
 from .prompting import HOW_TO_CORRECT, PromptOptions
 from .session_command import SessionOptions, all_or_nothing, numbers_called, session_app, session_verb
 from .verbs import verb
@@ -145,6 +146,7 @@ def propose(
     min_ml: Annotated[
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
     ] = None,
+    threshold: ThresholdOption = 0.5,
 ) -> None:
     """Add what an automatic model takes for lesions, as proposals; the session is begun where there is none.
 
@@ -156,7 +158,7 @@ def propose(
 
             settings = command.inference.machine.settings(proposer, proposer_base)
             least = MIN_VOLUME_ML if min_ml is None else min_ml
-            found = Proposer(settings).propose(session.volume, least, progress=progress)
+            found = Proposer(settings).propose(session.volume, least, threshold=threshold, progress=progress)
         with all_or_nothing(session):
             known = [session.initial_mask(each.number) for each in session.lesions if each.initial_mask is not None]
             new = [one for one in found if not any(_same(one.mask, mask) for mask in known)]
@@ -224,9 +226,13 @@ def replay(
     ] = None,
     patient: Annotated[str | None, typer.Option(help="In the cohort: whose scan it is.")] = None,
     overwrite: OverwriteOption = False,
+    *,
+    postprocessing: PostprocessingOptions,
 ) -> None:
     """Compute a session's masks that are not cached, print their sizes, and export them; the session is only read."""
     _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
+    if output is None and cohort is None and not postprocessing.is_default:
+        raise SettingsError("--keep, --threshold: for what -o or --cohort writes; give one of them, or leave them out")
     with command.opened(read_only=True) as session:
         if output is not None:
             _check_file(output, session, overwrite)
@@ -241,14 +247,15 @@ def replay(
                     separate=separate,
                     overlap=overlap or "later",  # type: ignore[arg-type]
                     accepted_only=accepted,
+                    postprocessing=postprocessing,
                 )
                 more["files"] = [str(path) for path in made.files]
                 more["overlap"] = [asdict(loss) for loss in made.losses]
                 for loss in made.losses:
                     command.console.warn(_loss_sentence(session.lesion(loss.value).name, loss))
             if cohort is not None:
-                more["cohort"] = session.export_cohort(cohort, patient=patient)
-        command.report(session, session.lesions, more)
+                more["cohort"] = session.export_cohort(cohort, patient=patient, postprocessing=postprocessing)
+        command.report(session, session.lesions, more | postprocessing.record, postprocessing=postprocessing)
 
 
 def _check_file(output: Path, session: Session, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from .inference import Inference, InferenceOptions
 from .verbs import OptionGroup, Verb, verb
 
 if TYPE_CHECKING:
+    from ..lesions import Postprocessing
     from ..session import Lesion, Session, SessionStore
 
 session_app = typer.Typer(
@@ -82,6 +83,9 @@ class SessionCommand:
             )
         with session:
             try:
+                if session.other_model and not read_only:  # its first operation needs all masks, and shows no progress
+                    with self.segmenting() as progress:
+                        session.compute_masks(progress=progress)
                 yield session
             except BaseException:
                 if new and not session.can_undo:  # else it would stay bound to a scan or a model chosen by mistake
@@ -146,6 +150,7 @@ class SessionCommand:
         lesions: Sequence[Lesion],
         more: dict[str, Any] | None = None,
         none: str = "no lesion",
+        postprocessing: Postprocessing | None = None,
     ) -> None:
         """Print lesions as they are now, or that there is none.
 
@@ -156,9 +161,10 @@ class SessionCommand:
             lesions: those to print.
             more: what was exported, for the JSON: "files" and "cohort".
             none: what to print where there is no lesion.
+            postprocessing: of the masks that were exported, whose sizes are printed.
         """
         with self.segmenting() as progress:
-            records = [_facts(session, lesion, progress) for lesion in lesions]
+            records = [_facts(session, lesion, progress, postprocessing) for lesion in lesions]
         more = more or {}
         sentences = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
         sentences += [f"wrote {path}" for path in more.get("files", [])]
@@ -250,7 +256,12 @@ def store_of(session: Session | SessionStore) -> SessionStore:
     return session if isinstance(session, SessionStore) else session.store
 
 
-def _facts(session: Session | SessionStore, lesion: Lesion, progress: Callable[[float], None]) -> dict[str, Any]:
+def _facts(
+    session: Session | SessionStore,
+    lesion: Lesion,
+    progress: Callable[[float], None],
+    postprocessing: Postprocessing | None,
+) -> dict[str, Any]:
     """What is known of a lesion, for JSON; sizes are None where the mask is not computed."""
     from ..export import lesion_facts
     from ..session import SessionStore
@@ -259,7 +270,7 @@ def _facts(session: Session | SessionStore, lesion: Lesion, progress: Callable[[
     if isinstance(session, SessionStore):
         record = session.record(lesion.number)
         return facts_without_mask(lesion) if record is None else lesion_facts(record)
-    return lesion_facts(session.record(lesion.number, progress=progress))
+    return lesion_facts(session.record(lesion.number, postprocessing=postprocessing, progress=progress))
 
 
 def _sentence(record: dict[str, Any]) -> str:

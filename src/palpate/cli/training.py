@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..cohort.split import SUBSETS
 from ..errors import SettingsError
 from ..extras import needed
-from .console import FAULTY, Console, JsonOption, app, given_options
+from .completion import BUNDLED, PRESETS, SAM, complete_from
+from .console import FAULTY, Console, app, given_options
+from .verbs import verb
 
 if TYPE_CHECKING:
     from ..training.outcome import TrainingOutcome, TrainingProgress
@@ -29,15 +30,21 @@ OF_ANY_RUN = {
     "device",
     "dry_run",
     "machine",
+    "quiet",
+    "log",
 }  # options not of its beginning alone
 
 
-@app.command(
-    epilog="Examples:\n\n`palpate prepare Task04_Hippocampus -o prepared/hippocampus`\n\n"
-    "`palpate prepare nodules/ -o prepared/nodules --patient '^(LIDC-IDRI-[0-9]+)'`\n\n"
-    "`palpate prepare cohort.csv -o prepared/mine --workers 8`"
+@verb(
+    app,
+    examples=(
+        "palpate prepare Task04_Hippocampus -o prepared/hippocampus",
+        "palpate prepare nodules/ -o prepared/nodules --patient '^(LIDC-IDRI-[0-9]+)'",
+        "palpate prepare cohort.csv -o prepared/mine --workers 8",
+    ),
 )
 def prepare(
+    console: Console,
     cohort: Annotated[
         Path, typer.Argument(help="A folder of scans and labels in a layout that `audit` knows, or a CSV.")
     ],
@@ -47,61 +54,68 @@ def prepare(
     ] = None,
     channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.", min=1)] = None,
-    machine: JsonOption = False,
 ) -> None:
     """Pack scans and labels once, on their own grid, for fast training; run again after changes or a kill."""
-    console = Console(machine)
-    with console.reporting():
-        from ..cohort.layouts import find_cohort
-        from ..cohort.prepare import prepare as pack
+    from ..cohort.layouts import find_cohort
+    from ..cohort.prepare import prepare as pack
 
-        found = find_cohort(cohort, patient=patient, channel=channel)
-        with console.bar("preparing", len(found.scans)) as advance:
-            prepared = pack(found, output, workers=workers, progress=lambda done, _, name: advance(done, name))
-        size = sum(file.stat().st_size for file in (output / "scans").rglob("*") if file.is_file())
-        index = prepared.index
-        record = {
-            "prepared": str(output),
-            "layout": index.layout,
-            "scans": len(index.scans),
-            "patients": len({entry.patient for entry in index.scans}),
-            "left_out": [one.model_dump() for one in index.left_out],
-            "megabytes": round(size / 1e6, 1),
-            "content": prepared.sha256,
-        }
-        console.result(
-            record,
-            [
-                f"{output}: {record['scans']} scans of {record['patients']} patients, {record['megabytes']} MB",
-                f"content (SHA-256): {prepared.sha256}",
-                *(f"left out: {one.reason}" for one in index.left_out),
-            ],
-        )
+    found = find_cohort(cohort, patient=patient, channel=channel)
+    with console.bar("preparing", len(found.scans)) as advance:
+        prepared = pack(found, output, workers=workers, progress=lambda done, _, name: advance(done, name))
+    size = sum(file.stat().st_size for file in (output / "scans").rglob("*") if file.is_file())
+    index = prepared.index
+    record = {
+        "prepared": str(output),
+        "layout": index.layout,
+        "scans": len(index.scans),
+        "patients": len({entry.patient for entry in index.scans}),
+        "left_out": [one.model_dump() for one in index.left_out],
+        "megabytes": round(size / 1e6, 1),
+        "content": prepared.sha256,
+    }
+    console.result(
+        record,
+        [
+            f"{output}: {record['scans']} scans of {record['patients']} patients, {record['megabytes']} MB",
+            f"content (SHA-256): {prepared.sha256}",
+            *(f"left out: {one.reason}" for one in index.left_out),
+        ],
+    )
     if index.left_out:
         raise typer.Exit(FAULTY)
 
 
-@app.command(
-    epilog="Examples:\n\n`palpate train prepared/mine --preset mine.yaml --out runs/mine --dry-run`\n\n"
-    "`palpate train prepared/mine --preset mine.yaml --out runs/mine`\n\n"
-    "`palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20`\n\n"
-    "`palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine-interactive`\n\n"
-    "`palpate train prepared/kits --preset kits21 --automatic --out runs/kits-automatic`\n\n"
-    "`palpate train --resume runs/mine`\n\n"
-    "Several GPUs: `torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine`"
+@verb(
+    app,
+    examples=(
+        "palpate train prepared/mine --preset mine.yaml --out runs/mine --dry-run",
+        "palpate train prepared/mine --preset mine.yaml --out runs/mine",
+        "palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20",
+        "palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine-interactive",
+        "palpate train prepared/kits --preset kits21 --automatic --out runs/kits-automatic",
+        "palpate train --resume runs/mine",
+        "torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine",
+    ),
 )
 def train(
+    console: Console,
     context: typer.Context,
     prepared: Annotated[list[Path] | None, typer.Argument(help="Folders that `palpate prepare` made.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="kits21, msd-pancreas, lits17, msd-colon, or a file (`palpate audit DIR --preset FILE`)."),
+        typer.Option(
+            help="kits21, msd-pancreas, lits17, msd-colon, or a file (`palpate audit DIR --preset FILE`).",
+            autocompletion=complete_from(*PRESETS, endings=(".yaml",)),
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder, a new one.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder, with all its settings.")] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Start from sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, or a model's name or file."),
+        typer.Option(
+            help="Start from sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, or a model's name or file.",
+            autocompletion=complete_from(*SAM, "none", *BUNDLED, endings=(".safetensors",)),
+        ),
     ] = None,
     tune: Annotated[
         str | None, typer.Option(help="What is tuned: spatial (the paper), frozen, full, bottleneck, st or lora.")
@@ -143,40 +157,37 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure a step, print expected time and memory, and leave nothing.")
     ] = False,
-    machine: JsonOption = False,
 ) -> None:
     """Train a model on prepared cohorts; stop it any time, and resume it with --resume."""
-    console = Console(machine)
-    with console.reporting():
-        from ..training.launch import Changes, new, resumed
+    from ..training.launch import Changes, new, resumed
 
-        _check_asked(given_options(context))
-        accelerator = _accelerator(device)
-        console.quiet = not accelerator.is_main_process
-        if resume is not None:
-            run = resumed(resume, accelerator, workers, console.info)
-        else:
-            changes = Changes(
-                init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
-                fold=fold, steps=steps, epochs=epochs,
-                batch=batch, learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
-                weights_dtype=weights_dtype,
-                num_validations=num_validations,
-                seed=seed,
-            )  # fmt: skip
-            if not prepared or preset is None or (out is None and not dry_run):
-                raise SettingsError(
-                    "nothing to train is named: `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
-                )
-            run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
-        if dry_run:
-            _dry_run(console, run)
-            return
-        console.info(_plan(run))
-        with _stopping(console) as stop, _display(console, run) as report:
-            outcome = run.train(report, stop, hours, test)
-        accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
-        console.result(_record(run, outcome), _sentences(run, outcome))
+    _check_asked(given_options(context))
+    accelerator = _accelerator(device)
+    console.silent = not accelerator.is_main_process
+    if resume is not None:
+        run = resumed(resume, accelerator, workers, console.info)
+    else:
+        changes = Changes(
+            init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
+            fold=fold, steps=steps, epochs=epochs,
+            batch=batch, learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
+            weights_dtype=weights_dtype,
+            num_validations=num_validations,
+            seed=seed,
+        )  # fmt: skip
+        if not prepared or preset is None or (out is None and not dry_run):
+            raise SettingsError(
+                "nothing to train is named: `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
+            )
+        run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
+    if dry_run:
+        _dry_run(console, run)
+        return
+    console.info(_plan(run))
+    with _stopping(console) as stop, _display(console, run) as report:
+        outcome = run.train(report, stop, hours, test)
+    accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
+    console.result(_record(run, outcome), _sentences(run, outcome))
 
 
 def _check_asked(given: dict[str, str]) -> None:
@@ -204,6 +215,8 @@ def _accelerator(device: str) -> Any:  # noqa: ANN401 - accelerate has no types
 
 
 def _plan(run: Run) -> str:
+    from ..cohort.split import SUBSETS
+
     counts = ", ".join(f"{len(run.scans(subset))} {subset}" for subset in SUBSETS)
     trainer, preset = run.trainer, run.settings.preset
     tuned = sum(p.numel() for p in trainer.tuned.values())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
-from .console import Console, JsonOption
+from .console import Console, Invocation, JsonOption, LogOption, QuietOption, log_beginning
+from .log_file import close_log, open_log
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -28,11 +30,22 @@ class OptionGroup:
     build: Callable[..., Any]
 
 
+def _keyword(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:  # noqa: ANN401
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+COMMON = (
+    _keyword("machine", JsonOption, False),
+    _keyword("quiet", QuietOption, False),
+    _keyword("log", LogOption, None),
+)
+
+
 def verb(within: typer.Typer, name: str | None = None, *, examples: tuple[str, ...]) -> Callable[[Verb], Verb]:
     """Register a function as a verb; its docstring is the verb's help.
 
-    Its parameters are Typer's, with two additions: one of the type `Console` is made for it, with the option `--json`,
-    and an `OptionGroup` stands for its options. A user's error becomes one line and exit code 2.
+    Its parameters are Typer's, with two additions: one of the type `Console` is made for it, with the options `--json`,
+    `--quiet` and `--log`, and an `OptionGroup` stands for its options. A user's error becomes one line and exit code 2.
 
     Args:
         within: the application that it belongs to.
@@ -41,15 +54,19 @@ def verb(within: typer.Typer, name: str | None = None, *, examples: tuple[str, .
     """
 
     def register(function: Verb) -> Verb:
-        options = list(_options(function))
-        machine = inspect.Parameter("machine", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption)
 
-        def command(**given: Any) -> None:
-            console = Console(given.pop("machine"))
+        def command(context: typer.Context, machine: bool, quiet: bool, log: Path | None, **given: Any) -> None:
+            invocation: Invocation = context.find_root().obj or Invocation()  # of an app of one verb
+            console = Console(machine, quiet or invocation.quiet, config=invocation.config)
             with console.reporting():
-                _call(function, given, console)
+                if log is not None:
+                    open_log(log)
+                    context.call_on_close(close_log)
+                    log_beginning(invocation)
+                _call(function, given, console, context)
 
-        command.__signature__ = inspect.Signature([*options, machine])  # type: ignore[attr-defined] # functions may have one
+        options = [_keyword("context", typer.Context), *_options(function), *COMMON]
+        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined] # functions may have one
         lines = "\n\n".join(f"`{example}`" for example in examples)
         epilog = f"Example{'s' * (len(examples) > 1)}:\n\n{lines}"
         called = name or function.__name__.replace("_", "-")
@@ -65,19 +82,21 @@ def _options(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
         group = _group(parameter)
         if group is not None:
             yield from _options(group.build)
-        elif parameter.annotation is not Console:
+        elif parameter.annotation not in (Console, typer.Context):
             yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
-def _call(function: Callable[..., Any], given: dict[str, Any], console: Console) -> Any:  # noqa: ANN401 - a group's value
+def _call(function: Callable[..., Any], given: dict[str, Any], console: Console, context: typer.Context) -> Any:  # noqa: ANN401 - a group's value
     """Call a function with the options that were given, its groups built first."""
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         group = _group(parameter)
         if group is not None:
-            arguments[name] = _call(group.build, given, console)
+            arguments[name] = _call(group.build, given, console, context)
         elif parameter.annotation is Console:
             arguments[name] = console
+        elif parameter.annotation is typer.Context:
+            arguments[name] = context
         else:
             arguments[name] = given[name]
     return function(**arguments)

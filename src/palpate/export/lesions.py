@@ -167,6 +167,7 @@ class LesionExport:
             "session": provenance.session,
             "scan": provenance.scan.model_dump(mode="json"),
             "model": provenance.model,
+            **provenance.postprocessing.record,
             "labels": None if labels is None else places[0].name,
             "overlap": None if labels is None else self.overlap,
             "lesions": listed,

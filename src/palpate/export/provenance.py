@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..lesions import Postprocessing
 from ..volume import Index3, Volume
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -52,8 +53,10 @@ class ExportProvenance:
             replaced only where this is the same.
         scan: which scan.
         model: the model's identity, plain data.
+        postprocessing: what became of the model's masks.
     """
 
     session: str
     scan: ScanIdentity
     model: dict[str, Any]
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)

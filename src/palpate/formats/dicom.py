@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..errors import FormatError, ScanError, SeriesError
 from ..volume import Source, Volume
 from . import suv
+from .dicom_masks import how_to_convert
 from .quiet import ignored_warnings
 from .stack import PLACEMENT, Slice, affine, in_order
 
@@ -69,6 +70,15 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
+def kind_of(path: Path) -> str:
+    """What a DICOM file holds, by the name of its SOP class; "" where it does not say."""
+    try:
+        header = _header(path)
+    except FormatError:
+        return ""
+    return "" if header is None else _kind(header)
+
+
 def read(folder: Path, series: str | None = None) -> Volume:
     """The scan in a folder; see `palpate.formats.read`.
 
@@ -94,6 +104,9 @@ def _find(folder: Path) -> list[list[Slice]]:
         found, more = _sort_out(below)
         others |= more
     if not found:
+        advice = how_to_convert(others, folder)
+        if advice is not None:
+            raise SeriesError(f"holds no series of CT, MR or PET slices: {advice}")
         present = f"only {', '.join(sorted(others))}" if others else "no DICOM files"
         frames = "; convert multi-frame files to NIfTI first" if "Enhanced" in present else ""
         raise SeriesError(
@@ -115,10 +128,9 @@ def _sort_out(paths: Iterable[Path]) -> tuple[list[list[Slice]], set[str]]:
         header = _header(path)
         if header is None:
             continue
-        kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
-        if kind is None:
+        name = _kind(header)
+        if not name:
             raise FormatError(_damaged(path, "it does not say what it holds"))
-        name = str(kind.name)
         if name not in _SLICES:
             others.add(name)
         elif "LOCALIZER" in (header.get("ImageType") or ()):
@@ -143,6 +155,11 @@ def _header(path: Path) -> Dataset | None:
     except Exception as error:  # pydicom meets damage in many ways
         raise FormatError(_damaged(path, error)) from error
     return header
+
+
+def _kind(header: Dataset) -> str:
+    kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
+    return "" if kind is None else str(kind.name)
 
 
 def _checked(path: Path, header: Dataset) -> Slice:

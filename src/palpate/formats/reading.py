@@ -15,6 +15,7 @@ from ..files import error_text
 from ..volume import Grid, OnGrid, Volume
 from . import dicom, itk, nifti
 from .dicom import Series
+from .dicom_masks import how_to_convert
 from .endings import READABLE, ending
 
 if TYPE_CHECKING:
@@ -159,6 +160,9 @@ def _read(path: Path, series: str | None) -> Volume:
 
 def _unknown(path: Path) -> str:
     if dicom.is_dicom(path):
+        advice = how_to_convert([dicom.kind_of(path)], path)
+        if advice is not None:
+            return advice
         return f"this is one DICOM file; give the folder that holds its series: {path.parent}"
     return f"unknown format; readable are {', '.join(READABLE)} and folders of DICOM slices"
 

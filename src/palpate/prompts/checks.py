@@ -10,6 +10,7 @@ from ..errors import PromptError
 from ..volume import Grid
 from .grids import check_grid
 from .kinds import Box, Click, InitialMask, Lasso, Prompt, Scribble
+from .outside import index_advice
 
 MAX_PROMPTS = 2_000  # of one lesion: each is a step of its own
 
@@ -61,9 +62,19 @@ def check_fits(prompt: Prompt, grid: Grid) -> None:
     if outside.any():
         place = tuple(prompt.places[outside.argmax()].tolist())
         valid = ", ".join(f"{a} 0 to {n - 1}" for a, n in zip("xyz", grid.shape, strict=True))
+        advice = index_advice(prompt.places, grid, _option(prompt))
         raise PromptError(
-            f"{prompt.kind.replace('_', ' ')} {place} lies outside the scan; valid voxel indices: {valid}"
+            f"{prompt.kind.replace('_', ' ')} {place} lies outside the scan; valid voxel indices: {valid}; {advice}"
         )
+
+
+def _option(prompt: Prompt) -> str | None:
+    """The command line's option for a prompt whose voxels are typed one by one; None for others."""
+    if isinstance(prompt, Box):
+        return "--box"
+    if isinstance(prompt, Click):
+        return "--click" if prompt.positive else "--background"
+    return None
 
 
 def _check_agreement(prompts: Sequence[Prompt], grid: Grid) -> None:

@@ -25,7 +25,7 @@ def check_grid(what: str, given: Grid, scan: Grid) -> None:
     if not given.same_as(scan, MAX_CORNER_GAP):
         raise PromptError(
             f"{what} lies on another grid than the scan: {'; '.join(_differences(given, scan))}; resample it to the "
-            "scan's grid, by nearest neighbour"
+            "scan's grid: palpate resample MASK --like SCAN -o OUT"
         )
 
 

@@ -31,6 +31,7 @@ from .given import (
 )
 from .grids import check_grid
 from .outline import enclosed
+from .outside import mm_advice
 
 if TYPE_CHECKING:
     from ..formats.reading import GridLike, ImageLike
@@ -132,7 +133,10 @@ class Click(_PromptBase):
             corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape])).reshape(3, -1).T
             low, high = grid.to_mm(corners).min(axis=0), grid.to_mm(corners).max(axis=0)
             spans = ", ".join(f"{a} {lo:.1f} to {hi:.1f}" for a, lo, hi in zip(("R", "A", "S"), low, high, strict=True))
-            raise PromptError(f"click at {place.tolist()} mm lies outside the scan, which spans {spans} mm (RAS)")
+            raise PromptError(
+                f"click at {place.tolist()} mm lies outside the scan, which spans {spans} mm (RAS); "
+                f"{mm_advice(place, grid)}"
+            )
         x, y, z = index.astype(int).tolist()
         return cls((x, y, z), positive)
 

@@ -213,7 +213,7 @@ class PromptEdits(LesionEdits):
         if not held.grid.same_as(self.volume.grid, tolerance=1e-2):
             raise GeometryError(
                 f"the initial mask lies on another grid ({held.grid.shape}) than the scan ({self.volume.shape}); "
-                "resample it first"
+                "resample it first (palpate resample MASK --like SCAN -o OUT)"
             )
         return InitialMask(self._on_grid(held).cropped())
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ..errors import SessionError
+from ..errors import PromptError, SessionError
 from ..export import ExportedLesions, ExportProvenance, LesionExport, ScanIdentity, append_to_cohort, identify_scan
 from ..files import writing
-from ..lesions import LabelMap, LesionRecord, Measurements, Overlap, check_overlap, label_map, measure_lesion
+from ..lesions import (
+    THRESHOLD,
+    LabelMap,
+    LesionRecord,
+    Measurements,
+    Overlap,
+    Postprocessing,
+    check_overlap,
+    label_map,
+    measure_lesion,
+)
 from ..masks import Mask, Probability
 from ..volume import Volume
-from .lesion import Lesions
+from .cache import CachedMask
+from .lesion import Lesion, Lesions
 from .lines import Header, Step, read_header
 from .masks import LesionMasks
 from .prompt_edits import PromptEdits
@@ -186,6 +198,18 @@ class Session(PromptEdits):
         lesion = self.lesion(number)
         return not lesion.prompts or self._masks.cached(lesion) is not None
 
+    def compute_masks(self, *, progress: ProgressHook | None = None, cancel: Cancel | None = None) -> None:
+        """Compute all masks that are not cached, so that what follows need not; prompts that are refused are left out.
+
+        Args:
+            progress: see the class.
+            cancel: see the class.
+        """
+        missing = [lesion for lesion in self.lesions if not self.is_cached(lesion.number)]
+        for place, lesion in enumerate(missing):
+            with suppress(PromptError):  # which whatever needs this mask will raise
+                self._masks.mask(lesion, _part(progress, place, len(missing)), cancel)
+
     def measure(
         self, number: int, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
     ) -> Measurements:
@@ -197,20 +221,33 @@ class Session(PromptEdits):
         return measure_lesion(self.mask(number, progress=progress, cancel=cancel))
 
     def record(
-        self, number: int, *, progress: ProgressHook | None = None, cancel: Cancel | None = None
+        self,
+        number: int,
+        *,
+        postprocessing: Postprocessing | None = None,
+        progress: ProgressHook | None = None,
+        cancel: Cancel | None = None,
     ) -> LesionRecord:
         """A lesion with its mask.
+
+        Args:
+            number: the lesion's.
+            postprocessing: what becomes of the mask that is exported; the session's own stays. None: nothing. On an
+                initial mask without prompts, which has no probability, a threshold has no effect.
+            progress: see the class.
+            cancel: see the class.
 
         Raises:
             SessionError, PromptError: as `prediction`.
         """
-        return record_of(self.lesion(number), self.mask(number, progress=progress, cancel=cancel))
+        return self._processed(self.lesion(number), postprocessing, progress, cancel)[0]
 
     def label_map(
         self,
         overlap: Overlap = "later",
         *,
         accepted_only: bool = False,
+        postprocessing: Postprocessing | None = None,
         progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> LabelMap:
@@ -220,6 +257,7 @@ class Session(PromptEdits):
             overlap: see `lesions.label_map`. For "highest", an initial mask without prompts counts with its score, or
                 with 1 if it has none.
             accepted_only: leave out what is not accepted.
+            postprocessing: see `record`.
             progress: see the class.
             cancel: see the class.
 
@@ -228,7 +266,7 @@ class Session(PromptEdits):
             PromptError: as `prediction`.
         """
         check_overlap(overlap)
-        records, probability = self._computed(accepted_only, progress, cancel)
+        records, probability = self._computed(accepted_only, postprocessing, progress, cancel)
         shown = [(record.number, record.mask) for record in records]
         return label_map(shown, self.volume.grid, self.volume.source, overlap, probability)
 
@@ -240,6 +278,7 @@ class Session(PromptEdits):
         overlap: Overlap = "later",
         accepted_only: bool = False,
         ending: str = ".nii.gz",
+        postprocessing: Postprocessing | None = None,
         progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> ExportedLesions:
@@ -251,6 +290,7 @@ class Session(PromptEdits):
             overlap: see `label_map`.
             accepted_only: leave out what is not accepted.
             ending: of the files in a folder.
+            postprocessing: see `record`; the listing has it.
             progress: see the class.
             cancel: see the class.
 
@@ -261,10 +301,11 @@ class Session(PromptEdits):
             PromptError: as `prediction`.
         """
         planned = LesionExport(path, self.volume, separate=separate, overlap=overlap, ending=ending)
-        records, probability = self._computed(accepted_only, progress, cancel)
+        records, probability = self._computed(accepted_only, postprocessing, progress, cancel)
         if accepted_only and not records:
             raise SessionError("there is no accepted lesion to export; accept one first")
-        provenance = ExportProvenance(self.fingerprint, self.scan, self.identity.model_dump(mode="json"))
+        model = self.identity.model_dump(mode="json")
+        provenance = ExportProvenance(self.fingerprint, self.scan, model, postprocessing or Postprocessing())
         return planned.write(records, provenance, probability)
 
     def export_cohort(
@@ -272,6 +313,7 @@ class Session(PromptEdits):
         folder: str | Path,
         *,
         patient: str | None = None,
+        postprocessing: Postprocessing | None = None,
         progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
     ) -> str:
@@ -283,6 +325,7 @@ class Session(PromptEdits):
             folder: the cohort's, made if need be: `cohort.csv`, `images` and `labels`.
             patient: whose scan it is, so that no patient's scans are split; by default what the cohort has already,
                 else the scan is a patient of its own.
+            postprocessing: see `record`.
             progress: see the class.
             cancel: see the class.
 
@@ -292,7 +335,7 @@ class Session(PromptEdits):
             OutputError: the folder is another layout's, or cannot be written; the cohort is left as it was.
             PromptError: as `prediction`.
         """
-        records, _ = self._computed(True, progress, cancel)
+        records, _ = self._computed(True, postprocessing, progress, cancel)
         masks = [record.mask for record in records]
         with writing(folder):
             return append_to_cohort(Path(folder), self.volume, self.scan, masks, patient)
@@ -310,7 +353,11 @@ class Session(PromptEdits):
         self.store.append(step)
 
     def _computed(
-        self, accepted_only: bool, progress: ProgressHook | None, cancel: Cancel | None
+        self,
+        accepted_only: bool,
+        postprocessing: Postprocessing | None,
+        progress: ProgressHook | None,
+        cancel: Cancel | None,
     ) -> tuple[list[LesionRecord], Callable[[int], Probability | float]]:
         """The lesions with their masks, all or the accepted ones, and how probable the voxels of each are, by number.
 
@@ -320,20 +367,39 @@ class Session(PromptEdits):
         shown = [each for each in self.lesions if each.status == "accepted" or not accepted_only]
         records, probable = [], {}
         for place, lesion in enumerate(shown):
-            if lesion.prompts:
-                computed = self._masks.mask(lesion, _part(progress, place, len(shown)), cancel)
-                records.append(record_of(lesion, computed.mask))
-                probable[lesion.number] = computed
-            else:
-                records.append(record_of(lesion, self._masks.initial(lesion)))
+            part = _part(progress, place, len(shown))
+            record, probable[lesion.number] = self._processed(lesion, postprocessing, part, cancel)
+            records.append(record)
 
         def probability(number: int) -> Probability | float:
-            if number in probable:
-                return probable[number].probability
+            computed = probable[number]
+            if computed is not None:
+                return computed.probability
             score = self.lesion(number).score
             return 1.0 if score is None else score
 
         return records, probability
+
+    def _processed(
+        self,
+        lesion: Lesion,
+        postprocessing: Postprocessing | None,
+        progress: ProgressHook | None,
+        cancel: Cancel | None,
+    ) -> tuple[LesionRecord, CachedMask | None]:
+        """A lesion with its mask as it is exported, and the probability of its voxels, if a model made it."""
+        process = postprocessing or Postprocessing()
+        prompts = self._masks.prompts(lesion)
+        if not prompts:
+            mask = process.apply(self._masks.initial(lesion), None, [each for each in [lesion.initial_mask] if each])
+            return record_of(lesion, mask), None
+        if process.threshold == THRESHOLD:
+            computed = self._masks.mask(lesion, progress, cancel)
+            return record_of(lesion, process.apply(computed.mask, None, prompts)), computed
+        # What is cached is the probability of the mask's own voxels; another threshold needs that of all.
+        prediction = self._masks.predict(lesion, progress, cancel).prediction
+        mask = process.apply(prediction.mask, prediction.probability, prompts)
+        return record_of(lesion, mask), CachedMask.of(mask, prediction.probability)
 
 
 def _part(progress: ProgressHook | None, place: int, count: int) -> Callable[[float], None] | None:
