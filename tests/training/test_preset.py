@@ -60,10 +60,11 @@ def test_changes_on_the_command_line() -> None:
     assert (changed.init, changed.tuning) == ("medsam", "lora")
     assert changed.split == PaperSplit(paper="kits21", fold=3)
     assert changed.recipe == preset.recipe.model_copy(
-        update={"steps": 10, "batch": 2, "seed": 5, "checkpointing": False}
+        update={"epochs": None, "steps": 10, "batch": 2, "seed": 5, "checkpointing": False}
     )
     assert Changes().applied(preset) == preset
-    assert Changes(epochs=3).applied(changed).recipe.total(10) == 15, "epochs take the place of steps"
+    longer = Changes(epochs=3).applied(changed).recipe
+    assert (longer.steps, longer.total(10)) == (None, 15), "epochs take the place of steps"
     with pytest.raises(SettingsError, match=r"batch: Input should be greater than 0"):
         Changes(batch=0).applied(preset)
     with pytest.raises(SettingsError, match=r"tuning: Input should be 'spatial'"):
@@ -111,7 +112,7 @@ def test_the_automatic_form_of_ones_own(tmp_path: Path) -> None:
     assert (tiny.preprocessing.crop, tiny.token_voxels) == ((128, 128, 128), None)
     made.write(tmp_path / "mine.yaml")
     assert Preset.load(tmp_path / "mine.yaml") == made
-    assert "automatic: true # a model without prompts" in (tmp_path / "mine.yaml").read_text()
+    assert "automatic: true # true: a model without prompts" in (tmp_path / "mine.yaml").read_text()
 
 
 @pytest.mark.parametrize(

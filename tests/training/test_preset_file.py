@@ -2,14 +2,20 @@
 
 import json
 import re
+from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from palpate.cohort import Split
 from palpate.errors import SettingsError
-from palpate.training.preset import Preset, adapting, starting_from_nothing
-from palpate.training.preset_file import RENAMED, is_own, parse, to_yaml
+from palpate.simulation import FIRST_PROMPT_KINDS
+from palpate.training.preset import PRESETS, Preset, adapting, starting_from_nothing
+from palpate.training.preset_file import RENAMED, parse, to_yaml
 from small import PREPROCESSING
 
 OF_0_1_0 = Path(__file__).parent / "preset-0.1.0.yaml"
@@ -26,7 +32,7 @@ def test_a_preset_of_ones_own_comes_back(tmp_path: Path) -> None:
         made.write(path)
         assert Preset.load(path) == made
         assert "learning_rate: " in path.read_text()
-        assert "# AdamW's, at its peak" in path.read_text(), "each setting is explained"
+        assert "# AdamW's learning rate at its peak" in path.read_text(), "each setting is explained"
 
 
 @pytest.mark.parametrize(
@@ -94,16 +100,73 @@ def test_a_setting_under_both_its_names(tmp_path: Path) -> None:
         Preset.load(path)
 
 
-def test_a_preset_is_known_again_until_it_is_edited(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    assert not is_own(path)
-    Preset.load("kits21").write(path)
-    assert is_own(path)
-    assert Preset.load(path) == Preset.load("kits21")
-    written = path.read_text()
-    path.write_text(written.replace("steps", "steps ", 1))
-    assert not is_own(path)
-    path.write_text("name: another\n")
-    assert not is_own(path)
-    path.write_bytes(b"\xff\xfe")
-    assert not is_own(path)
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_that_ships_is_as_this_version_writes_it(name: str) -> None:
+    text = (resources.files("palpate.training") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text == to_yaml(Preset.load(name))
+
+
+def sections(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a preset and of its sections, whichever a preset has."""
+    for name, field in model.model_fields.items():
+        yield f"{model.__name__}.{name}", field
+    for section in typed(model):
+        yield from sections(section)
+
+
+def typed(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """The models among the types of a model's fields."""
+    waiting: list[object] = [field.annotation for field in model.model_fields.values()]
+    found: set[type[BaseModel]] = set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            found.add(one)
+        waiting += get_args(one)
+    return found
+
+
+def test_each_setting_has_its_meaning_and_its_choices() -> None:
+    settings = dict(sections(Preset))
+    assert {"ClipZScore.kind", "ClipZScore.mean", "CropPercentiles.kind", "Split.train"} <= set(settings), "all of them"
+    for name, field in settings.items():
+        assert field.description, name
+        for choice in get_args(field.annotation):
+            if isinstance(choice, str | int):
+                assert str(choice) in field.description, f"{name}: {choice}"
+        if name.endswith("_prob") and name != "PromptSampling.first_prompt_prob":
+            assert "0 to 1" in field.description, name
+    for kind in FIRST_PROMPT_KINDS:
+        assert kind in str(settings["PromptSampling.first_prompt_prob"].description)
+
+
+def test_a_preset_says_how_long_once() -> None:
+    epochs, steps = adapting("mine", (), PREPROCESSING, None), starting_from_nothing("mine", (), PREPROCESSING, None)
+    assert re.findall(r"^  (epochs|steps): .*$", to_yaml(epochs), re.MULTILINE) == ["epochs"]
+    assert re.findall(r"^  (epochs|steps): .*$", to_yaml(steps), re.MULTILINE) == ["steps"]
+    assert (epochs.recipe.epochs, epochs.recipe.steps) == (500, None)
+    assert (steps.recipe.epochs, steps.recipe.steps) == (None, 3000)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "total"),
+    [
+        ("epochs: 500\n  steps: null", 500 * 209),
+        ("epochs: 500\n  steps: 7", 7),
+        ("epochs: 2", 2 * 209),
+        ("steps: 7", 7),
+    ],
+)
+def test_lengths_as_earlier_versions_wrote_them(tmp_path: Path, lengths: str, total: int) -> None:
+    text = to_yaml(Preset.load("kits21"))
+    before, after = re.split(r"epochs: 500", text, maxsplit=1)
+    (tmp_path / "old.yaml").write_text(f"{before}{lengths}{after}")
+    preset = Preset.load(tmp_path / "old.yaml")
+    assert preset.recipe.total(209) == total
+    assert len(re.findall(r"^  (epochs|steps): .*$", to_yaml(preset), re.MULTILINE)) == 1
+
+
+def test_the_kind_of_normalisation_comes_first() -> None:
+    """What low and high mean depends on it."""
+    settings = re.findall(r"^    (\w+):", to_yaml(Preset.load("kits21")), re.MULTILINE)
+    assert settings == ["kind", "low", "high", "mean", "std"]

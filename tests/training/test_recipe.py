@@ -26,8 +26,11 @@ def test_steps_of_epochs() -> None:
     assert Recipe(epochs=500).total(209) == 104_500, "KiTS 2021, batch 1"
     assert Recipe(epochs=2, batch=4).total(10) == 5
     assert Recipe(epochs=2, batch=4).total(10, processes=2) == 3, "20 crops in steps of 8"
-    assert Recipe(steps=7, epochs=500).total(209) == 7
+    assert Recipe(steps=7).total(209) == 7
+    assert Recipe().total(209) == 104_500, "the paper's length where none is given"
     assert from_nothing(12).total(209) == 12
+    with pytest.raises(ValidationError, match="epochs and steps both say how long; leave one of them"):
+        Recipe(steps=7, epochs=500)
 
 
 def test_numbers_that_make_no_sense() -> None:

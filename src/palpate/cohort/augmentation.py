@@ -22,43 +22,62 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     target_prob: float = Field(
-        1.0, ge=0, le=1, description="probability that a crop is centred on a target voxel; else on any voxel"
+        1.0, ge=0, le=1, description="probability, 0 to 1, that a crop is centred on a target voxel; else on any voxel"
     )
-    zoom: Range = Field((0.8, 1.25), description="smallest and largest magnification")
-    zoom_prob: float = Field(1.0, ge=0, le=1, description="probability of a zoom")
-    zoom_in_plane: Range = Field((1.0, 1.0), description="the same, within slices (H and W) alone")
-    zoom_in_plane_prob: float = Field(0.0, ge=0, le=1, description="probability of a zoom within slices")
-    stretch: float = Field(1.1, ge=1, description="largest magnification of each axis by itself, and its inverse")
+    zoom: Range = Field((0.8, 1.25), description="smallest and largest magnification of the crop; 1: none")
+    zoom_prob: float = Field(1.0, ge=0, le=1, description="probability, 0 to 1, of such a zoom")
+    zoom_in_plane: Range = Field(
+        (1.0, 1.0), description="smallest and largest magnification within slices (H and W) alone"
+    )
+    zoom_in_plane_prob: float = Field(0.0, ge=0, le=1, description="probability, 0 to 1, of a zoom within slices")
+    stretch: float = Field(
+        1.1, ge=1, description="each axis by itself is magnified by up to this factor, or by its inverse; 1: not"
+    )
     rotation_degrees: Three = Field((20.0, 20.0, 20.0), description="largest rotation about D, H and W, degrees")
-    rotation_prob: float = Field(1.0, ge=0, le=1, description="probability of a rotation")
+    rotation_prob: float = Field(1.0, ge=0, le=1, description="probability, 0 to 1, of such a rotation")
     rotate90_prob: float = Field(
-        0.0, ge=0, le=1, description="probability of a rotation by 90, 180 or 270 degrees in the D-H plane"
+        0.0, ge=0, le=1, description="probability, 0 to 1, of a rotation by 90, 180 or 270 degrees in the D-H plane"
     )
-    flip_prob: Three = Field((0.0, 0.0, 0.5), description="probability that D, H and W are mirrored")
-    translation: float = Field(0.08, ge=0, description="largest translation along each axis, over the crop's edge")
+    flip_prob: Three = Field((0.0, 0.0, 0.5), description="probabilities, 0 to 1, that D, H and W are mirrored")
+    translation: float = Field(
+        0.08, ge=0, description="largest translation along each axis, as a fraction of the crop's edge"
+    )
     intensity_shift: float = Field(
-        0.0, ge=0, description="largest constant added before normalisation, in the scan's units"
+        0.0, ge=0, description="largest constant added or subtracted before normalisation, in the scans' units; 0: none"
     )
-    intensity_shift_prob: float = Field(0.5, ge=0, le=1, description="probability that it is added")
-    contrast: float = Field(0.2, ge=0, description="largest logarithm of the factor of intensities after normalisation")
+    intensity_shift_prob: float = Field(
+        0.5, ge=0, le=1, description="probability, 0 to 1, that intensity_shift is added"
+    )
+    contrast: float = Field(
+        0.2,
+        ge=0,
+        description="intensities are multiplied, after normalisation, by up to e to this power or its inverse; 0: not",
+    )
     brightness: float = Field(
-        0.2, ge=0, description="largest constant added after normalisation, in standard deviations"
+        0.2,
+        ge=0,
+        description="largest constant added or subtracted after normalisation, in standard deviations; 0: none",
     )
     noise: float = Field(
-        0.1, ge=0, description="largest standard deviation of Gaussian noise added after normalisation"
+        0.1, ge=0, description="largest standard deviation of Gaussian noise added after normalisation; 0: none"
     )
     resize_prob: float = Field(
-        0.0, ge=0, le=1, description="probability that a crop's field of view is fitted to the target, as zooming does"
+        0.0,
+        ge=0,
+        le=1,
+        description="probability, 0 to 1, that a crop's field of view is fitted to the target's size, as zooming does",
     )
-    resize: Range = Field((0.5, 8.0), description="narrowest and widest such field of view, over the model's own")
+    resize: Range = Field(
+        (0.5, 8.0), description="narrowest and widest such field of view, as multiples of the model's own"
+    )
     occupied: Range = Field(
-        (0.15, 1.3), description="smallest and largest diameter of the target in such a crop, over its edge"
+        (0.15, 1.3), description="smallest and largest diameter of the target in such a crop, as fractions of its edge"
     )
     mask_out_prob: float = Field(
-        0.0, ge=0, le=1, description="probability that all but a box around the crop's centre is masked out"
+        0.0, ge=0, le=1, description="probability, 0 to 1, that all but a box around the crop's centre is masked out"
     )
     background_paste_prob: float = Field(
-        0.0, ge=0, le=1, description="probability that voxels outside the scan are pasted from another scan"
+        0.0, ge=0, le=1, description="probability, 0 to 1, that voxels outside the scan are pasted from another scan"
     )
 
     @model_validator(mode="after")
@@ -130,19 +149,30 @@ class PromptSampling(BaseModel):
         "prompts gets none of them",
     )
     as_inference: bool = Field(
-        False, description="the first click is the voxel that the crop was planned around, the others lie in its margin"
+        False,
+        description="true: the first click is the voxel that the crop was planned around, as when the model is used; "
+        "false: all clicks are drawn alike",
     )
     rounds: int = Field(
         1,
         ge=1,
         description="most prompts of a simulated user, who corrects the largest error; 1: no corrections",
     )
-    first_prompt_prob: dict[str, float] = Field({"click": 1.0}, description="probability of each kind of first prompt")
+    first_prompt_prob: dict[str, float] = Field(
+        {"click": 1.0},
+        description="how often each kind of first prompt is drawn, as weights: click, box, slice box, scribble, paint, "
+        "lasso, initial mask; kinds left out are not drawn",
+    )
     stroke_prob: float = Field(
-        0.0, ge=0, le=1, description="probability that a correction is a scribble, paint or a lasso; else a click"
+        0.0,
+        ge=0,
+        le=1,
+        description="probability, 0 to 1, that a correction is a scribble, paint or a lasso; else a click",
     )
     consistency_weight: float = Field(
-        0.0, ge=0, description="weight of the prompt-consistency loss: cross-entropy at the prompts' own voxels"
+        0.0,
+        ge=0,
+        description="weight of the prompt-consistency loss, cross-entropy at the prompts' own voxels; 0: none",
     )
 
     @model_validator(mode="after")

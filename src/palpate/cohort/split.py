@@ -58,8 +58,10 @@ class PaperSplit(BaseModel):
     """One of the paper's five folds of a data set (docs/design/network.md, section 5)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    paper: Literal["kits21", "msd-pancreas", "lits17", "msd-colon"]
-    fold: int = Field(0, ge=FOLDS[0], le=FOLDS[-1])
+    paper: Literal["kits21", "msd-pancreas", "lits17", "msd-colon"] = Field(
+        description="whose folds: kits21, msd-pancreas, lits17 or msd-colon"
+    )
+    fold: int = Field(0, ge=FOLDS[0], le=FOLDS[-1], description="which of its folds, 0 to 4")
 
     def resolve(self) -> Split:
         """The fold's names."""

@@ -28,11 +28,15 @@ class Clip(BaseModel):
 class ClipZScore(Clip):
     """Clip to fixed intensities, subtract a mean, divide by a deviation: for CT, whose numbers mean one thing."""
 
-    kind: Literal["clip_z_score"] = "clip_z_score"
-    low: float = Field(description="intensity below which all is the same")
-    high: float = Field(description="intensity above which all is the same")
-    mean: float
-    std: float = Field(gt=0)
+    kind: Literal["clip_z_score"] = Field(
+        "clip_z_score",
+        description="clip_z_score: the same intensities for every scan, as for CT, with low, high, mean and std; or "
+        "crop_percentiles: each crop's own, as for MR, with low and high as percentiles (0.5 and 99.5)",
+    )
+    low: float = Field(description="intensities below are raised to it, in the scans' units (CT: HU)")
+    high: float = Field(description="intensities above are lowered to it, in the scans' units")
+    mean: float = Field(description="subtracted after that: the target's mean intensity")
+    std: float = Field(gt=0, description="what is left is divided by it: the target's standard deviation")
 
     def apply(self, crop: Tensor, inside: Tensor) -> Tensor:
         """The crop, normalised; zero where not `inside` the scan."""
@@ -46,9 +50,14 @@ class CropPercentiles(Clip):
     statistic needs more of the scan than the crop.
     """
 
-    kind: Literal["crop_percentiles"] = "crop_percentiles"
-    low: float = Field(0.5, ge=0, lt=100, description="percentile to clip at, below")
-    high: float = Field(99.5, gt=0, le=100, description="percentile to clip at, above")
+    kind: Literal["crop_percentiles"] = Field(
+        "crop_percentiles",
+        description="crop_percentiles: each crop is clipped at its own percentiles, then given mean 0 and deviation 1, "
+        "as for MR; or clip_z_score: the same intensities for every scan, as for CT, with low, high, mean and std in "
+        "the scans' units",
+    )
+    low: float = Field(0.5, ge=0, lt=100, description="percentile of the crop, 0 to 100, to clip at from below")
+    high: float = Field(99.5, gt=0, le=100, description="percentile of the crop, 0 to 100, to clip at from above")
 
     def apply(self, crop: Tensor, inside: Tensor) -> Tensor:
         """The crop, normalised; zero where not `inside` the scan, or everywhere where the crop is constant."""
@@ -72,13 +81,14 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     crop: Index3 = Field(description="voxels of a crop along D, H, W")
     spacing: tuple[float, float, float] = Field(description="edge of a crop's voxel along D, H, W, mm")
-    normalisation: Normalisation
+    normalisation: Normalisation = Field(description="how intensities become numbers about 0")
     zoom: tuple[float, float] = Field(
         (1.0, 1.0),
-        description="finest and coarsest spacing of a crop, times the one above; 1, 1: no other",
+        description="finest and coarsest spacing of a crop that is zoomed, as multiples of the spacing; 1, 1: no zoom",
     )
     mirror: bool = Field(
-        False, description="without an initial mask, whether the crop mirrored left to right is predicted too"
+        False,
+        description="true: the crop mirrored left to right is predicted too, and averaged, without an initial mask",
     )
     margin: float = Field(
         0.125, ge=0, lt=0.5, description="share of the crop's edge, at each side, where a click asks for a new crop"

@@ -62,8 +62,6 @@ class Changes:
                     f"--fold {fold}: the paper has the folds {FOLDS[0]} to {FOLDS[-1]}; name one of them"
                 )
             own["split"] = {"paper": preset.split.paper, "fold": fold}
-        if "epochs" in wanted:
-            wanted.setdefault("steps", None)
         try:
             changed = Preset.model_validate(preset.model_dump() | own)
         except ValidationError as error:

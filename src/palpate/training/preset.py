@@ -13,8 +13,8 @@ from ..cohort.augmentation import Augmentation, PromptSampling
 from ..errors import SettingsError
 from ..files import replacing
 from ..frame import Preprocessing
-from .preset_file import parse, signed, to_yaml
-from .recipe import Recipe, from_nothing
+from .preset_file import parse, to_yaml
+from .recipe import LENGTHS, Recipe, from_nothing
 
 PRESETS = ("kits21", "msd-pancreas", "lits17", "msd-colon")
 Tuning = Literal["spatial", "frozen", "full", "bottleneck", "st", "lora"]
@@ -28,13 +28,15 @@ class Preset(BaseModel):
     about: str = Field("", description="which scans and targets, for people")
     target_labels: tuple[int, ...] = Field((), description="label values of the target; []: all above 0")
     network: Literal["vit_b", "vit_l", "vit_h", "tiny"] = Field(
-        "vit_b", description="size of a network that starts from nothing"
+        "vit_b", description="size of the network where init is none: vit_b, vit_l, vit_h or tiny; else init says it"
     )
     init: str = Field(
-        "sam_vit_b", description="what to start from: sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, a model"
+        "sam_vit_b",
+        description="what to start from: sam_vit_b, sam_vit_l, sam_vit_h, medsam, none (fresh weights), or a model's "
+        "name or file",
     )
     tuning: Tuning = Field(
-        "spatial", description="what is tuned: spatial (the paper), frozen, full, bottleneck, st, lora"
+        "spatial", description="what is tuned: spatial (adapters, the paper), frozen, full, bottleneck, st or lora"
     )
     dense: int = Field(
         0,
@@ -45,17 +47,20 @@ class Preset(BaseModel):
         0, ge=0, description="hidden width of the head that predicts a mask's IoU; 0: none, as the paper"
     )
     automatic: bool = Field(
-        False, description="a model without prompts, which proposes lesions on whole scans (docs/how-to/propose.md)"
+        False,
+        description="true: a model without prompts, which proposes lesions on whole scans (docs/how-to/propose.md)",
     )
     token_voxels: Literal[4, 8, 16] | None = Field(
-        None, description="edge of a token, voxels; null: as in what is started from (SAM: 4, for crops of 128)"
+        None,
+        description="edge of a token: 4, 8 or 16 voxels; null: as in what is started from (SAM: 4, for crops of 128)",
     )
-    preprocessing: Preprocessing
-    augmentation: Augmentation
-    prompt_sampling: PromptSampling
-    recipe: Recipe
+    preprocessing: Preprocessing = Field(description="how a scan becomes the network's input; stays in the model")
+    augmentation: Augmentation = Field(description="how training crops vary at random")
+    prompt_sampling: PromptSampling = Field(description="how the prompts of a training crop are drawn")
+    recipe: Recipe = Field(description="length, optimiser, arithmetic and validation of the training")
     split: PaperSplit | Split | None = Field(
-        None, description="lists of scans or patients, one of the paper's folds, or null: by a hash of the patient"
+        None,
+        description="lists of scans or patients, one of the paper's folds (paper, fold), or null: by patients' hashes",
     )
 
     @model_validator(mode="after")
@@ -165,14 +170,16 @@ class Preset(BaseModel):
             OutputError: it cannot be written.
         """
         with replacing(path) as (staged,):
-            staged.write_text(signed(to_yaml(self)), encoding="utf-8")
+            staged.write_text(to_yaml(self), encoding="utf-8")
 
     def with_recipe(self, **changes: Any) -> Preset:
-        """The same preset with some of the recipe's fields changed.
+        """The same preset with some of the recipe's fields changed; steps take the place of epochs, epochs of steps.
 
         Raises:
             SettingsError: a value that the recipe does not take.
         """
+        if changes.keys() & LENGTHS:
+            changes = dict.fromkeys(LENGTHS) | changes
         try:
             recipe = Recipe.model_validate(self.recipe.model_dump() | changes)
         except ValidationError as error:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from ..errors import SettingsError
 from ..extras import needed
+from .recipe import LENGTHS
 
 HEAD = "A preset of Palpate: train with `palpate train PREPARED --preset THIS_FILE`."
-SIGNATURE = "# As Palpate wrote it; hash of the lines above: "
 BESIDE = 100  # longest comment that stands beside its setting; longer ones stand above
 FLOW = 6  # longest sequence on one line; lists of scans are longer
 # Keys of version 0.1.0, by the section that holds them, and what they are called now.
@@ -67,6 +65,9 @@ def with_current_keys(content: Mapping[str, Any], origin: str) -> dict[str, Any]
     for section in RENAMED.keys() - {""}:
         if isinstance(preset.get(section), Mapping):
             preset[section] = _renamed(preset[section], section, origin)
+    recipe = preset.get("recipe")
+    if isinstance(recipe, dict) and recipe.get("steps") is not None:
+        recipe.pop("epochs", None)  # earlier versions wrote both, and steps counted
     prompts = preset.get("prompt_sampling")
     if isinstance(prompts, dict) and isinstance(prompts.get("first_prompt_prob"), Mapping):
         kinds = prompts["first_prompt_prob"]
@@ -120,8 +121,11 @@ def _commented(model: BaseModel, depth: int = 0) -> Any:  # noqa: ANN401 - ruame
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     mapping = CommentedMap()
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
+    fields = type(model).model_fields
+    for name in sorted(fields, key=lambda name: name != "kind"):  # what the others mean depends on the kind
+        field, value = fields[name], getattr(model, name)
+        if value is None and name in LENGTHS:
+            continue  # the other of the two says how long
         if isinstance(value, BaseModel):
             value = _commented(value, depth + 1)
         elif isinstance(value, tuple):
@@ -143,17 +147,3 @@ def _ruamel() -> Any:  # noqa: ANN401 - a module
     with needed("ruamel.yaml", "presets need"):
         import ruamel.yaml
     return ruamel.yaml
-
-
-def signed(text: str) -> str:
-    """A preset's YAML with a last line by which `is_own` knows it again."""
-    return f"{text}{SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
-
-
-def is_own(path: Path) -> bool:
-    """Whether a file is a preset as Palpate wrote it, which nobody has edited since."""
-    try:
-        written = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
-    return written == signed(written.partition(SIGNATURE)[0])

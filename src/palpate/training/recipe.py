@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LENGTHS = frozenset({"epochs", "steps"})  # how long a training is: a recipe has one of the two
 
 
 class Recipe(BaseModel):
@@ -15,40 +17,66 @@ class Recipe(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    epochs: int = Field(500, gt=0, description="epochs; each draws one crop of every scan")
-    steps: int | None = Field(None, gt=0, description="optimiser steps, instead of epochs")
+    epochs: int | None = Field(
+        None,
+        gt=0,
+        description="length of the training, in epochs: one crop of every scan each (or, in its place, steps: "
+        "optimiser steps)",
+    )
+    steps: int | None = Field(
+        None,
+        gt=0,
+        description="length of the training, in optimiser steps (or, in its place, epochs: one crop of every scan)",
+    )
     batch: int = Field(1, gt=0, description="crops of a step, in each process")
-    learning_rate: float = Field(4e-4, gt=0, description="AdamW's, at its peak")
-    schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls")
-    final_lr_fraction: float = Field(0.01, ge=0, le=1, description="learning rate of the last step, over the peak")
+    learning_rate: float = Field(4e-4, gt=0, description="AdamW's learning rate at its peak")
+    schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls: linear or cosine")
+    final_lr_fraction: float = Field(
+        0.01, ge=0, le=1, description="learning rate of the last step, as a fraction of the peak"
+    )
     warmup: int = Field(0, ge=0, description="steps over which the learning rate rises from 0")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay; 0: none")
     gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     ema_decay: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="decay of the weights' exponential moving average, which is validated and saved; 0: none",
+        description="decay of the weights' exponential moving average (0 to 1), which is validated and saved; 0: none",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "bfloat16", description="arithmetic of the forward pass; weights stay in float32"
+        "bfloat16", description="arithmetic of the forward pass: float32, bfloat16 or float16; weights stay in float32"
     )
     checkpointing: bool = Field(
-        True, description="recompute blocks in the backward pass: a third more time, a fraction of the memory"
+        True,
+        description="true: recompute blocks in the backward pass, for a third more time and a fraction of the memory",
     )
     weights_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="data type of the weights in the model's file; bfloat16 halves its size and rounds them"
+        "float32",
+        description="data type of the weights in the model's file: float32, or bfloat16, which halves its size and "
+        "rounds them",
     )
     num_validations: int = Field(50, gt=0, description="validations in the whole training")
     patience: int | None = Field(
         20, gt=0, description="validations without a better Dice after which training ends; null: never"
     )
-    seed: int = Field(0, ge=0, description="of fresh weights, crops and clicks")
+    seed: int = Field(0, ge=0, description="seed of fresh weights, crops and clicks")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, given: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+        """The paper's 500 epochs where nothing says how long."""
+        if not isinstance(given, dict):
+            return given
+        named = [name for name in sorted(LENGTHS) if given.get(name) is not None]
+        if len(named) > 1:
+            raise ValueError("epochs and steps both say how long; leave one of them")
+        return given if named else {**given, "epochs": 500}
 
     def total(self, epoch: int, processes: int = 1) -> int:
         """Optimiser steps in all, with `epoch` crops an epoch."""
         if self.steps is not None:
             return self.steps
+        assert self.epochs is not None, "one of the two is set"
         return max(1, math.ceil(self.epochs * epoch / (self.batch * processes)))
 
     def rate(self, step: int, total: int) -> float:
