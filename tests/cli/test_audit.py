@@ -55,7 +55,7 @@ def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
     preset.write_text(preset.read_text().replace("batch: 4", "batch: 2"))
     refused = run(cohort, "--preset", preset, "--network", "tiny")
     assert refused.exit_code == 2
-    assert "mine.yaml exists, and was edited, or Palpate did not write it; give --overwrite" in refused.output
+    assert "mine.yaml exists; give --overwrite to replace it, or name another" in refused.output
     assert Preset.load(preset).recipe.batch == 2
     page.write_text("<!doctype html>my own page")
     refused = run(cohort, "--page", page)
@@ -64,9 +64,9 @@ def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
     assert page.read_text() == "<!doctype html>my own page"
     for more in ("--overwrite",), ():
         assert run(cohort, "--page", page, *more).exit_code == 0
-    for more in ("--overwrite",), ():
-        assert run(cohort, "--preset", preset, "--network", "tiny", *more).exit_code == 0
-        assert Preset.load(preset).recipe.batch == 4
+    assert run(cohort, "--preset", preset, "--network", "tiny", "--overwrite").exit_code == 0
+    assert Preset.load(preset).recipe.batch == 4
+    assert run(cohort, "--preset", preset, "--network", "tiny").exit_code == 2, "one that nobody edited stays too"
 
 
 def test_a_preset_that_adapts(cohort: Path, tmp_path: Path) -> None:

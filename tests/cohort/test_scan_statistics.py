@@ -45,6 +45,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert found.target_intensities.percentiles[2] == 100
     assert found.background_intensities is not None
     assert (found.background_intensities.mean, found.background_intensities.std) == (10, 0)
+    assert found.surroundings == 10
     assert set(found.target_sample) <= {50.0, 100.0}
     assert len(found.target_sample) == 10
 
@@ -55,6 +56,15 @@ def test_a_target_of_some_labels(tmp_path: Path) -> None:
     assert found.target_ml == pytest.approx(0.006)
     assert found.touched_faces == ()
     assert scan_statistics(scan(tmp_path, *blocks()), target_labels=(9,)).components == ()
+
+
+def test_surroundings_are_near_the_target(tmp_path: Path) -> None:
+    """Three voxels around a cube count, and what lies farther does not; a target that fills its scan has none."""
+    image, label = np.full((20, 20, 20), 500, np.int16), np.zeros((20, 20, 20), np.uint8)
+    label[8:12, 8:12, 8:12] = 1
+    image[5:15, 5:15, 5:15], image[label > 0] = 30, 90
+    assert scan_statistics(scan(tmp_path, image, label)).surroundings == 30
+    assert scan_statistics(scan(tmp_path, image, np.ones_like(label))).surroundings is None
 
 
 def test_faces_are_the_patients(tmp_path: Path) -> None:

@@ -56,10 +56,13 @@ def audit(
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.")] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace a page of another program, or a preset that was edited."),
+        typer.Option("--overwrite", help="Replace a preset that exists, or a page that Palpate did not write."),
     ] = False,
 ) -> None:
-    """Audit a cohort: its statistics, its issues, and settings that suit a training on it."""
+    """Audit a cohort: its statistics, its issues, and settings that suit a training on it.
+
+    Exit code 0: no errors, perhaps warnings; 1: errors, with which a training would be wrong; 2: it could not be done.
+    """
     from ..cohort.audit import audit as audit_cohort
     from ..cohort.layouts import find_cohort
     from ..files import check_writable
@@ -114,17 +117,13 @@ def _split(name: str | None) -> Split | None:
 
 
 def _check_replaced(page: Path | None, preset: Path | None) -> None:
-    """Refuse to replace a page that Palpate did not write, or a preset that somebody edited."""
+    """Refuse to replace a page that Palpate did not write, or any preset."""
     from ..cohort.page import is_own_page
-    from ..training.preset_file import is_own
 
     if page is not None:
         check_own(page, is_own_page)
-    if preset is not None and preset.exists() and not is_own(preset):
-        raise OutputError(
-            f"{preset} exists, and was edited, or Palpate did not write it; give --overwrite to replace it, or name "
-            "another"
-        )
+    if preset is not None and preset.exists():
+        raise OutputError(f"{preset} exists; give --overwrite to replace it, or name another")
 
 
 def _write_preset(found: Audit, path: Path, cohort: Path, network: str) -> None:
@@ -182,8 +181,8 @@ def _sentences(found: Audit, cohort: Path, page: Path | None, preset: Path | Non
         lines += [
             f"target {ml['min']:g} to {ml['max']:g} mL, median {ml['median']:g}; "
             f"components per scan: {_counts(numbers['components_per_scan'])}",
-            f"intensity in the target: {_intensity(numbers['target_intensities'])}",
-            f"intensity outside: {_intensity(numbers['background_intensities'])}",
+            f"intensity in the target, medians over scans: {_intensity(numbers['target_intensities'])}",
+            f"intensity outside, medians over scans: {_intensity(numbers['background_intensities'])}",
         ]
     lines += ["", *_issues(found, page)]
     if found.suggestion is not None:

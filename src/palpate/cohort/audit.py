@@ -7,9 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from ..frame import ClipZScore
 from ..jobs import results, run_function
 from ..volume import Index3
 from .issues import Issue, find_issues, ordered
+from .outliers import find_outlying
 from .scan_statistics import ScanStatistics, scan_statistics
 from .scans import Cohort
 from .split import Split
@@ -80,5 +82,7 @@ def audit(
     statistics = tuple(sorted(found, key=lambda one: one.name))
     usable = [one for one in statistics if one.usable]
     suggestion, impossible = suggest_settings(usable, target_labels, crop, split)
-    issues = ordered([*find_issues(cohort, statistics, target_labels, split), *impossible])
+    fixed = suggestion is not None and isinstance(suggestion.preprocessing.normalisation, ClipZScore)
+    outlying = find_outlying(usable, comparable=fixed)
+    issues = ordered([*find_issues(cohort, statistics, target_labels, split), *outlying, *impossible])
     return Audit(cohort, statistics, issues, suggestion, target_labels)

@@ -183,12 +183,17 @@ def _charts(found: Audit) -> list[tuple[str, str]]:
 
 
 def _intensities(found: Audit) -> tuple[str, str]:
-    """The target's and the background's; by each scan's own scale where numbers mean another thing in each."""
+    """The target's and the background's; by each scan's own scale where numbers mean another thing in each.
+
+    Scans on another scale, which would stretch the axis until nothing is seen of the others, are left out.
+    """
+    scaled = {issue.name for issue in found.issues if issue.kind == "another scale"}
+    shown = [one for one in found.usable if one.name not in scaled]
     relative = found.suggestion is not None and isinstance(
         found.suggestion.preprocessing.normalisation, CropPercentiles
     )
     sides: list[list[Any]] = [[], []]
-    for one in found.usable:
+    for one in shown:
         known = one.background_intensities
         middle, scale = (known.percentiles[2], known.std or 1.0) if relative and known else (0.0, 1.0)
         for side, values in zip(sides, (one.target_sample, one.background_sample), strict=True):
@@ -197,7 +202,9 @@ def _intensities(found: Audit) -> tuple[str, str]:
     low, high = np.percentile(np.concatenate([inside, outside]), (0.5, 99.5))
     bins = np.linspace(low, max(high, low + 1e-6), 60)
     unit = "deviations from the median of each scan" if relative else "as stored"
-    return f"Intensities, {unit}", _histogram([(inside, TARGET, "target"), (outside, BACKGROUND, "background")], bins)
+    left_out = f" (without {len(scaled)} on another scale)" if scaled else ""
+    sides_named = [(inside, TARGET, "target"), (outside, BACKGROUND, "background")]
+    return f"Intensities, {unit}{left_out}", _histogram(sides_named, bins)
 
 
 def _histogram(

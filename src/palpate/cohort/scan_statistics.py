@@ -23,6 +23,7 @@ from .split import Subset
 
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 FACES = (("left", "right"), ("back", "front"), ("feet", "head"))  # low and high end of R, A, S
+SHELL = 3  # voxels around the target that are its surroundings
 MAX_BACKGROUND = 200_000  # voxels at most behind the statistics outside the target, a regular subsample of the scan
 
 
@@ -65,6 +66,7 @@ class ScanStatistics:
         touched_faces: sides of the scan that the target touches.
         target_intensities: in the target; None without one.
         background_intensities: outside it.
+        surroundings: median intensity within `SHELL` voxels around the target; None where the target fills the scan.
         target_sample: a few intensities of the target, drawn by the scan's name.
         background_sample: the same outside it.
         notes: contradictions in a header, in sentences that name the file.
@@ -87,6 +89,7 @@ class ScanStatistics:
     touched_faces: tuple[str, ...] = ()
     target_intensities: IntensityStatistics | None = None
     background_intensities: IntensityStatistics | None = None
+    surroundings: float | None = None
     # Eight bytes a number: tuples of ten thousand scans would take four times that.
     target_sample: compact[float] = field(default_factory=lambda: compact("d"))
     background_sample: compact[float] = field(default_factory=lambda: compact("d"))
@@ -162,6 +165,7 @@ def _of_voxels(
         "touched_faces": _touched_faces(bounds, volume.grid) if bounds else (),
         "target_intensities": _intensities(inside) if inside.size else None,
         "background_intensities": _intensities(outside) if outside.size else None,
+        "surroundings": _surroundings(volume.array, mask, bounds) if bounds else None,
         "target_sample": _sampled(inside, samples, name),
         "background_sample": _sampled(outside, samples, name),
     }
@@ -179,6 +183,12 @@ def _intensities(values: npt.NDArray[Any]) -> IntensityStatistics:
     wide = values.astype(np.float64)
     percentiles = np.percentile(wide, PERCENTILES)
     return IntensityStatistics(float(wide.mean()), float(wide.std()), tuple(float(value) for value in percentiles))
+
+
+def _surroundings(array: npt.NDArray[Any], mask: npt.NDArray[np.bool_], bounds: tuple[Index3, Index3]) -> float | None:
+    box = tuple(slice(max(0, first - SHELL), last + 1 + SHELL) for first, last in zip(*bounds, strict=True))
+    around = ndimage.binary_dilation(mask[box], iterations=SHELL) & ~mask[box]
+    return float(np.median(array[box][around])) if around.any() else None
 
 
 def _sampled(values: npt.NDArray[Any], count: int, name: str) -> compact[float]:

@@ -94,20 +94,20 @@ def _normalisation(usable: Sequence[ScanStatistics]) -> tuple[ClipZScore | CropP
     between = float(high - low) / 1.349  # a normal distribution's deviation from its quartiles: outliers count little
     within = float(np.median([statistics.std for statistics in targets]))
     compared = f"targets' medians differ by {_short(between)} (by quartiles), voxels in a target by {_short(within)}"
-    pooled = np.concatenate([np.array(one.target_sample) for one in usable])
-    clip_low, clip_high = (float(value) for value in np.percentile(pooled, (0.5, 99.5)))
-    clipped = pooled.clip(clip_low, clip_high)
-    if between > COMPARABLE * within or clip_low >= clip_high or clipped.std() == 0:
+    # Medians over scans: what is pooled of all voxels, a few scans on another scale decide.
+    clip_low, clip_high = (float(np.median([one.percentiles[end] for one in targets])) for end in (0, -1))
+    samples = [np.array(one.target_sample).clip(clip_low, clip_high) for one in usable]
+    mean = float(np.median([sample.mean() for sample in samples]))
+    std = math.sqrt(np.median([np.square(sample - mean).mean() for sample in samples]))
+    if between > COMPARABLE * within or clip_low >= clip_high or std == 0:
         return (
             CropPercentiles(),
             f"clip at each crop's own 0.5 and 99.5 percentiles: {compared}, so numbers mean another thing in each scan",
         )
-    rounded = [float(f"{v:.6g}") for v in (clip_low, clip_high, float(clipped.mean()), float(clipped.std()))]
+    rounded = [float(f"{value:.6g}") for value in (clip_low, clip_high, mean, std)]
     fixed = ClipZScore(low=rounded[0], high=rounded[1], mean=rounded[2], std=rounded[3])
-    rule = "clip at {} and {} (the targets' 0.5 and 99.5 percentiles), mean {}, deviation {}".format(
-        *map(_short, rounded)
-    )
-    return fixed, f"{rule}: {compared}"
+    rule = "clip at {} and {} (0.5 and 99.5 percentiles of a target), mean {}, deviation {}, each a median over scans"
+    return fixed, f"{rule.format(*map(_short, rounded))}: {compared}"
 
 
 def _spacing(usable: Sequence[ScanStatistics], crop: Index3) -> tuple[float, str]:
