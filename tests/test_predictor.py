@@ -196,7 +196,13 @@ def test_a_correction_is_one_sided(scan: Volume, zoomed: bool) -> None:
     assert any(changed for side, changed in changes if not side)
 
 
-@pytest.mark.parametrize("further", [Click((23, 24, 20), positive=False), Box((22, 23, 19), (25, 26, 21))])
+@pytest.mark.parametrize(
+    "further",
+    [
+        Scribble.along([(13, 24, 20), (23, 24, 20)], positive=False),
+        Box((22, 23, 19), (25, 26, 21), loose=True),
+    ],
+)
 def test_what_lies_outside_a_new_crop_stays(scan: Volume, further: Prompt) -> None:
     """A prompt outside the crop asks for another; what that does not see, it does not take away."""
     predictor = fresh(scan)

@@ -63,6 +63,23 @@ def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
     assert not same.positive
 
 
+def test_a_box_says_whether_it_bounds_the_mask(tmp_path: Path) -> None:
+    """One that does not say so does; where a caller wants it, it is a hint. On a slice there is nothing to say."""
+    corners = {"kind": "box", "first": [1, 1, 1], "last": [4, 4, 4]}
+    entries = [corners, {**corners, "loose": True}, {**corners, "loose": False}]
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"version": 1, "prompts": entries}))
+    tight, loose = Box((1, 1, 1), (4, 4, 4)), Box((1, 1, 1), (4, 4, 4), loose=True)
+    assert read_prompts(path, GRID) == [tight, loose, tight]
+    assert read_prompts(path, GRID, loose_boxes=True) == [loose, loose, tight]
+    assert [record(box) for box in (loose, tight)] == entries[1:]
+    flat = {"kind": "box", "first": [1, 1, 4], "last": [4, 4, 4]}
+    assert record(Box((1, 1, 4), (4, 4, 4))) == record(Box((1, 1, 4), (4, 4, 4), loose=True)) == flat
+    path.write_text(json.dumps({"version": 1, "prompts": [{**corners, "loose": 1}]}))
+    with pytest.raises(PromptError, match=r"prompt 1 \(box\): loose: Input should be a valid boolean, not 1"):
+        read_prompts(path, GRID)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

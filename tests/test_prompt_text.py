@@ -15,6 +15,12 @@ from palpate.volume import Grid
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
+def test_a_box_is_a_bound_or_a_hint(tmp_path: Path) -> None:
+    tight, loose = (e.prompt(GRID, tmp_path) for e in from_line("box=9,2,3,4,5,6; loose-box=9,2,3,4,5,6"))
+    assert tight == Box((4, 2, 3), (9, 5, 6))
+    assert loose == Box((4, 2, 3), (9, 5, 6), loose=True)
+
+
 def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     lesion = np.zeros(GRID.shape, bool)
     lesion[3:6, 3:6, 3:6] = True
@@ -48,7 +54,7 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
         (" ; ", "no prompt"),
         (
             "point=1,2,3",
-            r"'point=1,2,3': a prompt is initial-mask=, box=, .* such as click=120,88,45; .* ends in \.json",
+            r"'point=1,2,3': a prompt is initial-mask=, box=, loose-box=, .* such as click=120,88,45; .* in \.json",
         ),
         ("click=1,2,3; 4,5,6", "'4,5,6': a prompt is"),
         ("click=", "'click=': a prompt is"),

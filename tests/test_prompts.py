@@ -73,6 +73,19 @@ def test_a_place_beyond_all_integers_is_outside() -> None:
         Click.at_mm(Grid((4, 4, 4), np.eye(4)), (1e20, 0, 0))
 
 
+def test_a_box_bounds_the_mask_unless_it_is_loose_or_flat() -> None:
+    tight, loose = Box((1, 1, 1), (3, 3, 3)), Box((1, 1, 1), (3, 3, 3), loose=True)
+    assert (tight.bounds_mask, loose.bounds_mask) == (True, False)
+    assert tight != loose
+    corners = np.array([[1, 1, 1], [3, 3, 3]])
+    assert loose.digest == hashlib.sha256(b"box 1 (2, 3) " + corners.tobytes()).digest(), "as before boxes bounded"
+    flat = Box((1, 1, 2), (3, 3, 2))
+    assert (flat.on_slice, flat.bounds_mask, tight.on_slice) == (True, False, False)
+    assert flat == Box((1, 1, 2), (3, 3, 2), loose=True)
+    with pytest.raises(PromptError, match=r"a box's loose is True .* not 'yes'"):
+        Box((1, 1, 1), (3, 3, 3), loose="yes")  # type: ignore[arg-type]
+
+
 def test_boxes_are_put_in_order() -> None:
     box = Box((5, 2, 9), (1, 8, 9))
     assert (box.first, box.last) == ((1, 2, 9), (5, 8, 9))

@@ -14,14 +14,16 @@
 
 Indices are zero-based voxels (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the list.
 Paths are relative to the file's folder; a long stroke's `.npy` holds whole numbers `[N, 3]`. A session's journal writes
-prompts the same way. An initial mask's kind may be written "prior" too, as earlier versions call it; `record` writes
-that, so that they can read what this version writes.
+prompts the same way. A box with `"loose": true` is a hint, one without `loose` bounds the mask; in a journal that one
+is a hint too, as it was when an earlier version wrote it. An initial mask's kind may be written "prior" too, as earlier
+versions call it; `record` writes that, so that they can read what this version writes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -87,15 +89,28 @@ class ClickEntry(_PromptEntry):
 
 
 class BoxEntry(_PromptEntry):
-    """Two opposite corners, both in the box."""
+    """Two opposite corners, both in the box.
+
+    Attributes:
+        kind: "box".
+        first: one corner.
+        last: the opposite one.
+        loose: whether it is a hint, or bounds the mask; None: it is not said, and it bounds the mask.
+    """
 
     kind: Literal["box"]
     first: Three
     last: Three
+    loose: StrictBool | None = None
+
+    @property
+    def box(self) -> Box:
+        """The box."""
+        return Box(_whole(self.first), _whole(self.last), loose=bool(self.loose))
 
     def prompt(self, _: Grid, __: Path) -> Prompt:
         """The box."""
-        return Box(_whole(self.first), _whole(self.last))
+        return self.box
 
 
 class ScribbleEntry(_PromptEntry):
@@ -176,8 +191,24 @@ class PromptFile(BaseModel):
     prompts: tuple[PromptEntry, ...]
 
 
-def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
+Entry = TypeVar("Entry")
+
+
+def with_loose_boxes(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entries, in which a box that does not say whether it bounds the mask is a hint."""
+    return tuple(
+        entry.model_copy(update={"loose": True}) if isinstance(entry, BoxEntry) and entry.loose is None else entry
+        for entry in entries
+    )
+
+
+def read_prompts(path: str | Path, grid: Grid, *, loose_boxes: bool = False) -> list[Prompt]:
     """The prompts of a file, for a scan's grid, in their order; of images that the file names, notes are in theirs.
+
+    Args:
+        path: the file.
+        grid: the scan's.
+        loose_boxes: boxes that do not say whether they bound the mask are hints.
 
     Raises:
         PromptError: no such file, not this schema, or a prompt that is none or does not lie in the scan.
@@ -186,7 +217,8 @@ def read_prompts(path: str | Path, grid: Grid) -> list[Prompt]:
     Each message has the file, and the number and kind of the prompt, counted from 1.
     """
     prompts: list[Prompt] = []
-    for number, entry in enumerate(read_entries(path), 1):
+    entries = read_entries(path)
+    for number, entry in enumerate(with_loose_boxes(entries) if loose_boxes else entries, 1):
         try:
             prompts.append(entry.prompt(grid, Path(path).parent))
             check_fits(prompts[-1], grid)
@@ -269,7 +301,8 @@ def record(prompt: Prompt, files: Files | None = None) -> dict[str, Any]:
     if isinstance(prompt, Click):
         return {"kind": "click", "index": list(prompt.index), "positive": prompt.positive}
     if isinstance(prompt, Box):
-        return {"kind": "box", "first": list(prompt.first), "last": list(prompt.last)}
+        corners = {"kind": "box", "first": list(prompt.first), "last": list(prompt.last)}
+        return corners if prompt.on_slice else {**corners, "loose": prompt.loose}
     if isinstance(prompt, Scribble):
         if files is not None and len(prompt.places) > LONG:
             return {"kind": "scribble", "file": files.save_places(prompt.places), "positive": prompt.positive}

@@ -4,7 +4,7 @@
 
     click=120,88,45; background=90,80,45; mm=-31.5,12,80.2; box=100,70,40,140,110,52
     scribble=118,80,45:124,92,45; scribble=background:painted.nii.gz; lasso=z=45:110,80:130,80:120,100
-    initial-mask=before.nii.gz
+    initial-mask=before.nii.gz; loose-box=100,70,40,140,110,52
 
 Voxel indices are zero-based (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the line.
 Earlier versions wrote `not` for background and `prior` for initial-mask; both are still read.
@@ -24,7 +24,7 @@ from .prompt_file import BoxEntry, ClickEntry, InitialMaskEntry, LassoEntry, Pro
 from .prompts import MAX_INDEX, Prompt, Scribble, shown
 from .volume import Grid
 
-TEXT_KINDS = ("initial-mask", "box", "scribble", "lasso", "click", "mm", "background")
+TEXT_KINDS = ("initial-mask", "box", "loose-box", "scribble", "lasso", "click", "mm", "background")
 OLD_KINDS = {"prior": "initial-mask", "not": "background"}  # as earlier versions spelt them
 
 
@@ -73,9 +73,10 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
             if not text.strip():
                 raise PromptError(f"{name} names no mask; give its path, such as {name} mask.nii.gz")
             return InitialMaskEntry(kind="initial_mask", mask=text)
-        case "box":
+        case "box" | "loose-box" as box:
             corners = _numbers(text, name, int, 6)
-            return BoxEntry(kind="box", first=corners[:3], last=corners[3:])
+            loose = True if box == "loose-box" else None
+            return BoxEntry(kind="box", first=corners[:3], last=corners[3:], loose=loose)
         case "scribble":
             return _scribble(text, name)
         case "lasso":

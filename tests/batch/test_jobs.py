@@ -49,6 +49,26 @@ def test_a_list(tmp_path: Path) -> None:
     assert c.read_prompts(GRID) == [Box((0, 0, 0), (2, 2, 2))]
 
 
+def test_a_box_bounds_the_mask_unless_the_list_is_of_hints(tmp_path: Path) -> None:
+    """Only where a box does is a job another one than it was before boxes bounded masks."""
+    (tmp_path / "b.json").write_text('{"version": 1, "prompts": [{"kind": "box", "first": [0,0,0], "last": [2,2,2]}]}')
+    tight, loose = Box((0, 0, 0), (2, 2, 2)), Box((0, 0, 0), (2, 2, 2), loose=True)
+    rows = (
+        'a.nii.gz,"box=0,0,0,2,2,2",a.mha\n',
+        "a.nii.gz,b.json,b.mha\n",
+        'a.nii.gz,"loose-box=0,0,0,2,2,2",c.mha\n',
+        'a.nii.gz,"box=0,0,1,2,2,1",d.mha\n',
+        'a.nii.gz,"click=1,1,1",e.mha\n',
+        "a.nii.gz,gone.json,f.mha\n",
+    )
+    path = listing(tmp_path, HEADER + "".join(rows))
+    as_bounds, as_hints = read_jobs(path), read_jobs(path, loose_boxes=True)
+    assert [job.read_prompts(GRID) for job in as_bounds[:3]] == [[tight], [tight], [loose]]
+    assert [job.read_prompts(GRID) for job in as_hints[:3]] == [[loose]] * 3
+    same = [a.key("m", FileStats()) == b.key("m", FileStats()) for a, b in zip(as_bounds, as_hints, strict=True)]
+    assert same == [False, False, True, True, True, True]
+
+
 def test_a_relative_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_jobs(listing(tmp_path, HEADER + ROW))
     monkeypatch.chdir(tmp_path)

@@ -99,9 +99,35 @@ def test_millimetres_and_indices_are_one_place(folder: Path, tmp_path: Path) -> 
 def test_an_empty_mask_is_reported_and_saved(folder: Path, tmp_path: Path) -> None:
     result = segment(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty", click="0,0,0")
     assert result.exit_code == 0, result.output
-    assert "the mask is empty" in result.output
+    assert "the mask is empty; " in result.stdout
+    assert result.stderr.startswith("warning: the mask is empty: the model sees no lesion here; click nearer")
     assert (tmp_path / "m.mha").exists()
     assert (tmp_path / "p.png").exists()
+
+
+def test_a_box_bounds_the_mask_or_is_a_hint(folder: Path, tmp_path: Path) -> None:
+    """What lies outside is cut off, and a line and the JSON say so."""
+    box = ("--box", "16,22,14,24,28,22")
+    done = [
+        segment(folder, tmp_path / f"{n}.nii.gz", *box, *more, "--json", model="prompted", click=None)
+        for n, more in enumerate([(), ("--loose-box",)])
+    ]
+    tight, loose = (np.asarray(nib.load(tmp_path / f"{n}.nii.gz").dataobj) > 0 for n in range(2))
+    inside = np.zeros(tight.shape, bool)
+    inside[15:26, 21:30, 13:24] = True
+    assert (loose & ~inside).sum() > 0.5 * loose.sum()
+    assert np.array_equal(tight, loose & inside)
+    for result, is_loose, words in zip(
+        done, (False, True), ("lay outside the box and was cut off", "of the mask lies outside the box"), strict=True
+    ):
+        record = json.loads(result.stdout)
+        assert record["prompts"] == [
+            {"kind": "box", "first": [16, 22, 14], "last": [24, 28, 22], "loose": is_loose},
+        ]
+        (warning,) = [each for each in record["mask_warnings"] if each["kind"] == "beyond_box"]
+        assert warning["value"] > warning["limit"]
+        assert words in warning["message"]
+        assert warning["message"] in record["warnings"]
 
 
 def test_geometry_warnings_are_printed(folder: Path, tmp_path: Path) -> None:

@@ -393,6 +393,29 @@ def test_what_computes_nothing_needs_neither_scan_nor_model(
     assert (unknown["voxels"], unknown["longest"], unknown["prompts"]) == (None, None, before["prompts"])
 
 
+def test_why_a_mask_may_be_wrong_is_said_with_and_without_the_scan(folder: Path, tmp_path: Path) -> None:
+    """A small box around what the model draws large: a line, and data, from the cache too. As a hint it is another."""
+    session = tmp_path / "visit"
+    box = ("--box", "7,6,4,9,8,6")
+    done = run("add", session, folder, "--lesion", "a", *box)
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stderr.splitlines() if "outside the box" in line]
+    assert line.startswith("warning: lesion 'a': ")
+    (first,) = told(without_scan("rename", session, "--lesion", "a", "--to", "b", "--json"))["lesions"]
+    (warning,) = [each for each in first["mask_warnings"] if each["kind"] == "beyond_box"]
+    assert line.endswith(warning["message"])
+    assert "was cut off" in line
+    (loose,) = told(run("add", session, folder, "--lesion", "c", *box, "--loose-box", "--json"))["lesions"]
+    (warning,) = [each for each in loose["mask_warnings"] if each["kind"] == "beyond_box"]
+    assert "of the mask lies outside the box" in warning["message"]
+    shown = without_scan("show", session).output
+    assert "prompt 1: box 7,6,4 to 9,8,6" in shown
+    assert "prompt 2: loose box 7,6,4 to 9,8,6" in shown
+    shutil.rmtree(session / "cache")
+    (unknown,) = told(without_scan("rename", session, "--lesion", "b", "--to", "a", "--json"))["lesions"]
+    assert unknown["mask_warnings"] is None
+
+
 def test_a_session_is_shown_without_its_scan(folder: Path, tmp_path: Path) -> None:
     session = tmp_path / "visit"
     painted = tmp_path / "mask.nii.gz"

@@ -9,7 +9,7 @@ from fakes import FAKE_SHA256, FakeRuntime, ball, blank_scan, knowing
 from palpate.bundle import Calibration
 from palpate.inference import InferenceSettings
 from palpate.predictor import Predictor
-from palpate.prompts import Click, Prompt
+from palpate.prompts import Box, Click, Prompt
 from palpate.volume import Volume
 
 PROMPTS: list[Prompt] = [Click((60, 50, 30)), Click((80, 50, 30), positive=False), Click((58, 50, 30))]
@@ -41,6 +41,27 @@ def test_a_state_goes_on_from_its_file(radius: int, tmp_path: Path) -> None:
     went_on = other.predict_on(again, PROMPTS)
     assert np.array_equal(went_on.prediction.probability.full(), straight.prediction.probability.full())
     assert went_on.prediction.crops == straight.prediction.crops
+
+
+def test_what_a_box_cut_off_is_in_the_file(tmp_path: Path) -> None:
+    """And so are the warnings; a file of before there were any says that nothing was cut."""
+    predictor, _ = knowing(ball((60, 50, 30), 20), settings=FEW)
+    scan, path = predictor.encode_scan(blank_scan()), tmp_path / "state.safetensors"
+    box: list[Prompt] = [Box((58, 48, 29), (62, 52, 31))]
+    before = predictor.predict_on(scan, box)
+    assert before.prediction.cut > 0.5
+    predictor.save_state(scan, before, path)
+    other, _ = knowing(ball((60, 50, 30), 20), settings=FEW)
+    again = other.encode_scan(blank_scan())
+    assert other.load_state(again, box, path)
+    loaded = other.predict_on(again, box).prediction
+    assert (loaded.cut, loaded.warnings) == (before.prediction.cut, before.prediction.warnings)
+    assert [warning.kind for warning in loaded.warnings] == ["beyond_box"]
+    key = b'\\"cut\\": '
+    assert key in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(key, b'\\"CUT\\": '))
+    assert other.load_state(again, box, path)
+    assert other.predict_on(again, box).prediction.cut == 0
 
 
 def test_what_is_no_such_state_is_not_read(tmp_path: Path) -> None:

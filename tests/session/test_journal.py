@@ -107,6 +107,21 @@ def test_what_was_done_is_there_again(kept: Path) -> None:
         assert np.array_equal(session.mask(2).full(), START.full())
 
 
+def test_a_box_of_before_boxes_bounded_masks_is_a_hint(copied: Path) -> None:
+    """Its line has the corners alone; its mask is what it was then. Older programs refuse a line that says more."""
+    written = lines(copied)
+    (at,) = [place for place, line in enumerate(written) if b'"box"' in line]
+    line = content(written[at])
+    entry = line["step"]["prompts"][0][1]
+    assert entry.pop("loose") is False
+    written[at] = sealed(line)
+    (copied / "journal.jsonl").write_bytes(b"".join(written))
+    with opened(copied, read_only=True) as session:
+        hint = session.lesion(1).prompts[2]
+        assert hint == Box((4, 4, 4), (9, 9, 6), loose=True)
+        assert session.lesion(1).prompts[0] == ALL[0]
+
+
 def test_the_file_is_readable(kept: Path) -> None:
     """Each line is JSON of its own, numbered, with the entries of a prompt file."""
     header, *rest = (json.loads(line) for line in lines(kept))

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import BatchError, OutputError, PromptError
 from ..files import error_text
 from ..formats import READABLE, check_output, check_replaceable, read_files
-from ..prompt_file import read_entries, read_prompts
+from ..prompt_file import BoxEntry, read_entries, read_prompts, with_loose_boxes
 from ..prompt_text import TextEntry, from_line, named_files
 from ..prompts import Prompt
 from ..volume import Grid
@@ -44,6 +44,7 @@ class Job:
         folder: the list's folder, to which paths are relative.
         output: where the mask goes.
         probability: where the probability goes too, if anywhere.
+        loose_boxes: boxes that do not say whether they bound the mask are hints.
     """
 
     row: int
@@ -52,6 +53,7 @@ class Job:
     folder: Path
     output: Path
     probability: Path | None = None
+    loose_boxes: bool = False
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -73,7 +75,8 @@ class Job:
         Raises:
             PromptError: neither a file of prompts nor prompts as text.
         """
-        return from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
+        entries = from_line(self.prompts) if self.prompt_file is None else read_entries(self.prompt_file)
+        return with_loose_boxes(entries) if self.loose_boxes else entries
 
     def read_prompts(self, grid: Grid) -> list[Prompt]:
         """The prompts, on the scan's grid.
@@ -83,8 +86,8 @@ class Job:
             ScanError: a mask that cannot be read.
         """
         if self.prompt_file is not None:
-            return read_prompts(self.prompt_file, grid)
-        return [entry.prompt(grid, self._beside) for entry in from_line(self.prompts)]
+            return read_prompts(self.prompt_file, grid, loose_boxes=self.loose_boxes)
+        return [entry.prompt(grid, self._beside) for entry in self.entries()]
 
     @property
     def named(self) -> tuple[Path, ...]:
@@ -119,7 +122,17 @@ class Job:
             "outputs": [self.listed(path) for path in self.outputs],
             "model": model,
         }
+        if self._bounded:  # else the key is that of before boxes bounded masks, and such a mask is not made anew
+            content["box"] = "bounds the mask"
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def _bounded(self) -> bool:
+        """Whether a box bounds the mask."""
+        try:
+            return any(entry.box.bounds_mask for entry in self.entries() if isinstance(entry, BoxEntry))
+        except PromptError:  # of a file that is none: the job fails with that error
+            return False
 
     @property
     def _beside(self) -> Path:
@@ -144,12 +157,13 @@ class FileStats(dict[Path, tuple[int, ...]]):
         return self[path]
 
 
-def read_jobs(path: str | Path) -> tuple[Job, ...]:
+def read_jobs(path: str | Path, *, loose_boxes: bool = False) -> tuple[Job, ...]:
     """The jobs of a list, in its order.
 
     Args:
         path: a CSV, UTF-8, with the columns scan, prompts and output, and maybe series and probability. Paths in it are
             relative to its folder. A scan or a file of prompts that is missing fails its own job later, not the list.
+        loose_boxes: boxes that do not say whether they bound the mask are hints.
 
     Raises:
         BatchError: no such file, not UTF-8, no CSV, columns that are missing or unknown; or rows that cannot be
@@ -161,7 +175,7 @@ def read_jobs(path: str | Path) -> tuple[Job, ...]:
     problems: list[tuple[int, str]] = []
     for row, cells in _rows(path):
         try:
-            jobs.append(_job(row, cells, path.absolute().parent))
+            jobs.append(_job(row, cells, path.absolute().parent, loose_boxes))
         except (BatchError, PromptError, OutputError) as error:
             problems.append((row, str(error)))
     problems = sorted([*problems, *_clashes(jobs)])
@@ -195,7 +209,7 @@ def listed_problems(problems: Sequence[tuple[int, str]]) -> str:
     return named + (f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else "")
 
 
-def _job(row: int, cells: Sequence[str], folder: Path) -> Job:
+def _job(row: int, cells: Sequence[str], folder: Path, loose_boxes: bool) -> Job:
     """The job of a row whose cells are in the order of `NEEDED` and `OPTIONAL`; what can be checked now is."""
     empty = [name for name, cell in zip(NEEDED, cells, strict=False) if not cell]
     if empty:
@@ -208,6 +222,7 @@ def _job(row: int, cells: Sequence[str], folder: Path) -> Job:
         folder=folder,
         output=folder / output,
         probability=folder / probability if probability else None,
+        loose_boxes=loose_boxes,
     )
     if job.prompt_file is None:
         job.entries()

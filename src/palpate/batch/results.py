@@ -31,7 +31,7 @@ class ResultRow(BaseModel):
         extent_mm: edges of its bounding box along the array's axes, mm: "12.0 x 8.0 x 5.0".
         quality: the intersection over union with the truth that the model expects, where it expects any.
         seconds: how long it took, with reading and saving.
-        warnings: what the readers of the scan and of the prompts' masks doubt.
+        warnings: what the readers of the scan and of the prompts' masks doubt, and why the mask may be wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -129,7 +129,7 @@ class Segmenter:
         return replace(result, seconds=round(time.perf_counter() - began, 3), warnings=warnings)
 
     def _segmented(self, job: Job, notes: list[str]) -> JobResult:
-        """Segment, save, draw, and put what the readers of the scan and of the prompts' masks doubt into the notes."""
+        """Segment, save, draw, and note what the readers of the files doubt, and why the mask may be wrong."""
         volume = self._read(job.source)
         notes += volume.notes
         for path in job.outputs:
@@ -137,6 +137,7 @@ class Segmenter:
         prompts = job.read_prompts(volume.grid)
         notes += [note for prompt in prompts for note in prompt.notes]
         predicted = self.predictor.predict(prompts)
+        notes += [warning.message for warning in predicted.warnings]
         mask = self._postprocessing.apply(predicted.mask, predicted.probability, prompts)
         notes += filter(None, [self._postprocessing.note(predicted.mask, mask)])
         prediction = replace(predicted, mask=mask)

@@ -43,6 +43,9 @@ def batch(
         typer.Option(metavar="FOLDER", help="Also save a picture of each mask there, as OUTPUT's name with .png."),
     ] = None,
     unit: UnitOption = None,
+    loose_box: Annotated[
+        bool, typer.Option("--loose-box", help="Boxes are hints: the mask may go on outside them.")
+    ] = False,
     overwrite: OverwriteOption = False,
     inference: Inference,
     postprocessing: PostprocessingOptions,
@@ -54,7 +57,7 @@ def batch(
     from ..batch import Batch, JobPictures, read_jobs, results_path
 
     check_unit(unit, pictures, "--pictures")
-    listed = read_jobs(jobs)
+    listed = read_jobs(jobs, loose_boxes=loose_box)
     drawn = None if pictures is None else JobPictures(pictures, unit)
     target = results_path(jobs) if results is None else results
     with _stoppable(console):

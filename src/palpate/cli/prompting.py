@@ -28,10 +28,12 @@ class GivenPrompts:
     Attributes:
         files: JSON files of prompts.
         texts: the other options' values, as `(kind, text)`: initial masks, then large things before small ones.
+        loose_box: boxes that do not say whether they bound the mask are hints.
     """
 
     files: tuple[Path, ...]
     texts: tuple[tuple[str, str], ...]
+    loose_box: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.files or self.texts)
@@ -47,11 +49,13 @@ class GivenPrompts:
             PromptError: what cannot be read as a prompt.
             ScanError: a mask that cannot be read.
         """
-        from ..prompt_file import read_prompts
+        from ..prompt_file import read_prompts, with_loose_boxes
         from ..prompt_text import from_text
 
-        filed: list[Prompt] = [prompt for file in self.files for prompt in read_prompts(file, volume.grid)]
-        typed = [from_text(kind, text, _option(kind)).prompt(volume.grid, Path()) for kind, text in self.texts]
+        grid, loose = volume.grid, self.loose_box
+        filed = [prompt for file in self.files for prompt in read_prompts(file, grid, loose_boxes=loose)]
+        entries = [from_text(kind, text, _option(kind)) for kind, text in self.texts]
+        typed = [entry.prompt(grid, Path()) for entry in (with_loose_boxes(entries) if loose else entries)]
         for prompt in (*filed, *typed):
             for note in prompt.notes:
                 warn(note)
@@ -93,9 +97,14 @@ def _given(
         list[str] | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="Two corners' voxels X,Y,Z,X,Y,Z; with one coordinate equal, a box on that slice.",
+            help="Two corners' voxels X,Y,Z,X,Y,Z, which bound the mask; with one coordinate equal, a hint on that "
+            "slice.",
         ),
     ] = None,
+    loose_box: Annotated[
+        bool,
+        typer.Option("--loose-box", rich_help_panel=_PANEL, help="Boxes are hints: the mask may go on outside them."),
+    ] = False,
     scribble: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,7 +131,9 @@ def _given(
         list[Path] | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="A JSON file of prompts, in order (docs/how-to/prompts.md); taken before the others; may be repeated.",
+            help="A JSON file of prompts, in its order (docs/how-to/prompts.md); may be repeated. Prompts are taken in "
+            "this order: files, initial masks, boxes, strokes, lassos, clicks, clicks in mm; then background strokes, "
+            "lassos and clicks; within each of these, as typed.",
         ),
     ] = None,
 ) -> GivenPrompts:
@@ -135,9 +146,8 @@ def _given(
         "mm": click_mm,
         "background": background,
     }
-    return GivenPrompts(
-        tuple(prompts or ()), tuple((kind, text) for kind, texts in kinds.items() for text in texts or ())
-    )
+    texts = tuple((kind, text) for kind, given in kinds.items() for text in given or ())
+    return GivenPrompts(tuple(prompts or ()), texts, loose_box)
 
 
 PromptOptions = Annotated[GivenPrompts, OptionGroup(_given)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,6 +108,8 @@ def segment(
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
+    for warning in prediction.warnings:
+        console.warn(warning.message)
     prediction = postprocessed(prediction, postprocessing, given, console)
     with console.step("save", f"saving {output}"):
         _save(prediction, outputs, volume, given, known)
@@ -149,6 +151,7 @@ def _record(
         "extent_mm": [round(edge, 2) for edge in mask.extent_mm],
         "bounds": mask.bounds,
         "quality": None if prediction.predicted_iou is None else round(prediction.predicted_iou, 4),
+        "mask_warnings": [asdict(warning) for warning in prediction.warnings],
         "scale": prediction.view.scale,
         "crops": prediction.crops,
         "probability": text(outputs.probability),
@@ -165,7 +168,7 @@ def _record(
 def _lines(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     times = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items())
     if record["empty"]:
-        found = "the mask is empty: the model sees no lesion here. Click nearer the lesion's middle, or add a click"
+        found = "the mask is empty"
     else:
         extent = " x ".join(f"{edge:.1f}" for edge in record["extent_mm"])
         found = f"{record['volume_ml']:.2f} mL, {extent} mm (x, y, z)"

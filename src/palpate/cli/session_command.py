@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,6 +165,9 @@ class SessionCommand:
         """
         with self.segmenting() as progress:
             records = [_facts(session, lesion, progress, postprocessing) for lesion in lesions]
+        for record in records:
+            for warning in record["mask_warnings"] or ():
+                self.console.warn(f"lesion {record['name']!r}: {warning['message']}")
         more = more or {}
         sentences = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
         sentences += [f"wrote {path}" for path in more.get("files", [])]
@@ -262,15 +265,18 @@ def _facts(
     progress: Callable[[float], None],
     postprocessing: Postprocessing | None,
 ) -> dict[str, Any]:
-    """What is known of a lesion, for JSON; sizes are None where the mask is not computed."""
+    """What is known of a lesion, for JSON; sizes and warnings are None where its mask is not computed."""
     from ..export import lesion_facts
     from ..session import SessionStore
     from ..session.summary import facts_without_mask
 
     if isinstance(session, SessionStore):
         record = session.record(lesion.number)
-        return facts_without_mask(lesion) if record is None else lesion_facts(record)
-    return lesion_facts(session.record(lesion.number, postprocessing=postprocessing, progress=progress))
+        facts = facts_without_mask(lesion) if record is None else lesion_facts(record)
+    else:
+        facts = lesion_facts(session.record(lesion.number, postprocessing=postprocessing, progress=progress))
+    warnings = session.warnings(lesion.number)
+    return facts | {"mask_warnings": None if warnings is None else [asdict(warning) for warning in warnings]}
 
 
 def _sentence(record: dict[str, Any]) -> str:

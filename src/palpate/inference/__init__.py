@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .cache import CACHE, ByteCache
     from .encoded_scan import EncodedScan
     from .lesion_state import LesionState, Prediction
+    from .plausibility import MaskWarning
     from .runtime import Capabilities, Runtime, TorchRuntime
     from .settings import BUDGET, InferenceIdentity, InferenceSettings
     from .views import View
@@ -25,6 +26,7 @@ __all__ = [
     "InferenceIdentity",
     "InferenceSettings",
     "LesionState",
+    "MaskWarning",
     "Prediction",
     "Runtime",
     "TorchRuntime",
@@ -35,6 +37,7 @@ _PARTS = {
     "cache": ("CACHE", "ByteCache"),
     "encoded_scan": ("EncodedScan",),
     "lesion_state": ("LesionState", "Prediction"),
+    "plausibility": ("MaskWarning",),
     "runtime": ("Capabilities", "Runtime", "TorchRuntime"),
     "settings": ("BUDGET", "InferenceIdentity", "InferenceSettings"),
     "views": ("View",),

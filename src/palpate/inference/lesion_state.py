@@ -26,10 +26,13 @@ from .blending import (
     resample_to_scan,
     without,
 )
+from .bounds import bounded, bounding_boxes
 from .cache import Key
 from .checks import background_only, check_allowed, check_capabilities
 from .encoded_scan import EncodedScan
+from .plausibility import MaskWarning, mask_warnings
 from .progress import Cancel, Progress, ProgressHook
+from .reach import out_of_reach
 from .refinement import changed_region, refine
 from .retry import retry_ignored_click
 from .views import Chosen, View, ViewPolicy
@@ -47,6 +50,8 @@ class Prediction:
             predicts none.
         crops: how many crops were predicted for the last prompt.
         temperature: the probability's logit is divided by it before certainty is read (`Calibration`).
+        cut: of the mask that the model made when the last box came, the share of voxels that boxes cut off, 0 to 1.
+        warnings: why the mask may be wrong.
     """
 
     mask: Mask
@@ -55,6 +60,8 @@ class Prediction:
     predicted_iou: float | None
     crops: int
     temperature: float = 1.0
+    cut: float = 0.0
+    warnings: tuple[MaskWarning, ...] = ()
 
     @property
     def uncertainty(self) -> Probability:
@@ -216,7 +223,8 @@ def apply_prompt(
 ) -> LesionState:
     """The state after a further prompt: a pure step.
 
-    A background prompt before any that says where the lesion is changes nothing yet; it is applied with that one.
+    A background prompt before any that says where the lesion is changes nothing yet; it is applied with that one. One
+    that is out of the mask's reach changes nothing at all (`reach`).
 
     Args:
         scan: the scan.
@@ -234,6 +242,8 @@ def apply_prompt(
     prompts = (*state.prompts, prompt)
     if state.answer is None and background_only(prompt):
         return LesionState(prompts)
+    if state.answer is not None and background_only(prompt) and out_of_reach(prompt, state.answer.mask):
+        return LesionState(prompts, _unchanged(state.answer, prompts), state.reference)
     before = None if state.answer is None else state.answer.probability
     initial = _initial(prompt, before, scan)
     chosen, same_view = _choose(scan, policy, state, prompts, initial, progress)
@@ -254,12 +264,15 @@ def apply_prompt(
         probability = one_sided_patch(prompt.positive, probability, corrected, view.frame)
         probability, more = retry_ignored_click(scan, policy, probability, prompts, view, progress)
         crops += more
+    probability, cut = bounded(probability, prompts, corrected)
+    if not isinstance(prompt, Box) and state.answer is not None:
+        cut = state.answer.cut
     if forbidden is not None:
         probability = without(probability, forbidden)
     in_view = chosen.probability
-    if view.scale > 1 or corrected is not None or forbidden is not None:
+    if view.scale > 1 or corrected is not None or forbidden is not None or bounding_boxes(prompts):
         in_view = scan.crop_probability(probability, view)
-    return LesionState(prompts, _prediction(scan, view, in_view, probability, crops), reference)
+    return LesionState(prompts, _prediction(scan, prompts, view, in_view, probability, crops, cut), reference)
 
 
 def _apply_all(
@@ -276,7 +289,7 @@ def _apply_all(
     on_scan = resample_to_scan(view, probability, scan.volume.source)
     if forbidden is not None:
         on_scan = without(on_scan, forbidden)
-    return LesionState(prompts, _prediction(scan, view, probability, on_scan, crops))
+    return LesionState(prompts, _prediction(scan, prompts, view, probability, on_scan, crops))
 
 
 def _initial(prompt: Prompt, before: Probability | None, scan: EncodedScan) -> Probability | None:
@@ -356,7 +369,21 @@ def _updated_reference(probability: Tensor, reference: Tensor, side: bool | None
     return updated if side is None else one_sided_update(side, updated, reference)
 
 
-def _prediction(scan: EncodedScan, view: View, in_view: Tensor, probability: Probability, crops: int) -> Prediction:
+def _unchanged(answer: Prediction, prompts: Sequence[Prompt]) -> Prediction:
+    """The answer to prompts of which the last one changes nothing."""
+    warnings = mask_warnings(prompts, answer.mask, answer.predicted_iou, answer.cut)
+    return replace(answer, crops=0, warnings=warnings)
+
+
+def _prediction(
+    scan: EncodedScan,
+    prompts: Sequence[Prompt],
+    view: View,
+    in_view: Tensor,
+    probability: Probability,
+    crops: int,
+    cut: float = 0.0,
+) -> Prediction:
     """The answer, with what the model predicts of its overlap, calibrated."""
     read, iou = scan.runtime.calibration, scan.predicted_iou(view, in_view)
     if iou is not None:
@@ -365,4 +392,5 @@ def _prediction(scan: EncodedScan, view: View, in_view: Tensor, probability: Pro
     mask = probability.threshold()
     for array in (mask.array, probability.array):
         array.setflags(write=False)  # the next prompt starts from them, and so does the same list asked again
-    return Prediction(mask, probability, view, iou, crops, read.temperature)
+    warnings = mask_warnings(prompts, mask, iou, cut)
+    return Prediction(mask, probability, view, iou, crops, read.temperature, cut, warnings)

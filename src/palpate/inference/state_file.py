@@ -19,6 +19,7 @@ from ..prompts import Prompt
 from ..volume import Grid
 from .encoded_scan import EncodedScan
 from .lesion_state import LesionState, Prediction
+from .plausibility import mask_warnings
 from .runtime import Runtime
 from .views import View
 
@@ -51,6 +52,7 @@ def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime)
         "scale": view.scale,
         "predicted_iou": answer.predicted_iou,
         "crops": answer.crops,
+        "cut": answer.cut,
     }
     with replacing(path) as (staged,):
         try:
@@ -113,7 +115,7 @@ def _state(
     mask = probability.threshold()
     for stored in (mask.array, probability.array):
         stored.setflags(write=False)
-    answer = Prediction(
-        mask, probability, view, record["predicted_iou"], int(record["crops"]), scan.runtime.calibration.temperature
-    )
+    iou, cut = record["predicted_iou"], float(record.get("cut", 0.0))  # files of before boxes cut anything have none
+    temperature, warnings = scan.runtime.calibration.temperature, mask_warnings(prompts, mask, iou, cut)
+    answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, warnings)
     return LesionState(prompts, answer, reference)

@@ -152,6 +152,8 @@ class Box(_PromptBase):
         first: one corner's voxel, which is in the box.
         last: the opposite corner's, which is in it too; the two are put in order. The same voxel twice is a box
             around that voxel alone.
+        loose: the box is a hint; else it bounds the mask, with a margin (`inference.bounds`). A box on a slice is
+            always a hint.
     """
 
     kind: ClassVar[str] = "box"
@@ -159,8 +161,12 @@ class Box(_PromptBase):
     first: Index3
     last: Index3
     positive: bool = field(default=True, init=False)
+    loose: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.loose, (bool, np.bool_)):
+            raise PromptError(f"a box's loose is True (a hint) or False (a bound), not {shown(self.loose)}")
+        object.__setattr__(self, "loose", bool(self.loose))
         corners = [checked_index(corner, "a box's corner") for corner in (self.first, self.last)]
         low, high = np.min(corners, axis=0), np.max(corners, axis=0)
         object.__setattr__(self, "first", tuple(int(v) for v in low))
@@ -171,8 +177,19 @@ class Box(_PromptBase):
         """Both corners, `[2, 3]`."""
         return np.array([self.first, self.last], dtype=np.int64)
 
+    @property
+    def on_slice(self) -> bool:
+        """Whether it is one voxel thick: a box on that slice."""
+        return any(low == high for low, high in zip(self.first, self.last, strict=True))
+
+    @property
+    def bounds_mask(self) -> bool:
+        """Whether it bounds the mask."""
+        return not self.loose and not self.on_slice
+
     def _content(self) -> tuple[npt.NDArray[Any], ...]:
-        return (self.places,)
+        # What bounded no mask has the digest that it had before any box did.
+        return (self.places, np.array([1])) if self.bounds_mask else (self.places,)
 
 
 @dataclass(frozen=True, eq=False)

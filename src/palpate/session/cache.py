@@ -30,11 +30,13 @@ import numpy.typing as npt
 from ..errors import PalpateError
 from ..export import ScanIdentity
 from ..files import file_sha256, hidden_folder, tidy
+from ..inference.plausibility import MaskWarning, mask_warnings
 from ..masks import Mask, Probability
 from ..prompts import InitialMask, Prompt
 from ..volume import Grid, Source
 
 if TYPE_CHECKING:
+    from ..inference.lesion_state import Prediction
     from ..inference.settings import InferenceIdentity
 
 CACHE = "cache"
@@ -53,17 +55,22 @@ class CachedMask:
     Attributes:
         mask: cropped to its bounding box, read-only.
         values: float32 `[N]`, the probability of each of the mask's voxels, in the order of its array.
+        predicted_iou: as `Prediction.predicted_iou`.
+        cut: as `Prediction.cut`.
     """
 
     mask: Mask
     values: npt.NDArray[np.float32]
+    predicted_iou: float | None = None
+    cut: float = 0.0
 
     @classmethod
-    def of(cls, mask: Mask, probability: Probability) -> CachedMask:
-        """A prediction's mask, with the probability of its voxels."""
-        mask = mask.cropped()
+    def of(cls, prediction: Prediction) -> CachedMask:
+        """A prediction's mask, with the probability of its voxels and what makes it doubtful."""
+        mask = prediction.mask.cropped()
         mask.array.setflags(write=False)
-        return cls(mask, np.asarray(probability[mask.box][mask.array], dtype=np.float32))
+        values = np.asarray(prediction.probability[mask.box][mask.array], dtype=np.float32)
+        return cls(mask, values, prediction.predicted_iou, prediction.cut)
 
     @classmethod
     def of_initial_mask(cls, mask: Mask) -> CachedMask:
@@ -78,6 +85,10 @@ class CachedMask:
         array = np.zeros(self.mask.array.shape, dtype=np.float32)
         array[self.mask.array] = self.values
         return Probability(array, self.mask.start, self.mask.grid, self.mask.source)
+
+    def warnings(self, prompts: Sequence[Prompt]) -> tuple[MaskWarning, ...]:
+        """Why it may be wrong, as the mask of some prompts."""
+        return mask_warnings(prompts, self.mask, self.predicted_iou, self.cut)
 
     @property
     def nbytes(self) -> int:
@@ -299,6 +310,7 @@ def _write_mask(path: Path, cached: CachedMask) -> None:
             box=np.array([mask.start, mask.array.shape], dtype=np.int64),
             grid=np.array(mask.grid.shape, dtype=np.int64),
             affine=mask.grid.affine,
+            doubts=np.array([np.nan if cached.predicted_iou is None else cached.predicted_iou, cached.cut]),
         )
 
 
@@ -317,9 +329,11 @@ def _read_mask(path: Path, shape: tuple[int, int, int], grid: Grid | None, sourc
             raise ValueError("a mask of another scan")
         array = np.unpackbits(stored["bits"], count=int(np.prod(size))).astype(bool).reshape(size)
         values = stored["values"].astype(np.float32)
+        iou, cut = stored["doubts"].tolist() if "doubts" in stored else (np.nan, 0.0)  # earlier files have none
     if grid is not None and not np.array_equal(affine, grid.affine):
         raise ValueError("a mask on another grid")
     if len(values) != np.count_nonzero(array):
         raise ValueError("no probability for each voxel")
     array.setflags(write=False)
-    return CachedMask(Mask(array, (start[0], start[1], start[2]), grid or Grid(shape, affine), source), values)
+    mask = Mask(array, (start[0], start[1], start[2]), grid or Grid(shape, affine), source)
+    return CachedMask(mask, values, None if np.isnan(iou) else iou, cut)

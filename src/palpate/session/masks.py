@@ -18,6 +18,7 @@ from .lesion import Lesion
 
 if TYPE_CHECKING:
     from ..inference.lesion_state import LesionState
+    from ..inference.plausibility import MaskWarning
     from ..inference.progress import Cancel, ProgressHook
     from ..predictor import Predictor
 
@@ -71,6 +72,10 @@ class LesionMasks:
             state = self.predict(lesion, progress, cancel)
             found = self._remember(self._mask_key(lesion), state)
         return found
+
+    def warnings(self, lesion: Lesion) -> tuple[MaskWarning, ...]:
+        """Why the mask of a lesion's prompts may be wrong; it is computed if it is not cached. Errors as `mask`."""
+        return self.mask(lesion).warnings(self.prompts(lesion))
 
     def initial(self, lesion: Lesion) -> Mask:
         """A lesion's initial mask, on the scan's very grid; empty where it has none."""
@@ -141,8 +146,7 @@ class LesionMasks:
     def _remember(self, key: str, state: LesionState) -> CachedMask:
         found = self._encoded.cache.get(self._in_process(key))
         if not isinstance(found, CachedMask):
-            prediction = state.prediction
-            found = CachedMask.of(prediction.mask, prediction.probability)
+            found = CachedMask.of(state.prediction)
             self._encoded.cache.put(self._in_process(key), found, found.nbytes)
         return found
 

@@ -3,7 +3,7 @@
 An operation is checked by pydantic and holds prompts and masks themselves. It writes them as the entries of
 `prompt_file`; masks and long strokes go to files (`files.SessionFiles`, the context of reading and writing). The kinds
 and fields that are written are those of the first version, so older programs read what this one writes, but for
-`replace_initial_mask`.
+`replace_initial_mask` and for boxes that are thicker than a slice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import (
 
 from ..errors import SessionError
 from ..lesions import NumberedPrompt, Status
-from ..prompt_file import InitialMaskEntry, PromptEntry, record
+from ..prompt_file import InitialMaskEntry, PromptEntry, record, with_loose_boxes
 from ..prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
 from .files import SessionFiles
 from .lesion import Lesion, Lesions, find
@@ -44,7 +44,7 @@ def _read_prompt(value: Any, info: ValidationInfo) -> Prompt:  # noqa: ANN401 - 
     if files is None:
         record(value)  # raises: it is no prompt
     assert files is not None
-    entry = _ENTRY.validate_python(value)
+    (entry,) = with_loose_boxes([_ENTRY.validate_python(value)])  # a box of before any bounded a mask was a hint
     if isinstance(entry, InitialMaskEntry):
         return files.stored_initial_mask(entry.mask)
     return files.prompt(entry)

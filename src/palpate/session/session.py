@@ -32,6 +32,7 @@ from .prompt_edits import PromptEdits
 from .store import SessionStore, record_of
 
 if TYPE_CHECKING:
+    from ..inference.plausibility import MaskWarning
     from ..inference.progress import Cancel, ProgressHook
     from ..predictor import Prediction, Predictor
 
@@ -180,6 +181,15 @@ class Session(PromptEdits):
         if lesion.prompts:
             return self._masks.mask(lesion, progress, cancel).mask
         return self._masks.initial(lesion)
+
+    def warnings(self, number: int) -> tuple[MaskWarning, ...]:
+        """Why a lesion's mask may be wrong; of one without prompts, nothing is known. It may compute the mask.
+
+        Raises:
+            SessionError, PromptError: as `prediction`.
+        """
+        lesion = self.lesion(number)
+        return self._masks.warnings(lesion) if lesion.prompts else ()
 
     def initial_mask(self, number: int) -> Mask:
         """The mask that a lesion begins with, on the scan's very grid; empty where it begins with none.

@@ -22,6 +22,7 @@ from .lines import Header, OtherModel, Redo, Step, Undo, fingerprint, read_heade
 from .times import JournalTimes
 
 if TYPE_CHECKING:
+    from ..inference.plausibility import MaskWarning
     from ..inference.settings import InferenceIdentity
 
 
@@ -138,6 +139,18 @@ class SessionStore(LesionEdits):
             if found is not None:
                 return found
         return None
+
+    def warnings(self, number: int) -> tuple[MaskWarning, ...] | None:
+        """Why a lesion's mask may be wrong; of one without prompts, nothing is known. None: it must be computed.
+
+        Raises:
+            SessionError: there is no such lesion.
+        """
+        lesion = self.lesion(number)
+        if not lesion.prompts:
+            return ()
+        cached, start = self.cached_mask(lesion), () if lesion.initial_mask is None else (lesion.initial_mask,)
+        return None if cached is None else cached.warnings((*start, *lesion.prompts))
 
     def mask(self, lesion: Lesion) -> Mask | None:
         """A lesion's mask, if it is known at once; None: it must be computed, or read from the initial mask's file.

@@ -74,7 +74,8 @@ def prompt_text(prompt: Prompt) -> str:
     if isinstance(prompt, Click):
         return f"{side}click {_listed(prompt.index)}"
     if isinstance(prompt, Box):
-        return f"box {_listed(prompt.first)} to {_listed(prompt.last)}"
+        loose = "loose " if prompt.loose and not prompt.on_slice else ""
+        return f"{loose}box {_listed(prompt.first)} to {_listed(prompt.last)}"
     if isinstance(prompt, Scribble):
         return f"{side}scribble of {len(prompt.places)} voxels"
     if isinstance(prompt, Lasso):
