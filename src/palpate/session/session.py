@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -409,7 +410,7 @@ class Session(PromptEdits):
         # What is cached is the probability of the mask's own voxels; another threshold needs that of all.
         prediction = self._masks.predict(lesion, progress, cancel).prediction
         mask = process.apply(prediction.mask, prediction.probability, prompts)
-        return record_of(lesion, mask), CachedMask.of(mask, prediction.probability)
+        return record_of(lesion, mask), CachedMask.of(replace(prediction, mask=mask))
 
 
 def _part(progress: ProgressHook | None, place: int, count: int) -> Callable[[float], None] | None:
