@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palpate.cli import app
+from palpate.errors import OutputError
 from small import small_bundle, small_cohort
 
 HEADER = "scan,prompts,output"
@@ -128,6 +129,21 @@ def test_a_file_of_others_is_replaced_only_when_asked(folder: Path) -> None:
     assert run(folder).exit_code == 0
 
 
+def test_pictures_and_those_that_could_not_be_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(figure: Any, path: Path) -> None:
+        raise OutputError(f"cannot write {path}: no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("palpate.batch.pictures.save_picture", full)
+        done = run(folder, "--pictures", folder / "shown", "--unit", "SUV")
+    assert done.exit_code == 1
+    assert f"no picture: row 2: cannot write {folder}/shown/mask_0.png: no space left" in done.stdout
+    assert f"4 of 4 done, 0 failed; results: {folder}/jobs.results.csv; pictures: {folder}/shown" in done.stdout
+    again = json.loads(run(folder, "--pictures", folder / "shown", "--json").stdout)
+    assert (again["done_before"], again["undrawn"], again["pictures"]) == (4, [], str(folder / "shown"))
+    assert sorted(path.name for path in (folder / "shown").iterdir()) == [f"mask_{n}.png" for n in range(4)]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -136,6 +152,8 @@ def test_a_file_of_others_is_replaced_only_when_asked(folder: Path) -> None:
         (("scan.nii.gz",), "error: Got unexpected extra argument"),
         (("--picture", "p.png"), "error: No such option: --picture"),
         (("--prompts", "p.json"), "error: No such option: --prompts"),
+        (("--unit", "SUV"), "error: --unit SUV: for a picture; give --pictures too, or leave it out"),
+        (("--pictures", "no/such"), "error: cannot make the folder no/such"),
         (("--workers", "0"), "error: 0 workers: at least one is needed"),
         (("--timeout", "0"), "error: a timeout of 0 seconds: give more than 0, or leave it out"),
         (("--device", "abacus"), "error: device 'abacus' is not here"),

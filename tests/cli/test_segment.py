@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+import palpate.pictures
 from palpate.bundle import Bundle
 from palpate.cli import app
 from palpate.errors import OutputError
@@ -317,6 +318,27 @@ def test_a_picture_of_others_is_replaced_only_when_asked(folder: Path, tmp_path:
     assert picture.read_bytes() == b"of another program"
     for more in ("--overwrite",), ():
         assert segment(folder, out, "--picture", picture, *more).exit_code == 0
+
+
+def test_a_picture_is_given_every_prompt_and_the_unit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[str], str | None]] = []
+    real = palpate.pictures.lesion_picture
+
+    def picture(volume: Any, mask: Any, prompts: Any, *, unit: str | None, **more: Any) -> Any:
+        seen.append(([f"{prompt.kind} {prompt.positive}" for prompt in prompts], unit))
+        return real(volume, mask, prompts, unit=unit, **more)
+
+    monkeypatch.setattr(palpate.pictures, "lesion_picture", picture)
+    more = "--background", "30,25,18", "--box", "15,20,14,26,30,22", "--picture", tmp_path / "p.png"
+    done = segment(folder, tmp_path / "m.nii.gz", *more, "--unit", "SUV", model="prompted")
+    assert done.exit_code == 0, done.output
+    ((kinds, unit),) = seen
+    assert sorted(kinds) == ["box True", "click False", "click True"]
+    assert unit == "SUV"
+    alone = segment(folder, tmp_path / "n.nii.gz", "--unit", "SUV")
+    refuse(alone, "--unit SUV: for a picture; give --picture too, or leave it out", tmp_path / "n.nii.gz")
 
 
 def test_a_phantom_replaces_no_scan_of_others(tmp_path: Path) -> None:

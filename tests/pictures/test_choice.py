@@ -63,6 +63,17 @@ def test_prompts_on_other_slices_have_further_ones() -> None:
     assert unseen == []
 
 
+def test_of_slices_that_show_as_much_an_axial_one_is_taken() -> None:
+    small = cube(GRID, (40, 50, 40), (45, 51, 46))  # 12 voxels on an axial slice, 42 on a coronal and 14 on a sagittal
+    centre = central_voxel(GRID, [MASK, small], (), None)
+    slices, unseen = choose_slices(GRID, centre, [sight_of(MASK), sight_of(small)])
+    assert slices[3:] == (Slice(1, 50),)  # no other shows half of it
+    ball = cube(GRID, (40, 50, 40), (45, 54, 46))  # 30, 42 and 35
+    slices, unseen = choose_slices(GRID, centre, [sight_of(MASK), sight_of(ball)])
+    assert slices[3:] == (Slice(2, 43),)
+    assert unseen == ()
+
+
 def test_a_prompt_on_any_of_the_planes_needs_no_further_one() -> None:
     assert len(chosen(Click((24, 24, 24)), Click((24, 50, 7)))[0]) == 3
 

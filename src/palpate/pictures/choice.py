@@ -52,8 +52,8 @@ def choose_slices(
 
     Returns:
         The axial, coronal and sagittal slice through the centre; then, up to `MAX_FURTHER`, the slice that shows most
-        of what no slice has shown so far (of equals the first one's, axial). And the places in `sights` of what no
-        slice shows, each with the slice that would show it.
+        of what no slice has shown so far; of equals an axial one, then the fullest, then the first one's. And the
+        places in `sights` of what no slice shows, each with the slice that would show it.
     """
     axes = [axis for axis, _ in reversed(grid.anatomical_axes)]
     chosen = [Slice(axis, centre[axis]) for axis in axes]
@@ -68,7 +68,7 @@ def choose_slices(
                 found[candidate] = count + 1, shares + share
         if not found:
             break
-        best = max(found, key=found.__getitem__)
+        best = max(found, key=lambda one: (found[one][0], one.axis == axes[0], found[one][1]))
         chosen.append(best)
         unseen = [place for place in unseen if not sights[place].shown_on(best)]
     return tuple(chosen), tuple((place, next(sights[place].candidates(axes))[0]) for place in unseen)
