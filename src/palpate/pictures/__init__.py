@@ -46,7 +46,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 _HEAD = 4096  # bytes of a .png within which its metadata stand
 
 # Inches; at 150 dpi three planes are 1800 pixels wide.
-_WIDTH, _GAP, _TITLE = 12.0, 0.15, 0.45
+_WIDTH, _GAP, _TITLE, _NAME = 12.0, 0.15, 0.45, 0.22
 
 
 def lesion_picture(
@@ -141,13 +141,13 @@ def _picture(
     columns = 4 if len(sheet.planes) == 4 else 3
     edge = (_WIDTH - (columns + 1) * _GAP) / columns
     rows = math.ceil(len(sheet.planes) / columns)
-    above = (_GAP if title is None else _TITLE) + rows * edge + (rows - 1) * _GAP
+    above = (_GAP if title is None else _TITLE) + rows * (_NAME + edge) + (rows - 1) * _GAP
     figure = Figure(dpi=150, facecolor=GROUND)
     below = write_texts(figure, lines, entries, title, width=_WIDTH, gap=_GAP, above=above)
     height = figure.get_figheight()
     for place, plane in enumerate(sheet.planes):
         row, column = divmod(place, columns)
-        left, bottom = _GAP + column * (edge + _GAP), below + (rows - 1 - row) * (edge + _GAP)
+        left, bottom = _GAP + column * (edge + _GAP), below + (rows - 1 - row) * (edge + _NAME + _GAP)
         axes = figure.add_axes((left / _WIDTH, bottom / height, edge / _WIDTH, edge / height))
         draw(axes, plane, (black, white), looks, labels, numbers=len(prompts) > 1)
     return figure

@@ -26,7 +26,7 @@ _DOTS: Any = (0, (1, 1.5))
 _DIRECTIONS = {
     "axial": ("above", "below"),
     "coronal": ("in front", "behind"),
-    "sagittal": ("to the patient's right", "to the patient's left"),
+    "sagittal": ("to the right", "to the left"),
 }
 
 
@@ -96,8 +96,8 @@ def position(place: Place) -> str:
 
 
 def slice_name(place: Place) -> str:
-    """A slice's name and index: "axial z = 69"."""
-    return f"{place.name} {'xyz'[place.axis]} = {place.index}"
+    """A slice's name and index, and how far it lies from the first of its name: "axial z = 69, 12 mm below"."""
+    return ", ".join(filter(None, (f"{place.name} {'xyz'[place.axis]} = {place.index}", position(place))))
 
 
 def draw(
@@ -173,7 +173,9 @@ def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
         rows, columns = ((mark.points[:, side] + 0.5) * plane.spacing[side] for side in (0, 1))
         if look.marker:
             halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
-            axes.plot(columns, rows, "", color=look.color, markersize=10, path_effects=halo, **marker_of(look))
+            # Whole, and above letters: a click may lie on the scan's first row.
+            style = {"markersize": 10, "path_effects": halo, "clip_on": False, "zorder": 5, **marker_of(look)}
+            axes.plot(columns, rows, "", color=look.color, **style)
         else:
             closed = np.append(columns, columns[0]), np.append(rows, rows[0])
             halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
@@ -212,11 +214,12 @@ def _label(axes: Axes, plane: Plane, anchor: tuple[float, float], label: str, co
 
 
 def _letters(axes: Axes, plane: Plane) -> None:
-    """The patient's sides at the panel's edges, and which slice this is."""
+    """The patient's sides at the panel's edges; and above it, where it covers nothing, which slice this is."""
     left, right, top, bottom = plane.letters
     for letter, x, y in ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.975), (bottom, 0.5, 0.025)):
         _text(axes, x, y, letter, color=INK, fontsize=10, fontweight="bold")
-    _text(axes, 0.02, 0.975, "\n".join(filter(None, (slice_name(plane.place), position(plane.place)))), fontsize=8.5)
+    above = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    axes.annotate(slice_name(plane.place), (0, 1), va="bottom", color=INK, fontsize=9, **above)
 
 
 def _scale_bar(axes: Axes, side: float) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from ..masks import Mask
 from ..prompts import Prompt
 from ..volume import Volume
-from .drawing import INK, TRUTH_LOOK, Look, marker_of, position, prompt_look, slice_name
-from .planes import Place, Sheet
+from .drawing import INK, TRUTH_LOOK, Look, marker_of, prompt_look, slice_name
+from .planes import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -58,16 +58,12 @@ def left_out_note(sheet: Sheet, names: Sequence[str], prompts: Sequence[Prompt])
         missing.append((f"{prompt_look(prompt.kind, prompt.positive).label} {number}", place))
     if not missing:
         return []
-    words = [f"{name} ({_where(place)})" for name, place in missing]
+    words = [f"{name} ({slice_name(place)})" for name, place in missing]
     listed = words[:1]
     while len(listed) < len(words) and len(", ".join([*listed, words[len(listed)]])) <= MAX_LISTED:
         listed.append(words[len(listed)])
     more = f", and {len(words) - len(listed)} more" if len(listed) < len(words) else ""
     return [f"on other slices: {', '.join(listed)}{more}"]
-
-
-def _where(place: Place) -> str:
-    return ", ".join(filter(None, (slice_name(place), position(place))))
 
 
 def legend_entries(sheet: Sheet, looks: Sequence[Look]) -> list[Look]:
