@@ -174,7 +174,13 @@ def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
         if look.marker:
             halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
             # Whole, and above letters: a click may lie on the scan's first row.
-            style = {"markersize": 10, "path_effects": halo, "clip_on": False, "zorder": 5, **marker_of(look)}
+            style: dict[str, Any] = {
+                "markersize": 10,
+                "path_effects": halo,
+                "clip_on": False,
+                "zorder": 5,
+                **marker_of(look),
+            }
             axes.plot(columns, rows, "", color=look.color, **style)
         else:
             closed = np.append(columns, columns[0]), np.append(rows, rows[0])
@@ -218,7 +224,7 @@ def _letters(axes: Axes, plane: Plane) -> None:
     left, right, top, bottom = plane.letters
     for letter, x, y in ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.975), (bottom, 0.5, 0.025)):
         _text(axes, x, y, letter, color=INK, fontsize=10, fontweight="bold")
-    above = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    above: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
     axes.annotate(slice_name(plane.place), (0, 1), va="bottom", color=INK, fontsize=9, **above)
 
 
