@@ -134,7 +134,7 @@ def _side(text: str) -> tuple[bool, str]:
 
 def _scribble(text: str, name: str) -> TextEntry:
     positive, rest = _side(text)
-    if rest.lower().endswith(READABLE):
+    if rest.lower().endswith((*READABLE, ".dcm")):  # the reader says what a mask in DICOM needs
         return Painted(rest, positive)
     if rest.lower().endswith(".npy"):
         raise PromptError(

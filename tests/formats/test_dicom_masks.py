@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -9,7 +10,9 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from palpate.errors import FormatError, ScanError, SeriesError
 from palpate.formats import read
+from palpate.prompt_text import from_text
 from palpate.prompts import InitialMask
+from palpate.volume import Grid
 
 RTSTRUCT, SEG = "1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -45,6 +48,12 @@ def test_a_segmentation_as_a_folder(tmp_path: Path) -> None:
 def test_as_an_initial_mask(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"segimage2itkimage --inputDICOM .*mask\.dcm --outputDirectory masks"):
         InitialMask(dicom_object(tmp_path / "mask.dcm", SEG))
+
+
+def test_as_a_painted_stroke(tmp_path: Path) -> None:
+    path = dicom_object(tmp_path / "my mask.dcm", RTSTRUCT)
+    with pytest.raises(ScanError, match=r"dcmrtstruct2nii convert -r '.*/my mask\.dcm' -d"):
+        from_text("scribble", str(path), "--scribble").prompt(Grid((2, 2, 2), np.eye(4)), Path())
 
 
 def test_other_objects_are_told_as_before(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def how_to_convert(kinds: Iterable[str], path: Path) -> str | None:
         path: the file, or the folder that holds it.
     """
     found = set(kinds)
-    file = path if path.is_file() else path / "FILE.dcm"
+    file = shlex.quote(str(path if path.is_file() else path / "FILE.dcm"))
     if found & set(CONTOURS):
         return (
             "this is a DICOM RTSTRUCT (contours), which Palpate does not read yet; convert it to a mask first: "
