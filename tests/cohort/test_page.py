@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from palpate.cohort import Cohort
@@ -35,6 +37,17 @@ def test_the_page_is_whole_and_says_it_all(cohort: Cohort, tmp_path: Path) -> No
     assert "Suggested settings" in text
     for title in re.findall(r'<img [^>]*alt="([^"]*)"', text):
         assert title
+
+
+def test_scans_on_another_scale_stretch_no_chart_and_are_shown(tmp_path: Path) -> None:
+    made = small_cohort(tmp_path, 6)
+    image = nib.load(made.scans[4].image)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj, np.float32) * 400, image.affine), made.scans[4].image)
+    write_page(audit(made, workers=1), tmp_path / "audit.html")
+    text = (tmp_path / "audit.html").read_text()
+    assert "Intensities, as stored (without 1 on another scale)" in text
+    assert re.search(r"<b>scan_4</b> <span[^>]*>another scale;", text)
+    assert "<td>float32</td>" in text
 
 
 def test_numbers_by_hand(cohort: Cohort) -> None:

@@ -85,8 +85,8 @@ def _on_another_scale(usable: Sequence[ScanStatistics], severity: Severity) -> I
             else "harmless where each crop is clipped at its own percentiles, as is suggested"
         )
         message = (
-            f"{one.image}: intensities from {low:.4g} to {high:.4g}, {times} the cohort's median scan ({middle:.4g}); "
-            f"{advice}"
+            f"{one.image}: intensities from {_short(low)} to {_short(high)}, {times} the cohort's median scan "
+            f"({_short(middle)}); {advice}"
         )
         yield Issue("another scale", severity, one.name, message)
 
@@ -113,7 +113,7 @@ def _shifted(usable: Sequence[ScanStatistics]) -> Iterator[Issue]:
         low, high = _ends(one)
         gap = low - float(medians[0])
         message = (
-            f"{one.image}: intensities from {low:.4g} to {high:.4g}, about {abs(gap):.4g} "
+            f"{one.image}: intensities from {_short(low)} to {_short(high)}, about {_short(abs(gap))} "
             f"{'above' if gap > 0 else 'below'} the others; export it with its rescale intercept (CT: in HU), or "
             "take it out"
         )
@@ -176,7 +176,11 @@ def _in_another_type(usable: Sequence[ScanStatistics], severity: Severity) -> It
         low, high = _ends(one)
         others = ", ".join(f"{name} ({count})" for name, count in Counter(other.dtype for other in many).most_common(3))
         message = (
-            f"{one.image}: stored as {one.dtype}, from {low:.4g} to {high:.4g}, the others as {others}: 8 bits hold "
-            "256 values, so intensities were probably rescaled; export it again as the others are, or take it out"
+            f"{one.image}: stored as {one.dtype}, from {_short(low)} to {_short(high)}, the others as {others}: 8 bits "
+            "hold 256 values, so intensities were probably rescaled; export it again as the others are, or take it out"
         )
         yield Issue("another data type", severity, one.name, message)
+
+
+def _short(level: float) -> str:
+    return f"{level:,.0f}" if abs(level) >= 100 else f"{level:.3g}"

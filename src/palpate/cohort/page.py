@@ -135,7 +135,7 @@ def _content(found: Audit) -> dict[str, Any]:
         "charts": _charts(found),
         "thumbnails": _thumbnails(found),
         "ml": _ml,
-        "value": lambda x: f"{x:,.4g}" if isinstance(x, float) else f"{x:,}",
+        "value": lambda x: f"{x:,.4g}" if abs(x) < 1e4 else f"{x:,.0f}",
     }
 
 
@@ -217,7 +217,7 @@ def _histogram(
     """Shares of each series in each bin, as an SVG that suits a light and a dark page."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(4.6, 2.5), layout="constrained")
     figure.patch.set_alpha(0)
@@ -230,6 +230,11 @@ def _histogram(
             axes.hist(values, bins, weights=weights, color=colour, alpha=0.55, label=label)
     if logarithmic:
         axes.set_xscale("log")
+        # Matplotlib's own labels, 2 x 10^0, lie on each other here.
+        decades = bins[-1] >= 10 * bins[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if decades else MaxNLocator(5))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half components
     axes.set_ylabel("% of all", color=MUTED, fontsize=8)
@@ -242,10 +247,12 @@ def _histogram(
 
 
 def _thumbnails(found: Audit) -> list[tuple[str, str, str]]:
-    """Name, a few words and a picture of some scans: readable ones with issues, then small to large targets."""
+    """Name, a few words and a picture of some scans: readable ones of each issue, then small to large targets."""
     kind_of = _worst_kinds(found)
     usable = sorted(found.usable, key=lambda one: one.target_ml)
-    first = [one for one in usable if one.name in kind_of][: THUMBNAILS // 3]
+    marked = [one for one in usable if one.name in kind_of]
+    of_each = {kind_of[one.name]: one.name for one in reversed(marked)}.values()  # the smallest target of each kind
+    first = sorted(marked, key=lambda one: one.name not in of_each)[: THUMBNAILS // 3]
     rest = [one for one in usable if one not in first]
     places = np.linspace(0, len(rest) - 1, min(len(rest), THUMBNAILS - len(first))).round().astype(int).tolist()
     pictures = []
