@@ -1,9 +1,9 @@
 """Boxes that bound the mask: the one place where that is decided.
 
 A box bounds with a margin, since hands draw boxes a little too small or off: a mask that keeps strictly to such a box
-loses lesion, one that keeps to this margin does not (docs/how-to/prompts.md). Outside the margin there is lesion only
-where a foreground prompt says so: what is connected with one of its voxels, out there, stays. An initial mask that
-comes after a box begins anew, and lifts it.
+loses lesion, one that keeps to this margin does not (docs/design/experiments.md). Outside the margin there is lesion
+only where a foreground prompt says so: what is connected with one of its voxels, out there, stays. An initial mask
+that comes after a box begins anew, and lifts it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Why a mask may be wrong, as data: it is empty, larger than what was pointed at, or expected to overlap little.
 
-The limits were chosen on validation patients of the bundled model (docs/how-to/prompts.md).
+The limits were chosen on validation patients of the bundled model (docs/design/experiments.md).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def out_of_reach(prompt: Prompt, mask: Mask) -> bool:
     """Whether every voxel of a prompt lies farther than `REACH_MM` from every voxel of a mask.
 
     A background prompt where there is no mask anyway corrects nothing. The network was only ever given such prompts on
-    what it had marked wrongly, and answers one off the mask by taking away what is nearest (docs/how-to/prompts.md).
+    what it had marked wrongly, and answers one off the mask by taking from the lesion (docs/design/experiments.md).
 
     Args:
         prompt: a background click, stroke or lasso.
