@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 DEMO ?= demo
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo docs docs-serve test lint format clean
 
 setup: $(READY)
 
@@ -37,6 +37,14 @@ $(READY): pyproject.toml
 demo: $(READY)
 	@$(BIN)/python examples/demo.py --folder "$(DEMO)" $(if $(SCAN),--scan "$(SCAN)") $(if $(CLICK),--click "$(CLICK)")
 
+# The pages as a site, in site/; any warning fails.
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --strict
+
+# The same on http://127.0.0.1:8000, built anew whenever a page is saved.
+docs-serve: $(READY)
+	$(BIN)/python -m mkdocs serve --strict --dev-addr 127.0.0.1:8000
+
 test: lint
 	$(BIN)/python -m pytest --durations=10
 
@@ -51,4 +59,4 @@ format: $(READY)
 
 # Generated folders by their own names: $(VENV) and $(DEMO) may have been pointed at something precious.
 clean:
-	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

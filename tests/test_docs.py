@@ -9,18 +9,15 @@ import re
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 import palpate
+from documents import PAGES, prose
+from documents import blocks as fenced_blocks
 
-ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 ROOMS = ("palpate", "palpate.batch", "palpate.export", "palpate.session", "palpate.evaluation", "palpate.training")
 
@@ -233,13 +230,13 @@ def element(value: Any) -> Any:
 
 def blocks() -> Iterator[tuple[str, str]]:
     for page in PAGES:
-        yield from ((page.name, code) for code in BLOCK.findall(page.read_text(encoding="utf-8")))
+        yield from ((page.name, block.text) for block in fenced_blocks(page) if block.language == "python")
 
 
 def calls() -> Iterator[tuple[str, str]]:
     """Code in sentences that is Python and calls something; sums are formulas."""
     for page in PAGES:
-        for code in SPAN.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        for code in SPAN.findall(prose(page.read_text(encoding="utf-8"))):
             try:
                 tree = ast.parse(code, mode="eval")
             except SyntaxError:
