@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -21,8 +22,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN
 
 
 def reference() -> str:
-    """A section for each verb, with its usage, arguments, options and examples: `typer ... utils docs`."""
+    """A list of the verbs, and a section for each: usage, arguments, options, examples (`typer ... utils docs`)."""
     command = [sys.executable, "-m", "typer", "palpate.cli", "utils", "docs", "--name", "palpate"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    _, _, verbs = text.partition("\n")  # the page has a title of its own
-    return verbs
+    _, _, sections = text.partition("\n")  # the page has a title of its own
+    sections = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", sections)  # Typer's list cuts each sentence off
+    verbs = re.findall(r"^#+ `(palpate [^`]+)`\n\n(.+)$", sections, re.MULTILINE)
+    listed = "\n".join(f"- [`{verb}`](#{verb.replace(' ', '-')}): {summary}" for verb, summary in verbs)
+    return f"{listed}\n{sections}"
