@@ -86,14 +86,26 @@ def test_same_as_allows_rounding_only() -> None:
     moved = AFFINE.copy()
     moved[0, 3] += 1e-4
     assert GRID.same_as(Grid((5, 6, 7), moved))
-    moved[0, 3] += 1e-2
+    moved[0, 3] += 3e-2  # 0.015 of the shortest edge, 2 mm
     assert not GRID.same_as(Grid((5, 6, 7), moved))
     assert not GRID.same_as(Grid((5, 6, 8), AFFINE))
 
 
+def test_differences_name_the_part_and_both_values() -> None:
+    assert GRID.differences(Grid((5, 6, 7), AFFINE + 1e-4 * np.eye(4, k=3))) == []
+    moved = AFFINE.copy()
+    moved[:3, 3] += (3, 0, -0.5)
+    origin = ", ".join(f"{value:g}" for value in moved[:3, 3])
+    (only,) = Grid((5, 6, 7), moved).differences(GRID)
+    assert only.startswith(f"origin ({origin}) mm (RAS), the scan's (")
+    flipped = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    assert "directions" in Grid((5, 6, 7), flipped).differences(GRID)[0]
+    assert Grid((5, 6, 8), AFFINE).differences(GRID) == ["shape (5, 6, 8), the scan's (5, 6, 7)"]
+
+
 def test_same_as_compares_the_far_corner() -> None:
     stretched = AFFINE.copy()
-    stretched[0, 0] *= 1.001
+    stretched[0, 0] *= 1.003  # 4 steps of 6 µm: 0.012 of an edge
     assert not GRID.same_as(Grid((5, 6, 7), stretched))
 
 

@@ -123,7 +123,7 @@ def test_errors_name_their_file(tmp_path: Path) -> None:
     kind, message = error_of(scan_statistics(made))
     assert kind == "grids differ"
     assert f"{made.label}: not on the grid of its scan" in message
-    assert "shape (9, 10, 10), the scan's is (10, 10, 10)" in message
+    assert "shape (9, 10, 10), the scan's (10, 10, 10)" in message
     nib.save(nib.Nifti1Image(label + 0.5 * (image > 50), np.diag([1.0, 2.0, 3.0, 1.0])), made.label)
     kind, message = error_of(scan_statistics(made))
     assert kind == "label with fractions"

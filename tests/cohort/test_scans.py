@@ -26,12 +26,12 @@ def test_a_label_within_rounding_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("affine", "message"),
     [
-        (np.diag([-1.0, 2.0, 3.0, 1.0]), "orientation LAS, the scan's is RAS"),
+        (np.diag([-1.0, 2.0, 3.0, 1.0]), "directions LAS, the scan's RAS"),
         (
             np.diag([1.0, 2.0, 4.0, 1.0]),
-            r"2\.000 x 4\.000 mm, the scan's is 1\.000 x 2\.000 x 3\.000 mm",
+            r"spacing \(1, 2, 4\) mm, the scan's \(1, 2, 3\)",
         ),
-        (AFFINE + np.array([[0, 0, 0, 3], [0, 0, 0, 4], [0] * 4, [0] * 4]), r"first voxels 5\.00 mm apart"),
+        (AFFINE + np.array([[0, 0, 0, 3], [0, 0, 0, 4], [0] * 4, [0] * 4]), r"origin \(3, 4, 0\) mm"),
     ],
 )
 def test_grids_that_differ(tmp_path: Path, affine: np.ndarray, message: str) -> None:
@@ -40,7 +40,7 @@ def test_grids_that_differ(tmp_path: Path, affine: np.ndarray, message: str) -> 
 
 
 def test_shapes_that_differ(tmp_path: Path) -> None:
-    with pytest.raises(GeometryError, match=r"shape \(4, 5, 7\), the scan's is \(4, 5, 6\)"):
+    with pytest.raises(GeometryError, match=r"shape \(4, 5, 7\), the scan's \(4, 5, 6\)"):
         pair(tmp_path, AFFINE, (4, 5, 7)).load()
 
 

@@ -49,7 +49,7 @@ def test_a_label_map_on_the_scans_grid(session: Session, tmp_path: Path, name: s
     assert made.files == (tmp_path / name, tmp_path / "labels.lesions.json")
     labels = read(tmp_path / name)
     assert labels.array.dtype == np.uint8
-    assert labels.grid.same_as(SCAN.grid)
+    assert labels.grid.same_as(SCAN.grid, 1e-3)
     assert np.array_equal(labels.array, session.label_map("earlier").full())
     assert set(np.unique(labels.array)) == {0, 1, 2, 3}
     left = {n: int(np.count_nonzero(session.mask(n).full() & (labels.array == n))) for n in (2, 3)}

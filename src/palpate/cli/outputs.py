@@ -130,9 +130,10 @@ def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | No
     from ..masks import Mask
 
     known = console.read(path)
-    if not known.grid.same_as(volume.grid, tolerance=1e-2):
+    differences = known.grid.differences(volume.grid)
+    if differences:
         raise GeometryError(
-            f"{path}: not on the scan's grid, so it cannot be compared; first run "
+            f"{path}: not on the scan's grid, so it cannot be compared: {'; '.join(differences)}; first run "
             f"palpate resample {path} --like SCAN -o OUT"
         )
     return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding

@@ -15,8 +15,6 @@ from ..formats import read
 from ..volume import Volume
 from .split import Subset
 
-SAME_GRID = 1e-2  # of a voxel's edge: what headers of two programs may differ by
-
 
 @dataclass(frozen=True)
 class LabelledScan:
@@ -47,17 +45,9 @@ class LabelledScan:
             GeometryError: scan and label on different grids; the message says how they differ.
         """
         volume, label = read(self.image, warn=warn), read(self.label, warn=warn)
-        if not volume.grid.same_as(label.grid, tolerance=SAME_GRID):
-            if volume.shape != label.shape:
-                how = f"shape {label.shape}, the scan's is {volume.shape}"
-            elif volume.grid.orientation != label.grid.orientation:
-                how = f"orientation {label.grid.orientation}, the scan's is {volume.grid.orientation}"
-            elif not np.allclose(volume.spacing, label.spacing, rtol=1e-3):
-                how = f"spacing {_mm(label.spacing)}, the scan's is {_mm(volume.spacing)}"
-            else:
-                gap = np.linalg.norm(volume.affine[:3, 3] - label.affine[:3, 3])
-                how = f"its place in space differs from the scan's (first voxels {gap:.2f} mm apart)"
-            raise GeometryError(f"{self.label}: not on the grid of its scan {self.image}: {how}")
+        differences = label.grid.differences(volume.grid)
+        if differences:
+            raise GeometryError(f"{self.label}: not on the grid of its scan {self.image}: {'; '.join(differences)}")
         return volume, label
 
 
@@ -104,7 +94,3 @@ def target_of(label: npt.NDArray[Any], values: Sequence[int]) -> npt.NDArray[np.
     if len(values) == 1:
         return np.asarray(label == values[0])
     return np.isin(label, values)
-
-
-def _mm(spacing: npt.NDArray[np.float64]) -> str:
-    return " x ".join(f"{edge:.3f}" for edge in spacing) + " mm"

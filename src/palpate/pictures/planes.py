@@ -122,10 +122,11 @@ def lay_out(
     """
     grid = volume.grid
     for name, given in (*(("mask", mask) for mask in masks), ("truth", truth)):
-        if given is not None and not grid.same_as(given.grid):
+        differences = [] if given is None else given.grid.differences(grid)
+        if differences:
             raise GeometryError(
-                f"the {name} lies on another grid (shape {given.grid.shape}, {given.grid.orientation}) than the scan "
-                f"(shape {grid.shape}, {grid.orientation}); bring it onto the scan's grid first"
+                f"the {name} lies on another grid than the scan: {'; '.join(differences)}; bring it onto the scan's "
+                "grid first (palpate resample MASK --like SCAN -o OUT)"
             )
     for prompt in prompts:
         check_fits(prompt, grid)

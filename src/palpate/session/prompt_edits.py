@@ -210,9 +210,10 @@ class PromptEdits(LesionEdits):
             GeometryError: a mask on another grid.
         """
         held = InitialMask(mask).mask
-        if not held.grid.same_as(self.volume.grid, tolerance=1e-2):
+        differences = held.grid.differences(self.volume.grid)
+        if differences:
             raise GeometryError(
-                f"the initial mask lies on another grid ({held.grid.shape}) than the scan ({self.volume.shape}); "
+                f"the initial mask lies on another grid than the scan: {'; '.join(differences)}; "
                 "resample it first (palpate resample MASK --like SCAN -o OUT)"
             )
         return InitialMask(self._on_grid(held).cropped())

@@ -12,6 +12,7 @@ from ..errors import GeometryError
 
 Index3 = tuple[int, int, int]
 FloatArray = npt.NDArray[np.float64]
+SAME_GRID = 1e-2  # of a voxel's edge: how far apart the corners of one grid may lie in files of two programs
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +111,40 @@ class Grid:
         """RAS millimetres `[..., 3]` to (fractional) voxel indices `[..., 3]`."""
         return np.asarray(mm, dtype=np.float64) @ self.inverse[:3, :3].T + self.inverse[:3, 3]
 
-    def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
+    def same_as(self, other: Grid, tolerance: float = SAME_GRID) -> bool:
         """Whether two grids have one shape and their corners agree within `tolerance` of a voxel's edge."""
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1).T
         gap = np.linalg.norm(self.to_mm(corners) - other.to_mm(corners), axis=1).max()
         return bool(gap <= tolerance * self.spacing.min())
+
+    def differences(self, scan: Grid) -> list[str]:
+        """In what this grid differs from a scan's, with the values of both; empty: they are the same (`SAME_GRID`)."""
+        if self.same_as(scan):
+            return []
+        found = [] if self.shape == scan.shape else [f"shape {self.shape}, the scan's {scan.shape}"]
+        # Each part's share of how far apart the corners lie: if none were above a third, the grids would be the same.
+        tolerance = SAME_GRID * min(self.spacing.min(), scan.spacing.min()) / 3
+        steps = np.array(scan.shape) - 1
+        if steps @ np.abs(self.spacing - scan.spacing) > tolerance:
+            found.append(f"spacing {_listed(self.spacing)} mm, the scan's {_listed(scan.spacing)}")
+        origins = self.affine[:3, 3], scan.affine[:3, 3]
+        if np.linalg.norm(origins[0] - origins[1]) > tolerance:
+            found.append(f"origin {_listed(origins[0])} mm (RAS), the scan's {_listed(origins[1])}")
+        one, other = (grid.affine[:3, :3] / grid.spacing for grid in (self, scan))
+        apart = np.linalg.norm(one - other, axis=0)
+        if (steps * scan.spacing) @ apart > tolerance:
+            if self.orientation != scan.orientation:
+                found.append(f"directions {self.orientation}, the scan's {scan.orientation}")
+            else:
+                turned = np.degrees(2 * np.arcsin(np.minimum(apart.max() / 2, 1)))
+                found.append(f"directions {turned:.2g} degrees off the scan's")
+        return found
+
+
+def _listed(values: FloatArray) -> str:
+    return f"({', '.join(f'{value:.7g}' for value in values)})"
 
 
 def times(shape: tuple[int, ...]) -> str:
