@@ -104,11 +104,12 @@ def _find(folder: Path) -> list[list[Slice]]:
         found, more = _sort_out(below)
         others |= more
     if not found:
-        advice = how_to_convert(others, folder)
+        multi_frame = any("Enhanced" in kind for kind in others)
+        advice = None if multi_frame else how_to_convert(others, folder)  # a scan is there: it is what was meant
         if advice is not None:
             raise SeriesError(f"holds no series of CT, MR or PET slices: {advice}")
         present = f"only {', '.join(sorted(others))}" if others else "no DICOM files"
-        frames = "; convert multi-frame files to NIfTI first" if "Enhanced" in present else ""
+        frames = "; convert multi-frame files to NIfTI first" if multi_frame else ""
         raise SeriesError(
             f"holds no series of CT, MR or PET slices ({present}); give the folder that holds the slices{frames}"
         )
