@@ -15,7 +15,7 @@ from palpate.session.cache import MASK, STATE
 from palpate.volume import Volume
 
 SCAN = Volume(np.zeros((40, 36, 30), np.int16), np.diag([2.0, -2.0, 3.0, 1.0]))
-CLICKS = [Click((15, 15, 12)), Click((18, 16, 12)), Click((25, 20, 15), positive=False)]
+CLICKS = [Click((15, 15, 12)), Click((18, 16, 12)), Click((22, 18, 12), positive=False)]  # in reach of the mask
 
 
 def opened(folder: Path, **more: bool) -> tuple[Session, FakeRuntime]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..inference.settings import InferenceIdentity
 
 CACHE = "cache"
-VERSION = 1  # part of every key; higher once the same prompts give other masks than they did
+VERSION = 2  # part of every key; higher once the same prompts give other masks than they did
 MAX_BYTES = 2**30  # of all files; what was used longest ago goes first
 MASK, STATE, INITIAL = ".mask.npz", ".state.safetensors", ".initial"
 _NAME = re.compile(
