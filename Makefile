@@ -19,6 +19,7 @@ setup: $(READY)
 # Done once, and again when pyproject.toml changes. A setup that was cut short leaves its mark, and the next starts anew.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Palpate needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	@echo "setting up $(VENV): about 2 GB, a few minutes"
 	mkdir -p $(VENV) && touch $(UNFINISHED)
 	$(PYTHON) -m venv $(if $(wildcard $(UNFINISHED)),--clear) $(VENV)
 	touch $(UNFINISHED)
@@ -27,7 +28,7 @@ $(READY): pyproject.toml
 	if [ -n "$(TORCH_INDEX)" ] && $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=10)' 2>/dev/null; then \
 		index="--extra-index-url $(TORCH_INDEX)"; echo "$(TORCH): the CPU build, 0.2 GB, from $(TORCH_INDEX)"; \
 	else \
-		echo "$(TORCH): from the usual index; 0.2 GB, or 5 GB where that is a CUDA build"; \
+		echo "$(TORCH): from the usual index, 0.2 GB, unless all that it has are builds for GPUs"; \
 	fi; \
 	$(BIN)/python -m pip install --quiet $$index "$(TORCH)"
 	$(BIN)/python -m pip install --quiet -e ".[all,dev]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,8 @@ def main() -> int:
     ).returncode
     if code == 0:
         print(f"picture: {picture}")
+        if shutil.which("palpate") is None:
+            print(f"next, so that this terminal knows palpate: . {Path(sys.executable).parent / 'activate'}")
     return code
 
 

@@ -29,6 +29,14 @@ from palpate.cli.console import Console, Verbs
         (["session", "undo"], "Missing argument '(folder|FOLDER)'. See `palpate session undo --help`"),
         (["session", "und"], "No such command 'und'. Did you mean 'undo'\\? See `palpate session --help`"),
         (["segment", "a", "b", "-o", "m"], "Got unexpected extra argument.* See `palpate segment --help`"),
+        (
+            ["segment", "a", "--click", "27,", "21", "-o", "m"],
+            ".*without spaces: --click 120,88,45. See `palpate segment --help`",
+        ),
+        (
+            ["propose", "a", "-o", "m"],
+            "Missing option '--model'.* No model .* ships: train one .* See `palpate propose --help`",
+        ),
         (["segment", "--click"], "Option '--click' requires an argument. See `palpate segment --help`"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,10 @@ def _usage(within: Any = None) -> Iterator[None]:  # noqa: ANN401 - the same
         else:  # an option without its value does not know whose it is
             verb = "palpate" if within is None else f"{within.command_path} {within.invoked_subcommand or ''}".rstrip()
         end = "" if message.endswith("?") else "."
+        if re.search(r"unexpected extra argument\S* \(-?[\d.,]", message):
+            end += " The numbers of a place stand without spaces: --click 120,88,45."
+        if "Missing option '--model'" in message and verb.endswith("propose"):
+            end += " No model that proposes lesions ships: train one with palpate train --automatic."
         line = f"{message}{end} See `{verb} --help`"
         LOG.error(line)
         typer.secho(f"error: {line}", fg="red", err=True)

@@ -17,8 +17,8 @@ def summary(record: dict[str, Any]) -> list[str]:
     """
     provenance, parameters = record["provenance"], record["parameters"]
     lines = {
-        "model": f"{record['name']}, {parameters['all']:,} parameters; "
-        f"tuning {record['tuning']}, {parameters['tuned by a cohort']:,} of them",
+        "model": f"{record['name']}, {parameters['all']:,} parameters; a training that begins with it tunes "
+        f"{parameters['tuned by a cohort']:,} of them ({record['tuning']})",
         "prompts": _prompts(record["network"]),
         "crop": _crop(record["preprocessing"]),
         "intensities": _intensities(record["preprocessing"]["normalisation"]),
