@@ -106,8 +106,14 @@ def test_an_empty_mask_stays_empty() -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((2, 2, 2), 0.5, np.float32), "holds the value 0.5: labels are whole numbers"),
-        (np.full((2, 2, 2), -3, np.int16), "holds the value -3: labels are whole numbers"),
+        (
+            np.full((2, 2, 2), 0.5, np.float32),
+            "holds the value 0.5, and labels are whole numbers from 0 on",
+        ),
+        (
+            np.full((2, 2, 2), -3, np.int16),
+            "holds the value -3, and labels are whole numbers from 0 on",
+        ),
         (np.arange(1331, dtype=np.int16).reshape(11, 11, 11), "more than 1000 different values: this is a scan"),
     ],
 )

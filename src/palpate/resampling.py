@@ -255,8 +255,8 @@ def label_values(array: npt.NDArray[Any]) -> tuple[int, ...]:
     wrong = sorted(value for value in found if value < 0 or value != int(value))
     if wrong:
         raise ScanError(
-            f"holds the value {wrong[0]:g}: labels are whole numbers from 0; of a probability, give the mask "
-            "(palpate segment --threshold), and of a scan nothing"
+            f"holds the value {wrong[0]:g}, and labels are whole numbers from 0 on: this is no mask. A scan cannot be "
+            "resampled here; in place of a probability, give the mask that was saved with it"
         )
     return tuple(sorted(int(value) for value in found if value))
 

@@ -92,8 +92,10 @@ def test_errors_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.exit_code == 1
     assert "errors: 1; warnings: 0" in done.stdout
-    assert "error  unreadable" in done.stdout
-    assert "scan_1.nii.gz" in done.stdout
+    assert "error: unreadable" in done.stderr
+    assert "scan_1.nii.gz" in done.stderr
+    quiet = run(tmp_path, "--quiet")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (1, "", done.stderr)
     assert json.loads(run(tmp_path, "--json").stdout)["issues"][0]["kind"] == "unreadable"
 
 
@@ -117,7 +119,7 @@ def test_a_preset_that_cannot_be_suggested_costs_no_report(tmp_path: Path) -> No
     made = written(tmp_path / "few", 2)
     done = run(made, "--preset", tmp_path / "p.yaml")
     assert done.exit_code == 1
-    assert "error  too few patients: 2 patients cannot be split" in done.stdout
+    assert "error: too few patients: 2 patients cannot be split" in done.stderr
     assert "p.yaml: not written" in done.stdout
     assert not (tmp_path / "p.yaml").exists()
     assert json.loads(run(made, "--preset", tmp_path / "p.yaml", "--json").stdout)["preset"] is None
@@ -128,8 +130,8 @@ def test_a_common_issue_does_not_flood_the_terminal(tmp_path: Path) -> None:
     for number in range(13):
         (folder / f"scan_{number}.nii.gz").write_bytes(b"nothing")
     done = run(folder)
-    assert done.stdout.count("error  unreadable") == 12
-    assert "... unreadable: 13 in all" in done.stdout
+    assert done.stderr.count("error: unreadable: ") == 13
+    assert "error: unreadable: 13 in all" in done.stderr
     assert len(json.loads(run(folder, "--json").stdout)["issues"]) == 13
 
 
@@ -158,7 +160,7 @@ def test_what_cannot_be_done(cohort: Path, arguments: list[str], message: str) -
 def test_a_split_that_is_another_cohorts(cohort: Path) -> None:
     done = run(cohort, "--split-from", "kits21")
     assert done.exit_code == 1
-    assert "is in the split; is it another cohort's?" in done.stdout
+    assert "is in the split; is it another cohort's?" in done.stderr
 
 
 def test_help_has_examples() -> None:

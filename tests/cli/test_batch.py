@@ -86,12 +86,14 @@ def test_failures_are_listed_and_not_fatal(folder: Path) -> None:
     listing(folder, job(0, "gone.nii.gz"), job(1), job(2))
     done = run(folder, "--results", folder / "mine.csv")
     assert done.exit_code == 1
-    failed, told = done.stdout.splitlines()
+    (told,), (failed,) = done.stdout.splitlines(), done.stderr.splitlines()
     assert failed.startswith("failed: row 2, ScanError: ")
     assert "gone.nii.gz: no such file or folder" in failed
     assert "2 of 3 done, 1 failed" in told
     assert len(results(folder, "mine.csv")) == 3
     assert not (folder / "jobs.results.csv").exists()
+    quiet = run(folder, "--results", folder / "mine.csv", "-q")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (1, "", done.stderr)
 
 
 def test_json_for_machines(folder: Path) -> None:
@@ -137,7 +139,7 @@ def test_pictures_and_those_that_could_not_be_drawn(folder: Path, monkeypatch: p
         broken.setattr("palpate.batch.pictures.save_picture", full)
         done = run(folder, "--pictures", folder / "shown", "--unit", "SUV")
     assert done.exit_code == 1
-    assert f"no picture: row 2: cannot write {folder}/shown/mask_0.png: no space left" in done.stdout
+    assert f"no picture: row 2: cannot write {folder}/shown/mask_0.png: no space left" in done.stderr
     assert f"4 of 4 done, 0 failed; results: {folder}/jobs.results.csv; pictures: {folder}/shown" in done.stdout
     again = json.loads(run(folder, "--pictures", folder / "shown", "--json").stdout)
     assert (again["done_before"], again["undrawn"], again["pictures"]) == (4, [], str(folder / "shown"))
@@ -168,6 +170,12 @@ def test_options_that_make_no_sense_with_a_list(folder: Path, more: tuple[str, .
     assert stamps(folder) == {}
 
 
+def test_a_unit_of_the_defaults_is_not_used_without_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "palpate.toml").write_text('[batch]\nunit = "SUV"\n')
+    monkeypatch.setenv("PALPATE_CONFIG", str(folder / "palpate.toml"))
+    assert run(folder).exit_code == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_job_that_takes_too_long(folder: Path) -> None:
     """A named pipe for a scan holds its reader; the jobs behind it are done."""
@@ -175,7 +183,7 @@ def test_a_job_that_takes_too_long(folder: Path) -> None:
     listing(folder, job(0, "held.nii.gz"), job(1))
     done = run(folder, "--timeout", "6")
     assert done.exit_code == 1
-    failed, count = done.stdout.splitlines()
+    (count,), (failed,) = done.stdout.splitlines(), done.stderr.splitlines()
     assert failed == (
         "failed: row 2, JobTimeout: took longer than 6 seconds and was stopped; allow more (--timeout) and run the "
         "same command again"

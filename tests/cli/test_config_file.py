@@ -182,3 +182,24 @@ def test_the_example_in_its_description_is_read(tmp_path: Path) -> None:
     assert read.verbs["session"]["add"]["box"] == ["100,70,40,140,110,52"]
     assert read.verbs["session"]["replay"] == {"model": "models/liver.safetensors"}
     assert read.log == tmp_path / "palpate.log"
+
+
+def test_the_home_folder_of_no_user_is_one_line(
+    small: typer.Typer, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('[dig]\nout = "~nosuchuser/here"\n')
+    done = run(small, "dig")
+    assert done.exit_code == 2
+    assert "palpate.toml: [dig] out = '~nosuchuser/here': there is no such user's home folder" in done.stderr
+    monkeypatch.setenv("PALPATE_CONFIG", "~nosuchuser/palpate.toml")
+    with pytest.raises(SettingsError, match=r"PALPATE_CONFIG = '~nosuchuser/palpate.toml': there is no such user's"):
+        find_config()
+
+
+def test_the_help_is_shown_whatever_the_file_holds(small: typer.Typer, config: Path) -> None:
+    config.write_text("[dig]\ndepht = 1\n")
+    done = run(small, "dig", "--help")
+    assert done.exit_code == 0
+    assert "--depth" in done.stdout
+    assert "warning: palpate.toml: [dig] depht: no such option" in done.stderr
+    assert run(small, "dig").exit_code == 2

@@ -113,12 +113,24 @@ def test_a_log_that_cannot_be_written_is_an_error(small: typer.Typer, tmp_path: 
         assert "begun" not in done.output
 
 
-def test_a_log_does_not_damage_a_scan(small: typer.Typer, tmp_path: Path) -> None:
-    scan = tmp_path / "scan.nii"
-    scan.write_bytes(b"\x5c\x01\0\0")
-    done = run(small, "work", "--log", scan)
-    assert (done.exit_code, scan.read_bytes()) == (2, b"\x5c\x01\0\0")
-    assert "is no text" in done.stderr
+@pytest.mark.parametrize("content", [b"\x5c\x01\0\0", b"scan,prompts,output\n", b"2026-11-27 a diary\n"])
+def test_a_log_is_not_added_to_what_is_no_log(small: typer.Typer, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_bytes(content)
+    done = run(small, "work", "--log", path)
+    assert (done.exit_code, path.read_bytes()) == (2, content)
+    assert "jobs.csv: exists and is no log of Palpate's" in done.stderr
+    path.write_bytes(b"")
+    assert run(small, "work", "--log", path).exit_code == 0
+    assert ("INFO", "begun") in messages(path)
+
+
+@pytest.mark.parametrize("name", ["new.nii.gz", "NEW.NRRD", "m.safetensors", "mine.yaml", "lesion.png"])
+def test_a_log_has_no_name_of_an_image_a_model_or_a_preset(small: typer.Typer, tmp_path: Path, name: str) -> None:
+    done = run(small, "work", "--log", tmp_path / name)
+    assert done.exit_code == 2
+    assert f"{name}: has the name of an image, a model or a preset; give --log a name as palpate.log" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -65,7 +65,7 @@ def test_sentences_and_a_mask_that_is_cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--like", "scan.nii.gz", "-o", "labels.nrrd"), "labels.nrrd: the scan itself was read from it"),
+        (("--like", "scan.nii.gz", "-o", "labels.nrrd"), "labels.nrrd: the mask itself was read from it"),
         (("--like", "scan.nii.gz", "-o", "scan.nii.gz"), "scan.nii.gz: the scan itself was read from it"),
         (("--like", "scan.nii.gz", "-o", "out.png"), "unknown ending"),
         (("--like", "far.nii.gz", "-o", "out.nii.gz"), "labels.nrrd: the mask and the scan do not overlap"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from palpate.automatic import Proposer
+from palpate.automatic import Proposal, Proposer
 from palpate.bundle import without_prompt_encoder
 from palpate.cli import app
 from palpate.cli.console import Console
@@ -570,7 +570,44 @@ def test_what_is_exported_is_postprocessed(folder: Path, tmp_path: Path) -> None
     assert told(run("replay", session, folder, "--json"))["lesions"][0]["voxels"] == before
     alone = run("replay", session, folder, "--keep", "largest")
     assert alone.exit_code == 2
-    assert "--keep, --threshold: for what -o or --cohort writes" in alone.stderr
+    assert "--keep: for what -o or --cohort writes" in alone.stderr
+
+
+def test_defaults_of_an_export_are_not_used_where_nothing_is_exported(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tmp_path / "visit"
+    before = told(run("add", session, folder, "--lesion", "a", "--click", "8,7,5", "--json"))["lesions"]
+    (tmp_path / "palpate.toml").write_text(
+        '[session]\nkeep = "largest"\nthreshold = 0.3\n[session.replay]\nseparate = true\npatient = "P1"\n'
+    )
+    monkeypatch.setenv("PALPATE_CONFIG", str(tmp_path / "palpate.toml"))
+    done = told(run("replay", session, folder, "--json"))
+    assert [each["voxels"] for each in done["lesions"]] == [each["voxels"] for each in before]
+    assert (done["threshold"], done["keep"]) == (0.5, "all")
+    assert run("replay", session, folder, "--accepted").exit_code == 2
+
+
+def test_a_proposal_at_another_threshold_is_not_added_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, grid = tmp_path / "visit", read(folder / "scan.nii.gz").grid
+
+    def propose(first: int, start: tuple[int, int, int] = (0, 0, 0)) -> Any:
+        """Propose a block whose first slices are missing."""
+        array = np.zeros((16, 14, 10), dtype=bool)
+        array[first:10, 2:10, 2:8] = True
+        mask = Mask(array, (0, 0, 0), grid).cropped()
+        found = Proposal(Mask(mask.array, tuple(np.add(mask.start, start)), grid), 0.8)
+        monkeypatch.setattr(Proposer, "propose", lambda *_, **__: [found])
+        return run("propose", session, folder, "--proposer", folder / "finds.safetensors", "--json")
+
+    assert len(told(propose(2))["lesions"]) == 1
+    assert told(propose(2))["lesions"] == []
+    assert told(propose(5))["lesions"] == [], "five eighths of it"
+    assert len(told(propose(6))["lesions"]) == 1, "half of it is another"
+    assert told(propose(7))["lesions"] == [], "three quarters of the second"
+    assert len(told(propose(9, (3, 0, 0)))["lesions"]) == 1, "apart from both"
 
 
 def test_another_model_computes_all_masks_in_a_step_that_is_shown(

@@ -123,6 +123,21 @@ def test_the_scan_is_the_sessions(folder: Path) -> None:
     assert moved.exit_code == 0, moved.output
 
 
+def test_a_relative_scan_is_found_from_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder)
+    told = "--model", "model.safetensors", "--device", "cpu", "--scan", "scan.nii.gz"
+    assert run("add", "second", "--lesion", "a", "--click", "8,7,5", *told).exit_code == 0
+    assert SessionStore.open(Path("second"), read_only=True).header.scan.path == "scan.nii.gz"
+    monkeypatch.chdir(folder / "elsewhere")
+    done = run("picture", "../second", "-o", "a.png")
+    assert done.exit_code == 0, done.output
+    (folder / "scan.nii.gz").rename(folder / "moved.nii.gz")
+    refused = run("picture", "../second", "-o", "a.png")
+    assert refused.exit_code == 2
+    assert f"no longer at {folder / 'elsewhere' / 'scan.nii.gz'} or {folder / 'scan.nii.gz'}; give it" in refused.stderr
+
+
 def test_what_cannot_be_drawn_or_written(folder: Path) -> None:
     refuse(run("picture", folder / "visit", "lung", "-o", folder / "a.png"), "no lesion 'lung' in this session")
     refuse(run("picture", folder / "visit", "-o", folder / "a.gif"), "a picture's name ends in one of .png")

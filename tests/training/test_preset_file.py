@@ -160,10 +160,18 @@ def test_a_preset_says_how_long_once() -> None:
 def test_lengths_as_earlier_versions_wrote_them(tmp_path: Path, lengths: str, total: int) -> None:
     text = to_yaml(Preset.load("kits21"))
     before, after = re.split(r"epochs: 500", text, maxsplit=1)
-    (tmp_path / "old.yaml").write_text(f"{before}{lengths}{after}")
+    signature = "# As Palpate wrote it; hash of the lines above: 0123456789abcdef\n"
+    (tmp_path / "old.yaml").write_text(f"{before}{lengths}{after}{signature}")
     preset = Preset.load(tmp_path / "old.yaml")
     assert preset.recipe.total(209) == total
     assert len(re.findall(r"^  (epochs|steps): .*$", to_yaml(preset), re.MULTILINE)) == 1
+
+
+def test_a_preset_of_ones_own_with_both_lengths_is_refused(tmp_path: Path) -> None:
+    text = to_yaml(Preset.load("kits21"))
+    (tmp_path / "mine.yaml").write_text(text.replace("epochs: 500", "epochs: 2\n  steps: 7"))
+    with pytest.raises(SettingsError, match="epochs and steps both say how long; leave one of them"):
+        Preset.load(tmp_path / "mine.yaml")
 
 
 def test_the_kind_of_normalisation_comes_first() -> None:

@@ -99,7 +99,7 @@ def audit(
     lines = _sentences(found, cohort, page, written, again)
     if preset is not None and written is None:
         lines.append(f"{preset}: not written, since no settings can be suggested")
-    console.result(_record(found, page, written), lines)
+    console.result(_record(found, page, written), lines, _issues(found, page))
     if found.has_errors:
         raise typer.Exit(HAS_ERRORS)
 
@@ -160,7 +160,7 @@ def _record(found: Audit, page: Path | None, preset: Path | None) -> dict[str, A
 
 
 def _sentences(found: Audit, cohort: Path, page: Path | None, preset: Path | None, again: list[str]) -> list[str]:
-    """The report; `again`: options that `prepare` must be given too."""
+    """The report, in which the issues are counted; `again`: options that `prepare` must be given too."""
     from ..cohort.page import summary
 
     numbers = summary(found)
@@ -184,7 +184,9 @@ def _sentences(found: Audit, cohort: Path, page: Path | None, preset: Path | Non
             f"intensity in the target, medians over scans: {_intensity(numbers['target_intensities'])}",
             f"intensity outside, medians over scans: {_intensity(numbers['background_intensities'])}",
         ]
-    lines += ["", *_issues(found, page)]
+    errors = sum(issue.severity == "error" for issue in found.issues)
+    counts = f"errors: {errors}; warnings: {len(found.issues) - errors}"
+    lines += ["", counts if found.issues else "nothing wrong was found"]
     if found.suggestion is not None:
         lines += ["", "suggested settings:", *(f"  {what}: {why}" for what, why in found.suggestion.reasons.items())]
     lines += ["", *(f"{path}: written" for path in (page, preset) if path is not None)]
@@ -208,20 +210,18 @@ def _next(cohort: Path, preset: Path, again: list[str]) -> str:
 
 
 def _issues(found: Audit, page: Path | None) -> list[str]:
-    if not found.issues:
-        return ["nothing wrong was found"]
-    errors = sum(issue.severity == "error" for issue in found.issues)
-    lines = [f"errors: {errors}; warnings: {len(found.issues) - errors}"]
+    """The errors and warnings, a sentence each; of many of a kind the first few, and how many there are."""
+    lines = []
     shown: dict[str, int] = {}
     for issue in found.issues:
         shown[issue.kind] = shown.get(issue.kind, 0) + 1
         # Some of each kind: a common issue must not hide a rare one.
         if shown[issue.kind] <= MAX_OF_KIND[issue.severity]:
-            lines.append(f"  {issue.severity}  {issue.kind}: {issue.message}")
+            lines.append(f"{issue.severity}: {issue.kind}: {issue.message}")
     severities = {issue.kind: issue.severity for issue in found.issues}
     for kind, count in shown.items():
         if count > MAX_OF_KIND[severities[kind]]:
-            lines.append(f"  ... {kind}: {count} in all{'' if page else ' (--page lists them)'}")
+            lines.append(f"{severities[kind]}: {kind}: {count} in all{'' if page else ' (--page lists them)'}")
     return lines
 
 

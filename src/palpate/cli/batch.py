@@ -33,6 +33,7 @@ STOPPED = 130  # exit code after Ctrl-C, as shells have it
 )
 def batch(
     console: Console,
+    context: typer.Context,
     *,
     jobs: Annotated[Path, typer.Argument(help="A CSV of scan,prompts,output (docs/how-to/batch.md).")],
     results: Annotated[Path | None, typer.Option(help="The results' CSV; by default beside the list.")] = None,
@@ -56,7 +57,7 @@ def batch(
     """
     from ..batch import Batch, JobPictures, read_jobs, results_path
 
-    check_unit(unit, pictures, "--pictures")
+    check_unit(context, pictures, "--pictures")
     listed = read_jobs(jobs, loose_boxes=loose_box)
     drawn = None if pictures is None else JobPictures(pictures, unit)
     target = results_path(jobs) if results is None else results
@@ -73,7 +74,7 @@ def batch(
         with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
             summary = todo.run(workers, lambda done, job: advance(done, job.output.name), timeout)
     record = _record(jobs, target, summary) | postprocessing.record | {"pictures": text(pictures)}
-    console.result(record, _lines(record))
+    console.result(record, [_sentence(record)], _problems(record))
     if summary.failed or summary.undrawn:
         raise typer.Exit(FAULTY)
 
@@ -118,12 +119,19 @@ def _record(listing: Path, results: Path, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _lines(record: dict[str, Any]) -> list[str]:
-    before = f" ({record['done_before']} of them before)" if record["done_before"] else ""
+def _problems(record: dict[str, Any]) -> list[str]:
+    """What failed or is doubtful, a sentence each."""
     return [
         *(f"failed: row {one['row']}, {one['error']}: {one['message']}" for one in record["failed"]),
         *(f"warning: row {one['row']}: {one['message']}" for one in record["odd"]),
         *(f"no picture: row {one['row']}: {one['message']}" for one in record["undrawn"]),
-        f"{record['batch']}: {record['done']} of {record['jobs']} done{before}, {len(record['failed'])} failed; "
-        f"results: {record['results']}" + (f"; pictures: {record['pictures']}" if record["pictures"] else ""),
     ]
+
+
+def _sentence(record: dict[str, Any]) -> str:
+    before = f" ({record['done_before']} of them before)" if record["done_before"] else ""
+    pictures = f"; pictures: {record['pictures']}" if record["pictures"] else ""
+    return (
+        f"{record['batch']}: {record['done']} of {record['jobs']} done{before}, {len(record['failed'])} failed; "
+        f"results: {record['results']}{pictures}"
+    )

@@ -71,13 +71,13 @@ def find_config() -> Path | None:
         None: there is none, or PALPATE_CONFIG is empty.
 
     Raises:
-        SettingsError: PALPATE_CONFIG names a file that is not there.
+        SettingsError: PALPATE_CONFIG names a file that is not there, or the home folder of no user.
     """
     named = os.environ.get(VARIABLE)
     if named is not None and not named.strip():
         return None
     if named is not None:
-        path = Path(named).expanduser()
+        path = _expanded(named, VARIABLE)
         if not path.is_file():
             raise SettingsError(
                 f"{VARIABLE} names {named}, and there is no such file; correct it, or set it to nothing"
@@ -183,8 +183,20 @@ class _Reader:
             raise SettingsError(f"{what} = {value!r}: give {words}")
         if not isinstance(value, str) or not (param.kind is Path or key in FILES_OR_NAMES):
             return value
-        place = self.path.parent / Path(value).expanduser()
+        place = self.path.parent / _expanded(value, what)
         return str(place) if param.kind is Path or place.is_file() else value
+
+
+def _expanded(path: str, what: str) -> Path:
+    """A path whose `~` is the home folder; `what` sets it, for the error.
+
+    Raises:
+        SettingsError: `~name` of no user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingsError(f"{what} = {path!r}: there is no such user's home folder; write the folder out") from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from .old_spellings import modern
 if TYPE_CHECKING:
     from ..volume import Volume
 
+HELP = {"-h", "--help"}
 FAULTY = 1  # exit code of work that was done, but not on everything
 FAILED = 2  # exit code of everything a user can mend
 OUT_OF_MEMORY = "not enough memory: close what else runs, use another device (--device cpu), or a smaller model"
@@ -107,7 +108,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": sorted(HELP)},
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
@@ -132,10 +133,16 @@ def begin(context: typer.Context, quiet: bool, log: Path | None) -> None:
     with Console(quiet=quiet).reporting():
         if log is not None:  # first, so that what is wrong with the defaults is logged
             open_log(log)
-        path = find_config()
-        defaults = Defaults() if path is None else read_config(path, context.command)
-        if log is None and defaults.log is not None:
-            open_log(defaults.log)
+        try:
+            path = find_config()
+            defaults = Defaults() if path is None else read_config(path, context.command)
+            if log is None and defaults.log is not None:
+                open_log(defaults.log)
+        except PalpateError as error:
+            if not HELP.intersection(invocation.words):
+                raise
+            typer.secho(f"warning: {error}; the defaults below are Palpate's own", fg="yellow", err=True)
+            path, defaults = None, Defaults()
     context.default_map = defaults.verbs
     invocation.quiet, invocation.config = quiet or defaults.quiet, path
     log_beginning(invocation)
@@ -248,10 +255,20 @@ class Console:
             task = progress.add_task(doing, total=total, completed=done, words="")
             yield lambda count, words: progress.update(task, completed=count, words=words)
 
-    def result(self, record: dict[str, Any], sentences: list[str]) -> None:
-        """Print the result, as one JSON object or as sentences."""
+    def result(self, record: dict[str, Any], sentences: list[str], problems: Sequence[str] = ()) -> None:
+        """Print the result, as one JSON object or as sentences.
+
+        Args:
+            record: for machines; it has the problems too.
+            sentences: for people, on the output stream; not printed if quiet.
+            problems: for people, what failed or is doubtful, on the error stream; printed if quiet too.
+        """
         if self.silent:
             return
+        for problem in problems:
+            LOG.warning(problem)
+            if not self.machine:
+                typer.secho(problem, fg="yellow", err=True)
         for sentence in sentences:
             LOG.info(sentence)
         if self.machine:

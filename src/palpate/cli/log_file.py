@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ LOG.setLevel(logging.INFO)
 LOG.propagate = False  # what is meant for people is printed by the Console, and by nobody else
 LOG.addHandler(logging.NullHandler())
 _FORMAT = logging.Formatter("%(asctime)s %(process)d %(levelname)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
-_BEGINNING = 1024  # bytes of a file by which it is told apart from an image
+_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \d+ (DEBUG|INFO|WARNING|ERROR|CRITICAL): ")  # begins so
+_OF_OTHERS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".safetensors", ".pt", ".pth", ".ckpt", ".yaml", ".yml")
 
 
 class _LogFile(logging.FileHandler):
@@ -39,12 +41,19 @@ def open_log(path: Path) -> None:
     """Write all further messages to a file too, after what it holds; a log that was open is closed.
 
     Raises:
-        OutputError: it cannot be written, or holds something that is no text.
+        OutputError: it cannot be written, has the name of an image, a model or a preset, or holds something else than a
+            log of Palpate's.
     """
+    from ..formats import READABLE
+
     close_log()
+    if path.name.lower().endswith((*READABLE, *_OF_OTHERS)):
+        raise OutputError(f"{path}: has the name of an image, a model or a preset; give --log a name as palpate.log")
     try:
-        if path.is_file() and _is_binary(path):
-            raise OutputError(f"{path}: is no text, and a log would damage it; name another file")
+        if path.is_file() and not _is_log(path):
+            raise OutputError(
+                f"{path}: exists and is no log of Palpate's, and nothing is added to it; name another file with --log"
+            )
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise OutputError(
@@ -61,7 +70,8 @@ def close_log() -> None:
         handler.close()
 
 
-def _is_binary(path: Path) -> bool:
-    """Whether a file begins as images and models do, and texts do not."""
+def _is_log(path: Path) -> bool:
+    """Whether a file is empty, or begins with a line of a log."""
     with path.open("rb") as file:
-        return b"\0" in file.read(_BEGINNING)
+        first = file.readline(128)
+    return not first or _LINE.match(first) is not None

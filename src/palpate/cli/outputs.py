@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OutputError, SettingsError
+from .console import given_options
 
 if TYPE_CHECKING:
     from ..masks import Mask
@@ -26,19 +27,19 @@ UnitOption = Annotated[
 ]
 
 
-def check_unit(unit: str | None, picture: Path | None, option: str) -> None:
-    """Refuse a unit where no picture is asked for.
+def check_unit(context: typer.Context, picture: Path | None, option: str) -> None:
+    """Refuse a unit on the command line where no picture is asked for; one of the user's defaults is just not used.
 
     Args:
-        unit: the option's value.
+        context: the verb's.
         picture: the picture, or the folder of pictures.
         option: that asks for it.
 
     Raises:
         SettingsError: the message names both options.
     """
-    if unit is not None and picture is None:
-        raise SettingsError(f"--unit {unit}: for a picture; give {option} too, or leave it out")
+    if picture is None and "unit" in given_options(context):
+        raise SettingsError(f"--unit {context.params['unit']}: for a picture; give {option} too, or leave it out")
 
 
 def check_outputs(

@@ -52,7 +52,7 @@ def resample(
     check_output(output)
     labels, scan = console.read(mask), console.read(like, series)
     check_output(output, scan)
-    check_spared(output, labels)
+    check_spared(output, labels, "mask")
     check_replaced(overwrite, output)
     with console.step("resample", f"resampling {mask}"):
         from ..resampling import resample_labels

@@ -66,6 +66,7 @@ class Outputs:
 )
 def segment(
     console: Console,
+    context: typer.Context,
     scan: ScanArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask: .nii, .nii.gz, .nrrd, .mha or .mhd.")],
     prompts: PromptOptions,
@@ -89,7 +90,7 @@ def segment(
     """
     from ..prompts import check_inside
 
-    check_unit(unit, picture, "--picture")
+    check_unit(context, picture, "--picture")
     outputs = Outputs(output, probability, uncertainty, picture, unit)
     check_outputs(outputs.images, picture, truth)
     volume = console.read(scan, series)

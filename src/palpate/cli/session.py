@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SessionError, SettingsError
-from .console import Console
+from .console import Console, given_options
 from .outputs import OverwriteOption, check_replaced
 from .postprocessing import PostprocessingOptions, ThresholdOption
 from .prompting import HOW_TO_CORRECT, PromptOptions
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..prompts import Prompt
     from ..session import Session, SessionStore
 
+KNOWN = 0.5  # intersection over union with a lesion's initial mask, above which a proposal is of that lesion
 LesionOption = Annotated[str, typer.Option(help="The lesion's name, or its number.")]
 NumberOption = Annotated[int, typer.Option("--number", help="The prompt's number, as every verb prints it.")]
 TimesOption = Annotated[int, typer.Option(min=1, help="How many operations.")]
@@ -150,7 +151,8 @@ def propose(
 ) -> None:
     """Add what an automatic model takes for lesions, as proposals; the session is begun where there is none.
 
-    A proposal that a lesion of the session began with is not added again.
+    A proposal is not added again where a lesion of the session began with it, or with one that overlaps it by more than
+    half, as another --threshold makes it.
     """
     with command.opened(begin=True) as session:
         with command.console.step("propose", "proposing lesions") as progress:
@@ -161,7 +163,7 @@ def propose(
             found = Proposer(settings).propose(session.volume, least, threshold=threshold, progress=progress)
         with all_or_nothing(session):
             known = [session.initial_mask(each.number) for each in session.lesions if each.initial_mask is not None]
-            new = [one for one in found if not any(_same(one.mask, mask) for mask in known)]
+            new = [one for one in found if not any(_overlap(one.mask, mask) > KNOWN for mask in known)]
             numbers = [session.add(initial_mask=one.mask, score=one.score) for one in new]
         none = f"no proposal of {least:g} mL or more (--min-ml)"
         if found:
@@ -209,6 +211,7 @@ def show(console: Console, folder: Annotated[Path, typer.Argument(help="The sess
 )
 def replay(
     command: SessionOptions,
+    context: typer.Context,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A label map's file, or a folder; with a list of the lesions beside it."),
@@ -230,9 +233,11 @@ def replay(
     postprocessing: PostprocessingOptions,
 ) -> None:
     """Compute a session's masks that are not cached, print their sizes, and export them; the session is only read."""
-    _check_export(output, cohort, patient, separate=separate, overlap=overlap, accepted=accepted)
-    if output is None and cohort is None and not postprocessing.is_default:
-        raise SettingsError("--keep, --threshold: for what -o or --cohort writes; give one of them, or leave them out")
+    _check_export(given_options(context), output, cohort, patient)
+    if cohort is None:
+        patient = None  # of the user's defaults
+    if output is None and cohort is None:
+        postprocessing = type(postprocessing)()  # nothing is written, so that the defaults' are not used
     with command.opened(read_only=True) as session:
         if output is not None:
             _check_file(output, session, overwrite)
@@ -295,34 +300,43 @@ def _show_sentences(store: SessionStore, summary: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _check_export(
-    output: Path | None,
-    cohort: Path | None,
-    patient: str | None,
-    *,
-    separate: bool,
-    overlap: str | None,
-    accepted: bool,
-) -> None:
-    """Refuse options of an export that was not asked for, and a patient that no list can hold."""
-    given = {"--separate": separate, "--overlap": overlap is not None, "--accepted": accepted}
-    alone = [option for option in given if given[option]]
+def _check_export(given: dict[str, str], output: Path | None, cohort: Path | None, patient: str | None) -> None:
+    """Refuse options of an export that was not asked for, and a patient that no list can hold.
+
+    Args:
+        given: the options of the command line, by parameter; those of the user's defaults are just not used.
+        output: what -o writes.
+        cohort: the cohort.
+        patient: the patient's name.
+    """
+    alone = [given[name] for name in ("separate", "overlap", "accepted") if name in given]
     if output is None and alone:
         raise SettingsError(f"{', '.join(alone)}: for what -o writes; give -o FILE or FOLDER, or leave it out")
+    alone = [given[name] for name in ("keep", "threshold") if name in given]
+    if output is None and cohort is None and alone:
+        raise SettingsError(f"{', '.join(alone)}: for what -o or --cohort writes; give one of them, or leave it out")
     if patient is not None:
         from ..export import check_patient
 
         check_patient(patient)
-        if cohort is None:
+        if cohort is None and "patient" in given:
             raise SessionError(f"--patient {patient}: names the patient of a scan in a cohort; give --cohort too")
 
 
-def _same(one: Mask, other: Mask) -> bool:
-    """Whether two masks on the session's grid are of the same voxels."""
+def _overlap(one: Mask, other: Mask) -> float:
+    """Intersection over union of two masks on the session's grid."""
     import numpy as np
 
     one, other = one.cropped(), other.cropped()
-    return one.start == other.start and np.array_equal(one.array, other.array)
+    low = np.maximum(one.start, other.start)
+    high = np.minimum(np.add(one.start, one.array.shape), np.add(other.start, other.array.shape))
+    if (high <= low).any():
+        return 0.0
+    parts = [
+        each.array[tuple(map(slice, low - np.array(each.start), high - np.array(each.start)))] for each in (one, other)
+    ]
+    both = int(np.count_nonzero(parts[0] & parts[1]))
+    return both / (one.voxels + other.voxels - both)
 
 
 def _check_times(times: int, there: int, done: str) -> None:

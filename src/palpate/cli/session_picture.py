@@ -65,16 +65,22 @@ def picture(
 def _scan(command: SessionCommand, store: SessionStore) -> Path:
     """The scan's path: the option's, else where the session's scan was read from.
 
+    A relative path counts from the current folder, else from the folder that the session's lies in.
+
     Raises:
-        SessionError: there is nothing any more.
+        SessionError: there is nothing any more; the message names the places.
     """
     if command.scan is not None:
         return command.scan
     known = store.header.scan.path
-    if known is None or not Path(known).exists():
-        where = "was in memory" if known is None else f"is no longer at {known}"
-        raise SessionError(f"{command.folder}: its scan {where}; give it with --scan")
-    return Path(known)
+    if known is None:
+        raise SessionError(f"{command.folder}: its scan was in memory; give it with --scan")
+    places = list(dict.fromkeys((Path(known).absolute(), command.folder.resolve().parent / known)))
+    there = next((place for place in places if place.exists()), None)
+    if there is None:
+        looked = " or ".join(map(str, places))
+        raise SessionError(f"{command.folder}: its scan is no longer at {looked}; give it with --scan")
+    return there
 
 
 def _records(command: SessionCommand, store: SessionStore, chosen: Sequence[Lesion]) -> list[LesionRecord]:

@@ -60,12 +60,13 @@ def check_output(path: str | Path, scan: OnGrid | None = None) -> Path:
     return check_writable(path)
 
 
-def check_spared(path: str | Path, scan: OnGrid) -> Path:
+def check_spared(path: str | Path, scan: OnGrid, what: str = "scan") -> Path:
     """The path, if what is written there, of whatever kind, replaces no file that the scan was read from.
 
     Args:
         path: where a result will go.
         scan: the scan, or a patch of it; of one made in memory everything is spared.
+        what: what the error calls it.
 
     Raises:
         OutputError: it is the scan's own file, by whatever name, or a slice of its series.
@@ -74,7 +75,9 @@ def check_spared(path: str | Path, scan: OnGrid) -> Path:
     if source is not None and path.exists():
         own = source.header.files if isinstance(source.header, Series) else read_files(source.path)
         if any(file.exists() and path.samefile(file) for file in own):
-            raise OutputError(f"cannot write {path}: the scan itself was read from it, and would be lost; name another")
+            raise OutputError(
+                f"cannot write {path}: the {what} itself was read from it, and would be lost; name another"
+            )
     return path
 
 

@@ -48,6 +48,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "validations": "num_validations",
     },
 }
+OLD_SIGNATURE = "# As Palpate wrote it; hash of the lines above: "  # in the last line of earlier versions' presets
 RENAMED_PROMPTS = {"prior": "initial mask"}  # kinds of a first prompt
 
 
@@ -65,14 +66,25 @@ def with_current_keys(content: Mapping[str, Any], origin: str) -> dict[str, Any]
     for section in RENAMED.keys() - {""}:
         if isinstance(preset.get(section), Mapping):
             preset[section] = _renamed(preset[section], section, origin)
-    recipe = preset.get("recipe")
-    if isinstance(recipe, dict) and recipe.get("steps") is not None:
-        recipe.pop("epochs", None)  # earlier versions wrote both, and steps counted
     prompts = preset.get("prompt_sampling")
     if isinstance(prompts, dict) and isinstance(prompts.get("first_prompt_prob"), Mapping):
         kinds = prompts["first_prompt_prob"]
         prompts["first_prompt_prob"] = {RENAMED_PROMPTS.get(kind, kind): value for kind, value in kinds.items()}
     return preset
+
+
+def with_one_length(preset: dict[str, Any]) -> dict[str, Any]:
+    """An earlier version's preset, with current keys, without the epochs that it wrote beside steps, which counted."""
+    recipe = preset.get("recipe")
+    if isinstance(recipe, dict) and recipe.get("steps") is not None:
+        return {**preset, "recipe": {key: value for key, value in recipe.items() if key != "epochs"}}
+    return preset
+
+
+def _is_of_0_1_0(content: Mapping[str, Any]) -> bool:
+    """Whether any key is one of version 0.1.0."""
+    sections = ((RENAMED[""], content), *((names, content.get(new)) for new, names in RENAMED.items() if new))
+    return any(isinstance(keys, Mapping) and not names.keys().isdisjoint(keys) for names, keys in sections)
 
 
 def _renamed(content: Mapping[str, Any], section: str, origin: str) -> dict[str, Any]:
@@ -96,7 +108,8 @@ def parse(text: str, origin: str) -> dict[str, Any]:
         raise SettingsError(f"{origin}: not YAML ({' '.join(str(error).split())[:300]})") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{origin}: a preset is a mapping of settings, not {type(content).__name__}")
-    return with_current_keys(content, origin)
+    preset = with_current_keys(content, origin)
+    return with_one_length(preset) if OLD_SIGNATURE in text or _is_of_0_1_0(content) else preset
 
 
 def to_yaml(model: BaseModel) -> str:

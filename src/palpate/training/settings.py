@@ -28,7 +28,7 @@ from ..errors import CohortError, SettingsError
 from ..files import HIDDEN, replacing
 from ..model import SIZES, Network, NetworkConfig
 from .preset import Preset, explained
-from .preset_file import with_current_keys
+from .preset_file import with_current_keys, with_one_length
 
 FORMAT = 1
 
@@ -76,7 +76,7 @@ class Settings(BaseModel):
             raise SettingsError(f"{run}: no training was started here (settings.json is missing)")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            content["preset"] = with_current_keys(content["preset"], str(path))
+            content["preset"] = with_one_length(with_current_keys(content["preset"], str(path)))
             return cls.model_validate(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = explained(error) if isinstance(error, ValidationError) else repr(error)
