@@ -70,7 +70,7 @@ def test_names_by_hand(folder: Path, output: str, name: str) -> None:
 def test_what_is_drawn_is_the_mask_and_the_prompts_of_the_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[int, Any, str | None]] = []
 
-    def record(volume: Any, mask: Any, prompts: Any, *, unit: str | None, title: str) -> Any:
+    def record(volume: Any, mask: Any, prompts: Any, *, unit: str | None, window: Any, title: str) -> Any:
         lay_out(volume, [mask], prompts)  # they belong together
         drawn.append((mask.voxels, prompts, title))
         raise ScanError("not drawn")

@@ -155,6 +155,7 @@ def test_pictures_and_those_that_could_not_be_drawn(folder: Path, monkeypatch: p
         (("--picture", "p.png"), "error: No such option: --picture"),
         (("--prompts", "p.json"), "error: No such option: --prompts"),
         (("--unit", "SUV"), "error: --unit SUV: for a picture; give --pictures too, or leave it out"),
+        (("--window=0,9",), "error: --window 0,9: for a picture; give --pictures too, or leave it out"),
         (("--pictures", "no/such"), "error: cannot make the folder no/such"),
         (("--workers", "0"), "error: 0 workers: at least one is needed"),
         (("--timeout", "0"), "error: a timeout of 0 seconds: give more than 0, or leave it out"),

@@ -320,25 +320,43 @@ def test_a_picture_of_others_is_replaced_only_when_asked(folder: Path, tmp_path:
         assert segment(folder, out, "--picture", picture, *more).exit_code == 0
 
 
-def test_a_picture_is_given_every_prompt_and_the_unit(
+def test_a_picture_is_given_every_prompt_the_unit_and_the_window(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[list[str], str | None]] = []
+    seen: list[tuple[list[str], str | None, Any]] = []
     real = palpate.pictures.lesion_picture
 
-    def picture(volume: Any, mask: Any, prompts: Any, *, unit: str | None, **more: Any) -> Any:
-        seen.append(([f"{prompt.kind} {prompt.positive}" for prompt in prompts], unit))
-        return real(volume, mask, prompts, unit=unit, **more)
+    def picture(volume: Any, mask: Any, prompts: Any, **more: Any) -> Any:
+        seen.append(([f"{prompt.kind} {prompt.positive}" for prompt in prompts], more["unit"], more["window"]))
+        return real(volume, mask, prompts, **more)
 
     monkeypatch.setattr(palpate.pictures, "lesion_picture", picture)
     more = "--background", "30,25,18", "--box", "15,20,14,26,30,22", "--picture", tmp_path / "p.png"
-    done = segment(folder, tmp_path / "m.nii.gz", *more, "--unit", "SUV", model="prompted")
+    look = "--unit", "SUV", "--window", "-1,7.5"
+    done = segment(folder, tmp_path / "m.nii.gz", *more, *look, model="prompted")
     assert done.exit_code == 0, done.output
-    ((kinds, unit),) = seen
+    ((kinds, unit, window),) = seen
     assert sorted(kinds) == ["box True", "click False", "click True"]
-    assert unit == "SUV"
+    assert (unit, window) == ("SUV", (-1, 7.5))
     alone = segment(folder, tmp_path / "n.nii.gz", "--unit", "SUV")
     refuse(alone, "--unit SUV: for a picture; give --picture too, or leave it out", tmp_path / "n.nii.gz")
+    alone = segment(folder, tmp_path / "n.nii.gz", *look)
+    refuse(alone, "--unit SUV, --window -1,7.5: for a picture; give --picture too", tmp_path / "n.nii.gz")
+
+
+@pytest.mark.parametrize("typed", ["240", "a,b", "1,2,3", "", "240,-160", "5,5", "nan,3", "0,inf"])
+def test_a_window_that_is_none(folder: Path, tmp_path: Path, typed: str) -> None:
+    picture = tmp_path / "p.png"
+    refused = segment(folder, tmp_path / "m.nii.gz", "--picture", picture, f"--window={typed}")
+    refuse(refused, f"--window {typed}: ", tmp_path / "m.nii.gz")
+    assert "give two" in refused.stderr
+    assert not picture.exists()
+
+
+def test_defaults_of_pictures_wait_for_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("palpate.toml").write_text('[segment]\nunit = "SUV"\nwindow = "0,7"\n')
+    assert segment(folder, tmp_path / "m.nii.gz").exit_code == 0
 
 
 def test_a_phantom_replaces_no_scan_of_others(tmp_path: Path) -> None:

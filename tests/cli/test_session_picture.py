@@ -103,6 +103,35 @@ def test_an_initial_mask_is_the_first_prompt_drawn(folder: Path, monkeypatch: py
     assert kinds == ["initial_mask", "click"]
 
 
+def test_prompts_have_the_numbers_of_the_session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = "--model", folder / "model.safetensors", "--device", "cpu", "--scan", folder / "scan.nii.gz"
+    for verb, *more in (
+        ("add", "--lesion", "liver1", "--click", "9,7,5", *model),  # prompt 4, after 1 of liver1, and 2 and 3 of node
+        ("undo",),
+        ("add", "--lesion", "liver1", "--box", "2,2,2,8,9,7", *model),
+    ):
+        done = run(verb, folder / "visit", *more)
+        assert done.exit_code == 0, done.output
+    figures: list[Any] = []
+    one = palpate.pictures.lesion_picture
+
+    def lesion(*given: Any, **more: Any) -> Any:
+        figures.append(one(*given, **more))
+        return figures[-1]
+
+    monkeypatch.setattr(palpate.pictures, "lesion_picture", lesion)
+    drawn = run("picture", folder / "visit", "liver1", "-o", folder / "a.png", "--window", "-1,9")
+    assert drawn.exit_code == 0, drawn.output
+    written = {text.get_text() for axes in figures[0].axes for text in axes.texts}
+    (shown, _) = json.loads(run("show", folder / "visit", "--json").stdout)["lesions"]
+    numbers = [prompt["number"] for prompt in shown["prompts"]]
+    assert numbers != [1, 2]
+    assert {word for word in written if word.isdigit()} == set(map(str, numbers))
+    assert figures[0].axes[0].images[0].get_clim() == (-1, 9)
+    removed = run("remove-prompt", folder / "visit", "--lesion", "liver1", "--number", numbers[-1], *model)
+    assert removed.exit_code == 0, removed.output
+
+
 def test_a_mask_that_is_not_cached_is_computed(folder: Path) -> None:
     shutil.rmtree(folder / "visit" / "cache")
     told = "--model", folder / "model.safetensors", "--device", "cpu"

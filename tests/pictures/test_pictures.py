@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from palpate.errors import GeometryError, OutputError, PromptError, ScanError
+from palpate.errors import GeometryError, OutputError, PromptError, SettingsError
 from palpate.masks import Mask
 from palpate.phantom import oblique_affine
 from palpate.pictures import (
@@ -213,13 +214,34 @@ def test_a_small_field_has_a_scale_that_fits(edge: float, label: str, size: str)
         assert left < min(axes.lines[-1].get_xdata()) < max(axes.lines[-1].get_xdata()) < right
 
 
+def test_prompts_have_the_numbers_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = plain((40, 40, 40))
+    mask = cube(volume.grid, (18, 18, 18), (22, 22, 22))
+    prompts: list[Prompt] = [InitialMask(mask), Click((20, 20, 20)), Click((20, 14, 20))]
+
+    def written(numbers: Sequence[int | None] | None, prompts: Sequence[Prompt] = prompts) -> set[str]:
+        figure: Any = lesion_picture(volume, mask, prompts, numbers=numbers)
+        return {word for axes in figure.axes for text in axes.texts if (word := text.get_text()).isdigit()}
+
+    assert written(None) == {"1", "2", "3"}
+    assert written([None, 4, 7]) == {"4", "7"}
+    assert written(None, prompts[1:2]) == set()
+    assert written([4], prompts[1:2]) == {"4"}
+    monkeypatch.setattr("palpate.pictures.choice.MAX_FURTHER", 0)
+    figure: Any = lesion_picture(volume, mask, [prompts[1], Click((2, 3, 4))], numbers=[4, 7])
+    assert "on other slices: foreground click 7 (axial z = 4, " in words_of(figure)
+    assert "foreground click 2" not in words_of(figure)
+    with pytest.raises(ValueError, match="zip"):
+        lesion_picture(volume, mask, prompts, numbers=[1])
+
+
 def test_window_given_is_the_window_drawn() -> None:
     volume = plain((9, 9, 9))
     figure: Any = lesion_picture(volume, cube(volume.grid, (4, 4, 4), (5, 5, 5)), window=(-160, 240))
     assert figure.axes[0].images[0].get_clim() == (-160, 240)
     assert words_of(figure).splitlines()[0].endswith("window −160 to 240")
     for window in ((3, 3), (4, 1), (0, math.nan)):
-        with pytest.raises(ScanError, match="black and then white, not"):
+        with pytest.raises(SettingsError, match="give two finite values, the one shown as black first"):
             lesion_picture(volume, cube(volume.grid, (4, 4, 4), (5, 5, 5)), window=window)
 
 

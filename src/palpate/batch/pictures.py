@@ -24,10 +24,12 @@ class JobPictures:
     Attributes:
         folder: where they go; made if need be, in a folder that exists.
         unit: of the scans' values, where their files do not say; see `pictures.lesion_picture`.
+        window: the values shown as black and as white; likewise.
     """
 
     folder: Path
     unit: str | None = None
+    window: tuple[float, float] | None = None
 
     def place(self, job: Job) -> Path:
         """Where a job's picture goes: `masks/a.nii.gz` of the list has `masks-a.png`."""
@@ -68,7 +70,8 @@ class JobPictures:
         place = self.place(job)
         try:
             title = job.listed(job.output)
-            save_picture(lesion_picture(volume, mask, prompts, unit=self.unit, title=title), place)
+            figure = lesion_picture(volume, mask, prompts, unit=self.unit, window=self.window, title=title)
+            save_picture(figure, place)
         except Exception as error:  # one strange scan must not end a night's work
             with suppress(OSError):
                 if is_own_picture(place):

@@ -13,7 +13,7 @@ import typer
 
 from .console import FAULTY, Console, app
 from .inference import Inference
-from .outputs import OverwriteOption, UnitOption, check_unit, text
+from .outputs import OverwriteOption, PictureLookOptions, check_look, text
 from .postprocessing import PostprocessingOptions
 from .verbs import verb
 
@@ -43,11 +43,11 @@ def batch(
         Path | None,
         typer.Option(metavar="FOLDER", help="Also save a picture of each mask there, as OUTPUT's name with .png."),
     ] = None,
-    unit: UnitOption = None,
     loose_box: Annotated[
         bool, typer.Option("--loose-box", help="Boxes are hints: the mask may go on outside them.")
     ] = False,
     overwrite: OverwriteOption = False,
+    look: PictureLookOptions,
     inference: Inference,
     postprocessing: PostprocessingOptions,
 ) -> None:
@@ -57,9 +57,9 @@ def batch(
     """
     from ..batch import Batch, JobPictures, read_jobs, results_path
 
-    check_unit(context, pictures, "--pictures")
+    check_look(context, pictures, "--pictures")
     listed = read_jobs(jobs, loose_boxes=loose_box)
-    drawn = None if pictures is None else JobPictures(pictures, unit)
+    drawn = None if pictures is None else JobPictures(pictures, look.unit, look.window)
     target = results_path(jobs) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {inference.model}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from ..errors import OutputError, SettingsError
 from .console import given_options
+from .verbs import OptionGroup
 
 if TYPE_CHECKING:
     from ..masks import Mask
@@ -21,14 +23,56 @@ OverwriteOption = Annotated[
     typer.Option("--overwrite", help="Replace a file that Palpate did not write, or that was changed since."),
 ]
 
-UnitOption = Annotated[
-    str | None,
-    typer.Option(help="In pictures, the unit of the scan's values where its file does not say, as SUV (DICOM does)."),
-]
+
+@dataclass(frozen=True)
+class PictureLook:
+    """How the scan is shown in a picture, as typed; of what is None, the picture decides."""
+
+    unit: str | None = None
+    window: tuple[float, float] | None = None
 
 
-def check_unit(context: typer.Context, picture: Path | None, option: str) -> None:
-    """Refuse a unit on the command line where no picture is asked for; one of the user's defaults is just not used.
+def _picture_look(
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="In pictures, the unit of the scan's values where its file does not say, as SUV (DICOM does)."
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="In pictures, the scan's values shown as black and as white, as -160,240; chosen by default.",
+        ),
+    ] = None,
+) -> PictureLook:
+    return PictureLook(unit, None if window is None else _window(window))
+
+
+def _window(typed: str) -> tuple[float, float]:
+    """Two numbers with a comma between them.
+
+    Raises:
+        SettingsError: they are something else, or no window.
+    """
+    from ..pictures import check_window
+
+    try:
+        low, high = map(float, typed.split(","))
+    except ValueError:
+        raise SettingsError(f"--window {typed}: give two numbers with a comma between them, as -160,240") from None
+    try:
+        return check_window(low, high)
+    except SettingsError as error:
+        raise SettingsError(f"--window {typed}: {error}") from None
+
+
+PictureLookOptions = Annotated[PictureLook, OptionGroup(_picture_look)]
+
+
+def check_look(context: typer.Context, picture: Path | None, option: str) -> None:
+    """Refuse a unit or a window on the command line where no picture is asked for; the user's defaults are not used.
 
     Args:
         context: the verb's.
@@ -38,8 +82,9 @@ def check_unit(context: typer.Context, picture: Path | None, option: str) -> Non
     Raises:
         SettingsError: the message names both options.
     """
-    if picture is None and "unit" in given_options(context):
-        raise SettingsError(f"--unit {context.params['unit']}: for a picture; give {option} too, or leave it out")
+    given = [f"--{name} {context.params[name]}" for name in ("unit", "window") if name in given_options(context)]
+    if picture is None and given:
+        raise SettingsError(f"{', '.join(given)}: for a picture; give {option} too, or leave it out")
 
 
 def check_outputs(

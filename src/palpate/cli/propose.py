@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,16 @@ from ..errors import OutputError
 from .completion import complete_model
 from .console import Console, app
 from .inference import BaseOption, Machine
-from .outputs import OverwriteOption, check_outputs, check_replaced, read_truth, text
+from .outputs import (
+    OverwriteOption,
+    PictureLook,
+    PictureLookOptions,
+    check_look,
+    check_outputs,
+    check_replaced,
+    read_truth,
+    text,
+)
 from .postprocessing import ThresholdOption
 from .segment import ScanArgument, SeriesOption, TruthOption
 from .verbs import verb
@@ -34,6 +44,7 @@ SHOWN = 10  # proposals that are listed on a terminal; all are in the JSON
 )
 def propose(
     console: Console,
+    context: typer.Context,
     scan: ScanArgument,
     output: Annotated[
         Path,
@@ -50,6 +61,7 @@ def propose(
         ),
     ],
     machine: Machine,
+    look: PictureLookOptions,
     base: BaseOption = None,
     min_ml: Annotated[
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
@@ -69,6 +81,7 @@ def propose(
     from ..lesions import check_threshold
 
     least = MIN_VOLUME_ML if min_ml is None else min_ml
+    check_look(context, picture, "--picture")
     check_min_volume(least)
     check_threshold(threshold)
     listing = listing_beside(output)
@@ -90,7 +103,7 @@ def propose(
 
         record["dice"] = round(dice(lesion.threshold(threshold).full(), known.full()), 4)
     with console.step("save", f"saving {output}"):
-        _save(record, found, lesion, volume, known, (output, listing, probability, picture))
+        _save(record, found, lesion, volume, known, (output, listing, probability, picture), look)
     record |= {"json": str(listing), "probability": text(probability), "picture": text(picture)}
     console.result(record, lines(record, console.seconds))
 
@@ -141,6 +154,7 @@ def _save(
     volume: Volume,
     known: Mask | None,
     places: tuple[Path, Path, Path | None, Path | None],
+    look: PictureLook,
 ) -> None:
     """Write label map, list, probability and picture, or none of them."""
     from ..files import all_or_none, replacing
@@ -156,7 +170,7 @@ def _save(
         if probability is not None:
             lesion.save(probability)
         if picture is not None:
-            save_first(volume, found, known, picture)
+            save_first(volume, found, known, picture, look)
 
 
 def proposal_record(proposal: Proposal, label: int) -> dict[str, Any]:
@@ -174,7 +188,7 @@ def proposal_record(proposal: Proposal, label: int) -> dict[str, Any]:
     }
 
 
-def save_first(volume: Volume, found: list[Proposal], known: Mask | None, picture: Path) -> None:
+def save_first(volume: Volume, found: list[Proposal], known: Mask | None, picture: Path, look: PictureLook) -> None:
     """A picture of the proposal with the highest score, or of a scan in which there is none."""
     import numpy as np
 
@@ -184,10 +198,10 @@ def save_first(volume: Volume, found: list[Proposal], known: Mask | None, pictur
     if found:
         first = found[0]
         title = f"proposal 1 of {len(found)}, score {first.score:.2f}"
-        figure = lesion_picture(volume, first.mask, [first.click], truth=known, title=title)
+        figure = lesion_picture(volume, first.mask, [first.click], truth=known, title=title, **asdict(look))
     else:
         nothing = Mask(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0), volume.grid, volume.source)
-        figure = lesion_picture(volume, nothing, truth=known, title="no proposal")
+        figure = lesion_picture(volume, nothing, truth=known, title="no proposal", **asdict(look))
     save_picture(figure, picture)
 
 

@@ -13,11 +13,12 @@ from .console import Console, app
 from .inference import Inference
 from .outputs import (
     OverwriteOption,
-    UnitOption,
+    PictureLook,
+    PictureLookOptions,
     check_inputs_stay,
+    check_look,
     check_outputs,
     check_replaced,
-    check_unit,
     read_truth,
     text,
 )
@@ -44,7 +45,7 @@ class Outputs:
     probability: Path | None
     uncertainty: Path | None
     picture: Path | None
-    unit: str | None = None  # of the scan's values, in the picture
+    look: PictureLook  # of the picture
 
     @property
     def images(self) -> tuple[Path | None, ...]:
@@ -72,10 +73,10 @@ def segment(
     prompts: PromptOptions,
     inference: Inference,
     postprocessing: PostprocessingOptions,
+    look: PictureLookOptions,
     picture: Annotated[
         Path | None, typer.Option(help="Also save a picture of the lesion and the prompts (.png, .pdf, .svg).")
     ] = None,
-    unit: UnitOption = None,
     probability: Annotated[Path | None, typer.Option(help="Also save the lesion's probability, 0 to 1.")] = None,
     uncertainty: Annotated[
         Path | None, typer.Option(help="Also save how unsure each voxel is: 0 sure, 1 not at all.")
@@ -90,8 +91,8 @@ def segment(
     """
     from ..prompts import check_inside
 
-    check_unit(context, picture, "--picture")
-    outputs = Outputs(output, probability, uncertainty, picture, unit)
+    check_look(context, picture, "--picture")
+    outputs = Outputs(output, probability, uncertainty, picture, look)
     check_outputs(outputs.images, picture, truth)
     volume = console.read(scan, series)
     known = read_truth(console, truth, volume)
@@ -131,7 +132,8 @@ def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: lis
         if outputs.uncertainty is not None:
             prediction.uncertainty.save(outputs.uncertainty)
         if outputs.picture is not None:
-            figure = lesion_picture(volume, prediction.mask, prompts, truth=known, unit=outputs.unit)
+            shown = asdict(outputs.look)
+            figure = lesion_picture(volume, prediction.mask, prompts, truth=known, **shown)
             save_picture(figure, outputs.picture)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, ScanError
+from ..errors import OutputError
 from ..extras import needed
 from ..files import check_writable, replacing
 from ..masks import Mask
@@ -22,7 +22,7 @@ from ..volume import Volume
 from .drawing import GROUND, draw, mask_looks
 from .planes import Mark, Place, Plane, Sheet, lay_out
 from .texts import caption, left_out_note, legend_entries, write_texts
-from .window import automatic_window, value_unit
+from .window import automatic_window, check_window, value_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ __all__ = [
     "Plane",
     "Sheet",
     "check_picture",
+    "check_window",
     "is_own_picture",
     "lay_out",
     "lesion_picture",
@@ -54,6 +55,7 @@ def lesion_picture(
     mask: Mask,
     prompts: Sequence[Prompt] = (),
     *,
+    numbers: Sequence[int | None] | None = None,
     truth: Mask | None = None,
     window: tuple[float, float] | None = None,
     unit: str | None = None,
@@ -68,19 +70,25 @@ def lesion_picture(
         volume: the scan.
         mask: the lesion on the scan's grid; may be empty.
         prompts: what was marked, each drawn on the slices where it lies.
+        numbers: what is written beside each prompt; None in the place of one: nothing. By default 1, 2, 3, ... where
+            there are several prompts.
         truth: what it should have been, drawn dashed.
-        window: the scan's values shown as black and as white; None chooses them from what is shown.
+        window: the scan's values shown as black and as white; None: see `window.automatic_window`.
         unit: of the scan's values, as "SUV"; None: `volume.unit`, else HU for a scan with values below -500.
         title: a line above.
 
     Raises:
         GeometryError: a mask or a truth on another grid than the scan.
         PromptError: a prompt that does not lie in the scan.
-        ScanError: a window whose first value is not below its second.
-        SettingsError: matplotlib is not installed.
+        SettingsError: a window whose first value is not below its second, or matplotlib is not installed.
     """
     sheet = lay_out(volume, [mask], prompts, truth=truth)
-    return _picture(volume, sheet, [("mask", mask)], prompts, window=window, unit=unit, title=title)
+    if numbers is None:
+        numbers = range(1, len(prompts) + 1) if len(prompts) > 1 else [None] * len(prompts)
+    prompted = [
+        (prompt, "" if number is None else str(number)) for prompt, number in zip(prompts, numbers, strict=True)
+    ]
+    return _picture(volume, sheet, [("mask", mask)], prompted, window=window, unit=unit, title=title)
 
 
 def lesions_picture(
@@ -105,8 +113,7 @@ def lesions_picture(
 
     Raises:
         GeometryError: a mask on another grid than the scan.
-        ScanError: a window whose first value is not below its second.
-        SettingsError: matplotlib is not installed.
+        SettingsError: a window whose first value is not below its second, or matplotlib is not installed.
     """
     named = [(f"{number} {name}", mask) for number, name, mask in lesions]
     sheet = lay_out(volume, [mask for _, mask in named])
@@ -118,7 +125,7 @@ def _picture(
     volume: Volume,
     sheet: Sheet,
     named: Sequence[tuple[str, Mask]],
-    prompts: Sequence[Prompt],
+    prompted: Sequence[tuple[Prompt, str]],
     labels: Sequence[str] = (),
     *,
     window: tuple[float, float] | None,
@@ -131,12 +138,10 @@ def _picture(
 
     if unit is None:
         unit = value_unit(volume, sheet.planes)
-    black, white = automatic_window(sheet.planes, unit) if window is None else window
-    if not (math.isfinite(black) and math.isfinite(white) and black < white):
-        raise ScanError(f"a window is two values, black and then white, not {window!r}; give the lower one first")
+    shown = automatic_window(sheet.planes, unit) if window is None else check_window(*window)
     names, masks = [name for name, _ in named], [mask for _, mask in named]
     looks = mask_looks(names)
-    lines = [caption(volume, masks, (black, white), unit), *left_out_note(sheet, names, prompts)]
+    lines = [caption(volume, masks, shown, unit), *left_out_note(sheet, names, prompted)]
     entries = legend_entries(sheet, looks)
     columns = 4 if len(sheet.planes) == 4 else 3
     edge = (_WIDTH - (columns + 1) * _GAP) / columns
@@ -149,7 +154,7 @@ def _picture(
         row, column = divmod(place, columns)
         left, bottom = _GAP + column * (edge + _GAP), below + (rows - 1 - row) * (edge + _NAME + _GAP)
         axes = figure.add_axes((left / _WIDTH, bottom / height, edge / _WIDTH, edge / height))
-        draw(axes, plane, (black, white), looks, labels, numbers=len(prompts) > 1)
+        draw(axes, plane, shown, looks, labels, [label for _, label in prompted])
     return figure
 
 

@@ -105,9 +105,8 @@ def draw(
     plane: Plane,
     window: tuple[float, float],
     looks: Sequence[Look],
-    labels: Sequence[str] = (),
-    *,
-    numbers: bool,
+    labels: Sequence[str],
+    prompt_labels: Sequence[str],
 ) -> None:
     """One plane in its square panel, in millimetres from the slice's top left corner.
 
@@ -117,7 +116,7 @@ def draw(
         window: the values shown as black and as white.
         looks: of each of the plane's masks.
         labels: what to write beside each mask; none: nothing.
-        numbers: write each prompt's number beside it.
+        prompt_labels: what to write beside each prompt; empty: nothing.
     """
     (height, width), side = plane.size_mm, plane.view_mm
     axes.set_facecolor(BEYOND)
@@ -143,7 +142,7 @@ def draw(
         if labels and mask.any():
             _label(axes, plane, _top(mask), labels[place], look.color)
     for mark in plane.marks:
-        _mark(axes, plane, mark, numbered=numbers)
+        _mark(axes, plane, mark, prompt_labels[mark.number - 1])
     _letters(axes, plane)
     _scale_bar(axes, side)
 
@@ -160,7 +159,7 @@ def _outline(axes: Axes, plane: Plane, shape: npt.NDArray[np.bool_], look: Look,
     axes.contour(columns, rows, padded, levels=[0.5], colors=[look.color], linewidths=1.4, linestyles=[style])
 
 
-def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
+def _mark(axes: Axes, plane: Plane, mark: Mark, label: str) -> None:
     """A prompt where it lies: a click's marker, a closed line, or a region."""
     from matplotlib.patheffects import Normal, Stroke
 
@@ -188,8 +187,8 @@ def _mark(axes: Axes, plane: Plane, mark: Mark, *, numbered: bool) -> None:
             axes.plot(*closed, color=look.color, linestyle=look.line, linewidth=1.4, path_effects=halo)
         row, column = mark.points[np.lexsort((-mark.points[:, 1], mark.points[:, 0]))[0]].tolist()
         anchor = row, column
-    if numbered:
-        _label(axes, plane, anchor, str(mark.number), look.color)
+    if label:
+        _label(axes, plane, anchor, label, look.color)
 
 
 def _top(shape: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -50,12 +50,12 @@ def _number(window: tuple[float, float], which: int) -> str:
     return f"{window[which]:.{digits}f}".replace("-", "−")
 
 
-def left_out_note(sheet: Sheet, names: Sequence[str], prompts: Sequence[Prompt]) -> list[str]:
+def left_out_note(sheet: Sheet, names: Sequence[str], prompted: Sequence[tuple[Prompt, str]]) -> list[str]:
     """A line that names what no slice shows, with the slice where it lies; no line where there is nothing."""
     missing = [(shortened(names[number - 1], MAX_NAME), place) for number, place in sheet.masks_left_out]
     for number, place in sheet.prompts_left_out:
-        prompt = prompts[number - 1]
-        missing.append((f"{prompt_look(prompt.kind, prompt.positive).label} {number}", place))
+        prompt, label = prompted[number - 1]
+        missing.append((f"{prompt_look(prompt.kind, prompt.positive).label} {label}".rstrip(), place))
     if not missing:
         return []
     words = [f"{name} ({slice_name(place)})" for name, place in missing]
