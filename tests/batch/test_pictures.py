@@ -33,12 +33,13 @@ def listing(folder: Path, *outputs: str) -> None:
     (folder / "jobs.csv").write_text("\n".join(["scan,prompts,output", *rows]) + "\n")
 
 
-def batch(folder: Path, *, overwrite: bool = False, drawn: bool = True) -> Batch:
+def batch(
+    folder: Path, *, overwrite: bool = False, drawn: bool = True, unit: str | None = None, jobs: str = "jobs.csv"
+) -> Batch:
     settings = InferenceSettings(str(folder / "small.safetensors"), device="cpu")
-    pictures = JobPictures(folder / "pictures") if drawn else None
-    return Batch(
-        read_jobs(folder / "jobs.csv"), folder / "results.csv", settings, overwrite=overwrite, pictures=pictures
-    )
+    pictures = JobPictures(folder / "pictures", unit) if drawn else None
+    results = (folder / jobs).with_name("results.csv")
+    return Batch(read_jobs(folder / jobs), results, settings, overwrite=overwrite, pictures=pictures)
 
 
 def run(folder: Path, **more: Any) -> Summary:
@@ -90,10 +91,10 @@ def test_what_is_drawn_is_the_mask_and_the_prompts_of_the_job(folder: Path, monk
 def test_a_picture_that_fails_costs_no_mask_and_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = save_picture
 
-    def full(figure: Any, path: Path) -> None:
+    def full(figure: Any, path: Path, *, mark: str) -> None:
         if path.name == "mask_2.png":
             raise OutputError("cannot write it: no space left")
-        real(figure, path)
+        real(figure, path, mark=mark)
 
     monkeypatch.setattr(palpate.batch.pictures, "save_picture", full)
     summary = run(folder)
@@ -130,13 +131,44 @@ def test_a_job_that_changed_has_a_new_picture_and_no_old_one(folder: Path, monke
     assert (folder / "pictures" / "mask_0.png").read_bytes() != before
     (folder / "jobs.csv").write_text(text)
 
-    def full(figure: Any, path: Path) -> None:
+    def full(figure: Any, path: Path, *, mark: str) -> None:
         raise OutputError("no space left")
 
     monkeypatch.setattr(palpate.batch.pictures, "save_picture", full)
     assert len(run(folder).undrawn) == 1
     # It would show the mask of before.
     assert names(folder) == ["mask_2.png", "masks-mask_1.png"]
+
+
+def test_a_picture_of_other_prompts_or_another_unit_is_drawn_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(folder)
+    before = {name: (folder / "pictures" / name).read_bytes() for name in names(folder)}
+    text = (folder / "jobs.csv").read_text()
+    (folder / "jobs.csv").write_text(text.replace("20,24,16", "19,24,16"))
+    run(folder, drawn=False)
+    monkeypatch.setattr(Predictor, "predict", None)  # the masks are there
+    run(folder)
+    after = {name: (folder / "pictures" / name).read_bytes() for name in names(folder)}
+    assert [name for name in before if after[name] != before[name]] == ["mask_0.png"]
+    run(folder, unit="SUV")
+    assert all((folder / "pictures" / name).read_bytes() != after[name] for name in after)
+
+
+def test_a_picture_of_another_lists_mask_is_replaced_only_when_asked(folder: Path) -> None:
+    run(folder)
+    before = {name: (folder / "pictures" / name).read_bytes() for name in names(folder)}
+    (folder / "second").mkdir()
+    (folder / "second" / "jobs.csv").write_text(
+        'scan,prompts,output\n../scan_0.nii.gz,"click=20,24,16",mask_0.nii.gz\n'
+    )
+    message = r"row 2: .*mask_0.png is the picture of another mask than .*second/mask_0.nii.gz, as of another list's"
+    with pytest.raises(BatchError, match=message):
+        batch(folder, jobs="second/jobs.csv")
+    assert {name: (folder / "pictures" / name).read_bytes() for name in names(folder)} == before
+    assert run(folder, jobs="second/jobs.csv", overwrite=True).undrawn == ()
+    assert (folder / "pictures" / "mask_0.png").read_bytes() != before["mask_0.png"]
 
 
 def test_a_mask_that_no_longer_lies_on_the_scans_grid_is_not_drawn(folder: Path) -> None:
@@ -168,7 +200,7 @@ def test_two_jobs_of_one_picture_are_refused(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(folder: Path) -> None:
     (folder / "pictures").write_text("a file")
-    with pytest.raises(OutputError, match=r"cannot make the folder .*pictures"):
+    with pytest.raises(OutputError, match=r"pictures is a file, and pictures go into a folder; name a folder"):
         batch(folder)
     settings = InferenceSettings(str(folder / "small.safetensors"), device="cpu")
     there = JobPictures(folder / "no" / "such")

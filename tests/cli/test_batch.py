@@ -132,7 +132,7 @@ def test_a_file_of_others_is_replaced_only_when_asked(folder: Path) -> None:
 
 
 def test_pictures_and_those_that_could_not_be_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(figure: Any, path: Path) -> None:
+    def full(figure: Any, path: Path, *, mark: str) -> None:
         raise OutputError(f"cannot write {path}: no space left")
 
     with monkeypatch.context() as broken:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import BatchError
+from ..errors import BatchError, OutputError
 from ..files import writing
 from ..formats import WRITABLE, read
 from ..masks import Mask
-from ..pictures import check_picture, is_own_picture, lesion_picture, save_picture
+from ..pictures import check_picture, is_own_picture, lesion_picture, picture_mark, save_picture
 from ..prompts import Prompt, check_grid
 from ..volume import Volume
 from .jobs import Job, listed_problems
@@ -25,11 +28,13 @@ class JobPictures:
         folder: where they go; made if need be, in a folder that exists.
         unit: of the scans' values, where their files do not say; see `pictures.lesion_picture`.
         window: the values shown as black and as white; likewise.
+        keys: each job's key by its output; they are in the pictures, so that one of an earlier key is drawn again.
     """
 
     folder: Path
     unit: str | None = None
     window: tuple[float, float] | None = None
+    keys: Mapping[Path, str] = field(default_factory=dict)
 
     def place(self, job: Job) -> Path:
         """Where a job's picture goes: `masks/a.nii.gz` of the list has `masks-a.png`."""
@@ -39,21 +44,38 @@ class JobPictures:
         return self.folder / f"{'-'.join(parts).removesuffix(ending)}.png"
 
     def missing(self, job: Job) -> bool:
-        """Whether a job has no picture yet."""
-        return not is_own_picture(self.place(job))
+        """Whether a job has no picture yet, or one of other prompts, another scan, model, unit or window."""
+        place = self.place(job)
+        return not is_own_picture(place) or picture_mark(place) != self.mark(job)
+
+    def mark(self, job: Job) -> str:
+        """What a job's picture holds: a hash of the output's place, seen from the folder, and one of what is drawn."""
+        drawn = json.dumps([self.keys.get(job.output), self.unit, self.window])
+        return f"{self._owner(job)} {_hash(drawn)}"
+
+    def _owner(self, job: Job) -> str:
+        """Whose picture it is; a hash, since a path may name a patient."""
+        output = job.output.parent.resolve() / job.output.name
+        try:
+            return _hash(os.path.relpath(output, self.folder.resolve()))
+        except ValueError:  # on another drive of Windows
+            return _hash(str(output))
 
     def check(self, jobs: Sequence[Job], *, overwrite: bool) -> None:
         """Refuse pictures that cannot be written, and make their folder.
 
         Args:
             jobs: all jobs of the list.
-            overwrite: whether a picture may replace a file that Palpate did not write.
+            overwrite: whether a picture may replace a file that Palpate did not write, or that of another list's mask.
 
         Raises:
-            BatchError: two jobs have one picture, or a file of others is in its place; the message has their rows.
+            BatchError: two jobs have one picture, or a file of others or the picture of another mask is in its place;
+                the message has their rows.
             OutputError: the folder cannot be made, or not be written.
             SettingsError: matplotlib is not installed.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"{self.folder} is a file, and pictures go into a folder; name a folder")
         problems = [*self._clashes(jobs), *(() if overwrite else self._in_the_way(jobs))]
         if problems:
             raise BatchError(f"nothing was done: {listed_problems(sorted(problems))}")
@@ -71,7 +93,7 @@ class JobPictures:
         try:
             title = job.listed(job.output)
             figure = lesion_picture(volume, mask, prompts, unit=self.unit, window=self.window, title=title)
-            save_picture(figure, place)
+            save_picture(figure, place, mark=self.mark(job))
         except Exception as error:  # one strange scan must not end a night's work
             with suppress(OSError):
                 if is_own_picture(place):
@@ -109,8 +131,18 @@ class JobPictures:
     def _in_the_way(self, jobs: Sequence[Job]) -> Iterator[tuple[int, str]]:
         for job in jobs:
             place = self.place(job)
-            if place.exists() and not is_own_picture(place):
+            if not place.exists():
+                continue
+            advice = "give --overwrite to replace it, or another folder"
+            mark = picture_mark(place)
+            if not is_own_picture(place):
+                yield job.row, f"{place} exists, and Palpate did not draw it; {advice}"
+            elif mark is not None and mark.split(" ")[0] != self._owner(job):
                 yield (
                     job.row,
-                    f"{place} exists, and Palpate did not draw it; give --overwrite to replace it, or another folder",
+                    f"{place} is the picture of another mask than {job.output}, as of another list's; {advice}",
                 )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

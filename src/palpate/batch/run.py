@@ -86,14 +86,17 @@ class Batch:
         self._results = Results(results)
         self._bundle: Bundle | None = settings.load()
         postprocessing = postprocessing or Postprocessing()
-        self._start = WorkerStart(settings, self._bundle.answers_sha256(), pictures, postprocessing)
+        sha256 = self._bundle.answers_sha256()
         # Whether the model has other fields than its own is in its SHA-256; keys have the settings as they are.
-        identity = InferenceIdentity.of(settings.model, self._start.sha256, settings)
+        identity = InferenceIdentity.of(settings.model, sha256, settings)
         stats = FileStats()
         model = f"{identity.sha256} {identity.arithmetic}"
         if not postprocessing.is_default:  # so that rows of earlier versions, which had none, stay done
             model += f" {postprocessing.threshold} {postprocessing.keep}"
         self._keys = {job: job.key(model, stats) for job in jobs}
+        if pictures is not None:
+            pictures = replace(pictures, keys={job.output: key for job, key in self._keys.items()})
+        self._start = WorkerStart(settings, sha256, pictures, postprocessing)
         self.jobs = tuple(jobs)
         self.missing = tuple(job for job in jobs if not self._results.done(job, self._keys[job]))
         if not overwrite:

@@ -39,10 +39,12 @@ __all__ = [
     "lay_out",
     "lesion_picture",
     "lesions_picture",
+    "picture_mark",
     "save_picture",
 ]
 
 CREATOR = "Palpate lesion picture"  # in the metadata of each, which no format compresses
+_MARK = "Palpate"  # the key of a .png's mark
 ENDINGS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 _HEAD = 4096  # bytes of a .png within which its metadata stand
 
@@ -158,8 +160,13 @@ def _picture(
     return figure
 
 
-def save_picture(figure: Figure, path: str | Path) -> None:
+def save_picture(figure: Figure, path: str | Path, *, mark: str | None = None) -> None:
     """Write a picture in the format of its path's ending: .png, .jpg, .pdf or .svg.
+
+    Args:
+        figure: the picture.
+        path: where it goes.
+        mark: what `picture_mark` reads of a .png; other formats have none.
 
     Raises:
         OutputError: another ending, a missing folder, no permission, or a full disk; an old file is left intact.
@@ -167,7 +174,7 @@ def save_picture(figure: Figure, path: str | Path) -> None:
     with replacing(check_picture(path)) as (staged,), warnings.catch_warnings():
         # A name in letters that matplotlib's font lacks is drawn with boxes in their place.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(staged, dpi=figure.dpi, facecolor=figure.get_facecolor(), **_signature(staged))
+        figure.savefig(staged, dpi=figure.dpi, facecolor=figure.get_facecolor(), **_signature(staged, mark))
 
 
 def is_own_picture(path: str | Path) -> bool:
@@ -178,6 +185,18 @@ def is_own_picture(path: str | Path) -> bool:
             return CREATOR.encode() in file.read(_HEAD if path.suffix.lower() == ".png" else -1)
     except OSError:
         return False
+
+
+def picture_mark(path: str | Path) -> str | None:
+    """The mark with which a .png was saved; None where there is none, or no .png that can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            mark = picture.info.get(_MARK)
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises of damaged files
+        return None
+    return mark if isinstance(mark, str) else None
 
 
 def check_picture(path: str | Path) -> Path:
@@ -195,9 +214,11 @@ def check_picture(path: str | Path) -> Path:
     return check_writable(path)
 
 
-def _signature(path: Path) -> dict[str, Any]:
-    """The arguments of `savefig` that put the creator into a picture's metadata."""
+def _signature(path: Path, mark: str | None) -> dict[str, Any]:
+    """The arguments of `savefig` that put the creator, and a .png's mark, into a picture's metadata."""
     ending = path.suffix.lower()
     if ending in {".jpg", ".jpeg"}:
         return {"pil_kwargs": {"comment": CREATOR}}
-    return {"metadata": {"Software" if ending == ".png" else "Creator": CREATOR}}
+    if ending == ".png":
+        return {"metadata": {"Software": CREATOR} | ({} if mark is None else {_MARK: mark})}
+    return {"metadata": {"Creator": CREATOR}}
