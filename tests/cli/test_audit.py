@@ -45,7 +45,8 @@ def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
         "suggested settings:",
     ):
         assert part in done.stdout
-    assert f"`palpate prepare {cohort} -o prepared/{cohort.name}`" in done.stdout
+    assert f"`palpate prepare {cohort} -o prepared/mine`" in done.stdout
+    assert f"`palpate train prepared/mine --preset {preset} --interactive --out runs/mine`" in done.stdout
     assert page.read_text().startswith("<!doctype html>")
     made = Preset.load(preset)
     assert (made.name, made.network, made.init, made.preprocessing.crop) == (cohort.name, "tiny", "none", (64, 64, 64))
@@ -108,11 +109,11 @@ def test_the_next_step_repeats_the_patient_rule(cohort: Path, tmp_path: Path) ->
 
 def test_the_next_step_is_one_that_a_shell_takes(tmp_path: Path) -> None:
     folder = written(tmp_path / "my scans", 3)
-    done = run(folder, "--preset", tmp_path / "p.yaml")
+    done = run(folder, "--preset", tmp_path / "my preset.yaml")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
     prepare, train = (shlex.split(one) for one in re.findall(r"`([^`]*)`", line))
-    assert prepare == ["palpate", "prepare", str(folder), "-o", "prepared/my scans"]
-    assert train[2] == "prepared/my scans"
+    assert prepare == ["palpate", "prepare", str(folder), "-o", "prepared/my preset"]
+    assert train[2] == "prepared/my preset"
 
 
 def test_a_preset_that_cannot_be_suggested_costs_no_report(tmp_path: Path) -> None:

@@ -291,6 +291,19 @@ def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
     refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)
 
 
+def test_a_truth_that_is_no_mask(folder: Path, tmp_path: Path) -> None:
+    scan, truth, out = folder / "synthetic_scan.nii.gz", tmp_path / "truth.nii.gz", tmp_path / "m.nii.gz"
+    values = np.unique(np.asarray(nib.load(scan).dataobj)).size
+    refuse(segment(folder, out, "--truth", scan), f"holds {values:,} different values, so it is no mask", out)
+    known = nib.load(folder / "synthetic_lesion.nii.gz")
+    lesion = np.asarray(known.dataobj)
+    nib.save(nib.Nifti1Image(lesion.astype(np.float32) * 0.9, known.affine), truth)
+    refuse(segment(folder, out, "--truth", truth), "2 different values, fractions among them, so it is no mask", out)
+    for lesion_value in (1.0, 1000.0):  # masks as floats, and with large values
+        nib.save(nib.Nifti1Image((lesion > 0).astype(np.float32) * lesion_value, known.affine), truth)
+        assert segment(folder, out, "--truth", truth, "--overwrite").exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["m.nii.gz", "m.nrrd", "m.mhd"])
 def test_a_file_of_others_is_replaced_only_when_asked(folder: Path, tmp_path: Path, name: str) -> None:
     """Its own results Palpate writes again; a mask that was mended by hand is no longer its own."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -71,6 +72,8 @@ def whole(place: Path) -> Path:
     done = trained(place, run)
     assert done.returncode == 0, done.stderr
     assert f"finished after {STEPS} steps" in done.stdout
+    model = run / "best.safetensors"
+    assert f"next: `palpate segment SCAN --click X,Y,Z -o lesion.nii.gz --model {model}`" in done.stdout
     return run
 
 
@@ -254,6 +257,33 @@ def test_test_patients_are_measured_at_the_end_and_each_use_is_counted(place: Pa
             (0, 1, 2, 3, 4),
         )
     assert len((place / "prepared" / "test_set_uses.jsonl").read_text().splitlines()) == 2
+
+
+def test_threads_are_those_that_are_asked_for(place: Path) -> None:
+    before = torch.get_num_threads()
+    asked = [str(place / "prepared"), "--preset", str(place / "preset.yaml"), "--dry-run", "--device", "cpu"]
+    try:
+        for number in (2, 1):
+            done = CliRunner().invoke(app, ["train", *asked, "--threads", str(number)])
+            assert done.exit_code == 0, done.output
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
+    assert "keeps its settings" not in error_of("--resume", str(place / "gone"), "--threads", str(before))
+
+
+def test_prepare_says_what_is_next_and_replaces_no_other_cohort(place: Path, tmp_path: Path) -> None:
+    rows = [f"{scan.image},{scan.label}" for scan in small_cohort(tmp_path, 1).scans]
+    listing, folder = tmp_path / "other.csv", tmp_path / "mine"
+    listing.write_text("\n".join(["image,label", *rows]))
+    for cohort, more, code in ((place / "cohort", [], 0), (listing, [], 2), (listing, ["--overwrite"], 0)):
+        asked = ["prepare", str(cohort), "-o", str(folder), "--workers", "1", *more]
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == code, done.output
+        if code:
+            assert "scans of another cohort" in done.stderr
+        else:
+            assert f"next: `palpate train {folder} --preset FILE --interactive --out runs/mine`" in done.stdout
 
 
 def error_of(*arguments: str) -> str:

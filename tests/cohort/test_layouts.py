@@ -9,6 +9,7 @@ import nibabel as nib
 import pytest
 
 from palpate.cohort import Cohort
+from palpate.cohort.audit import audit
 from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
 from palpate.errors import CohortError, FormatError
@@ -142,9 +143,44 @@ def test_missing_halves_are_named(source: Cohort, tmp_path: Path, layout: str) -
     assert len(found.incomplete) == 2
     assert found.incomplete[0].startswith(f"{names[0]}: ")
     assert "is missing" in found.incomplete[0]
+    assert found.incomplete[0].endswith("; add it, or take its half away")
     assert found.incomplete[1].startswith(f"{names[1]}: ")
     whole.scans[2].image.unlink()
     with pytest.raises(CohortError, match="no scan has its label; the first: "):
+        find_cohort(tmp_path)
+
+
+def test_the_modality_is_what_the_layout_says(source: Cohort, tmp_path: Path) -> None:
+    for name, build in (("decathlon", decathlon), ("nnunet", nnunet), ("folders", folders)):
+        build(source, tmp_path / name)
+    assert find_cohort(tmp_path / "decathlon").modality == "CT"
+    assert find_cohort(tmp_path / "nnunet", channel=1).modality == "other"
+    assert find_cohort(tmp_path / "folders").modality == ""
+    path = tmp_path / "decathlon" / "dataset.json"
+    content = json.loads(path.read_text())
+    for modality, expected in (({"0": "FLAIR", "1": "T1w"}, "FLAIR"), ("MRI", "MRI"), ({}, "")):
+        path.write_text(json.dumps({**content, "modality": modality}))
+        assert find_cohort(tmp_path / "decathlon").modality == expected
+
+
+@pytest.mark.parametrize(("build", "name"), [(decathlon, "dataset.json"), (listing, "cohort.csv")])
+def test_listed_scans_that_are_not_there_are_one_sentence(
+    source: Cohort, tmp_path: Path, build: Builder, name: str
+) -> None:
+    build(source, tmp_path)
+    whole = find_cohort(tmp_path)
+    for scan in whole.scans[1:]:
+        scan.image.unlink()
+        scan.label.unlink()
+    gone = ", ".join(scan.name for scan in whole.scans[1:])
+    found = find_cohort(tmp_path)
+    assert [scan.name for scan in found.scans] == [whole.scans[0].name]
+    assert found.incomplete == (f"{name}: lists 2 scans that are not there ({gone}); edit {name}",)
+    (issue,) = [one for one in audit(found, workers=1).issues if one.kind == "incomplete"]
+    assert (issue.severity, issue.message) == ("error", found.incomplete[0])
+    whole.scans[0].image.unlink()
+    whole.scans[0].label.unlink()
+    with pytest.raises(CohortError, match=f"no scan has its label; the first: {name}: lists 3 scans that are not"):
         find_cohort(tmp_path)
 
 

@@ -255,3 +255,33 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     prepare(cohort, folder, workers=1)
     assert (folder / "scans" / "mine").is_dir(), "only what preparing made is tidied away"
     assert (tmp_path / "scans" / "patient" / "slice.dcm").read_text() == "precious"
+
+
+def test_another_cohorts_scans_are_not_replaced(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first, other = small_cohort(tmp_path / "one", 3), small_cohort(tmp_path / "two", 2)
+    folder = tmp_path / "prepared"
+    prepare(first, folder, workers=1)
+    before = stamps(folder)
+    with pytest.raises(
+        OutputError, match=r"holds 3 prepared scans of another cohort \(.*one/scan_0\.nii\.gz, \.\.\.\)"
+    ):
+        prepare(other, folder, workers=1)
+    assert stamps(folder) == before
+    assert not (folder / "journal.jsonl").exists()
+    assert len(PreparedCohort.open(folder).index.scans) == 3
+    assert len(prepare(other, folder, workers=1, overwrite=True).index.scans) == 2
+
+
+def test_a_cohort_that_grew_or_is_listed_elsewhere_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    whole = small_cohort(tmp_path / "scans", 3)
+    folder = tmp_path / "prepared"
+    for origin, scans in (
+        (tmp_path / "scans", whole.scans[:1]),
+        (tmp_path / "scans", whole.scans[1:]),  # in the same folder, all others than before
+        (tmp_path / "elsewhere.csv", whole.scans),
+    ):
+        prepared = prepare(Cohort(origin, "phantoms", scans), folder, workers=1)
+        assert [entry.name for entry in prepared.index.scans] == [scan.name for scan in scans]

@@ -90,3 +90,76 @@ def test_spacing_by_hand(tmp_path: Path) -> None:
         assert suggestion is not None
         assert suggestion.preprocessing.spacing == (spacing,) * 3
         assert 0.75 * crop * spacing >= 36
+
+
+@pytest.mark.parametrize("modality", ["MRI", "mpMRI", "FLAIR", "T1w", "T2", "ADC"])
+def test_mr_is_clipped_at_its_own_percentiles_however_alike_its_numbers_are(tmp_path: Path, modality: str) -> None:
+    scans = [written(tmp_path, n, 400.0 if n == 5 else 1.0, 12) for n in range(6)]
+    found = audit(Cohort(tmp_path, "", tuple(scans), modality=modality), workers=1)
+    assert found.suggestion is not None
+    assert found.suggestion.preprocessing.normalisation == CropPercentiles()
+    said = f"the layout says {modality}, and MR's intensities have no unit"
+    assert found.suggestion.reasons["intensities"].endswith(said)
+    assert [(issue.kind, issue.severity) for issue in found.issues] == [("another scale", "warning")]
+
+
+@pytest.mark.parametrize("modality", ["", "PET", "CT", "CT, MR T1 or PET", "noNorm"])
+def test_without_mr_alike_numbers_are_fixed(tmp_path: Path, modality: str) -> None:
+    scans = tuple(written(tmp_path, n, 1.0, 12) for n in range(6))
+    suggestion = audit(Cohort(tmp_path, "", scans, modality=modality), workers=1).suggestion
+    assert suggestion is not None
+    assert isinstance(suggestion.preprocessing.normalisation, ClipZScore)
+    assert ("the layout says" in suggestion.reasons["intensities"]) == (modality == "CT")
+
+
+def shifted(scan: LabelledScan, inside: float, outside: float = 0.0) -> LabelledScan:
+    """A scan with a number added in its target, and outside of it."""
+    image, label = nib.load(scan.image), np.asarray(nib.load(scan.label).dataobj)
+    voxels = np.asarray(image.dataobj, np.float32) + np.where(label > 0, inside, outside).astype(np.float32)
+    nib.save(nib.Nifti1Image(voxels, image.affine), scan.image)
+    return scan
+
+
+@pytest.mark.parametrize(
+    ("modality", "step", "outside", "fixed"),
+    [
+        ("CT", 50.0, -1000.0, True),  # HU: targets of several tissues may differ more than they vary
+        ("CT", 50.0, 0.0, False),  # no HU: the values contradict
+        ("", 50.0, -1000.0, False),
+        ("", 6.0, 0.0, False),  # differ by more than a target's own deviation
+        ("", 6.0, -1000.0, True),  # as HU do
+        ("PET", 6.0, 0.0, False),
+    ],
+)
+def test_a_modality_and_the_values_decide_together(
+    tmp_path: Path, modality: str, step: float, outside: float, fixed: bool
+) -> None:
+    """Medians 100 + step n of eight scans: by quartiles they differ by 2.6 steps, a target's voxels by 10."""
+    scans = tuple(shifted(written(tmp_path, n, 1.0, 12), step * n, outside) for n in range(8))
+    suggestion = audit(Cohort(tmp_path, "", scans, modality=modality), workers=1).suggestion
+    assert suggestion is not None
+    assert isinstance(suggestion.preprocessing.normalisation, ClipZScore) == fixed
+
+
+def test_a_split_of_few_patients_is_a_warning(tmp_path: Path) -> None:
+    scans = tuple(written(tmp_path, n, 1.0, 12) for n in range(20))
+    cohort = Cohort(tmp_path, "", scans)
+    names = tuple(scan.name for scan in scans)
+    for validation, test, few in ((4, 3, ["test"]), (1, 2, ["validation", "test"]), (4, 4, []), (4, 0, [])):
+        end = validation + test
+        split = Split(train=names[end:], validation=names[:validation], test=names[validation:end])
+        issues = [one for one in audit(cohort, split=split, workers=1).issues if one.kind == "few patients in a subset"]
+        assert sorted(one.name for one in issues) == sorted(few)
+        assert all(one.severity == "warning" and "`split` in the preset" in one.message for one in issues)
+    assert issues == []
+    small = Cohort(tmp_path, "", scans[:19])
+    split = Split(train=names[2:], validation=names[:1], test=names[1:2])
+    assert not [one for one in audit(small, split=split, workers=1).issues if one.kind.startswith("few")]
+
+
+def test_how_many_patients_are_few(tmp_path: Path) -> None:
+    scans = tuple(written(tmp_path, n, 1.0, 12) for n in range(20))
+    names = tuple(scan.name for scan in scans)
+    split = Split(train=names[6:], validation=names[2:6], test=names[:2])
+    (issue,) = audit(Cohort(tmp_path, "", scans), split=split, workers=1).issues
+    assert issue.message.startswith("2 of 20 patients in test, so few that its Dice and interval say little")

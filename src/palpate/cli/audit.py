@@ -203,10 +203,11 @@ def _next(cohort: Path, preset: Path, again: list[str]) -> str:
     """What to type next; quoted as a shell wants it."""
     import shlex
 
-    name = cohort.stem if cohort.is_file() else cohort.resolve().name
-    prepare = ["palpate", "prepare", str(cohort), "-o", f"prepared/{name}", *again]
-    train = ["palpate", "train", f"prepared/{name}", "--preset", str(preset), "--out", f"runs/{name}"]
-    return f"next: `{shlex.join(prepare)}`, then `{shlex.join(train)}`"
+    from .training import training_command
+
+    prepared = Path("prepared") / preset.stem  # as docs/how-to/train.md names it
+    prepare = ["palpate", "prepare", str(cohort), "-o", str(prepared), *again]
+    return f"next: `{shlex.join(prepare)}`, then `{training_command(prepared, str(preset))}`"
 
 
 def _issues(found: Audit, page: Path | None) -> list[str]:

@@ -65,6 +65,11 @@ class InferenceOptions:
         )
 
 
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, rich_help_panel=_PANEL, help="Threads of a CPU; one a core by default.")
+]
+
+
 def _machine(
     device: Annotated[
         str,
@@ -78,9 +83,7 @@ def _machine(
             rich_help_panel=_PANEL, help="float32, bfloat16 or float16.", autocompletion=complete_from(*PRECISIONS)
         ),
     ] = "float32",
-    threads: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel=_PANEL, help="Threads of a CPU; one a core by default.")
-    ] = None,
+    threads: ThreadsOption = None,
 ) -> MachineOptions:
     return MachineOptions(device, precision, threads)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,13 @@ from .console import given_options
 from .verbs import OptionGroup
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ..masks import Mask
     from ..volume import Volume
     from .console import Console
+
+MAX_VALUES = 200  # different ones in a mask; of 8 bits, a scan has nearly 256
 
 OverwriteOption = Annotated[
     bool,
@@ -168,7 +172,7 @@ def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | No
 
     Raises:
         GeometryError: it lies on another grid.
-        ScanError: it cannot be read.
+        ScanError: it cannot be read, or is no mask.
     """
     if path is None:
         return None
@@ -182,7 +186,29 @@ def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | No
             f"{path}: not on the scan's grid, so it cannot be compared: {'; '.join(differences)}; first run "
             f"palpate resample {path} --like SCAN -o OUT"
         )
+    _check_labels(known.array, path)
     return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding
+
+
+def _check_labels(array: npt.NDArray[Any], path: Path) -> None:
+    """Refuse a scan where a mask is meant.
+
+    Raises:
+        FormatError: fractions, or more different values than a mask has.
+    """
+    import numpy as np
+
+    from ..errors import FormatError
+
+    fractions = array.dtype.kind == "f" and bool((array != np.rint(array)).any())
+    if not fractions and float(array.max()) - float(array.min()) < MAX_VALUES:  # spares sorting a large mask
+        return
+    found = np.unique(array).size
+    if fractions or found > MAX_VALUES:
+        raise FormatError(
+            f"{path}: holds {found:,} different values{', fractions among them' if fractions else ''}, so it is no "
+            "mask; give --truth a mask of whole numbers, whose values above 0 are the lesion"
+        )
 
 
 def text(path: Path | None) -> str | None:

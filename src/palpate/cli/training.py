@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from ..errors import SettingsError
 from ..extras import needed
 from .completion import BUNDLED, PRESETS, SAM, complete_from
 from .console import FAULTY, Console, app, given_options
+from .inference import ThreadsOption
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ OF_ANY_RUN = {
     "test",
     "workers",
     "device",
+    "threads",
     "dry_run",
     "machine",
     "quiet",
@@ -54,6 +57,9 @@ def prepare(
     ] = None,
     channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.", min=1)] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another cohort's scans that the folder holds.")
+    ] = False,
 ) -> None:
     """Pack scans and labels once, on their own grid, for fast training; run again after changes or a kill."""
     from ..cohort.layouts import find_cohort
@@ -61,7 +67,13 @@ def prepare(
 
     found = find_cohort(cohort, patient=patient, channel=channel)
     with console.bar("preparing", len(found.scans)) as advance:
-        prepared = pack(found, output, workers=workers, progress=lambda done, _, name: advance(done, name))
+        prepared = pack(
+            found,
+            output,
+            workers=workers,
+            overwrite=overwrite,
+            progress=lambda done, _, name: advance(done, name),
+        )
     size = sum(file.stat().st_size for file in (output / "scans").rglob("*") if file.is_file())
     index = prepared.index
     record = {
@@ -79,22 +91,28 @@ def prepare(
             f"{output}: {record['scans']} scans of {record['patients']} patients, {record['megabytes']} MB",
             f"content (SHA-256): {prepared.sha256}",
             *(f"left out: {one.reason}" for one in index.left_out),
+            f"next: `{training_command(output, 'FILE')}` (FILE: a preset, from `palpate audit {cohort} --preset FILE`)",
         ],
     )
     if index.left_out:
         raise typer.Exit(FAULTY)
 
 
+def training_command(prepared: Path, preset: str) -> str:
+    """What to type to train on a prepared cohort, quoted as a shell wants it."""
+    run = f"runs/{prepared.resolve().name}"
+    return shlex.join(["palpate", "train", str(prepared), "--preset", preset, "--interactive", "--out", run])
+
+
 @verb(
     app,
     examples=(
-        "palpate train prepared/mine --preset mine.yaml --out runs/mine --dry-run",
-        "palpate train prepared/mine --preset mine.yaml --out runs/mine",
+        "palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine --dry-run",
+        "palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine",
         "palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20",
-        "palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine-interactive",
         "palpate train prepared/kits --preset kits21 --automatic --out runs/kits-automatic",
         "palpate train --resume runs/mine",
-        "torchrun --nproc-per-node 4 -m palpate.cli train prepared/mine --preset mine.yaml --out runs/mine",
+        "torchrun --nproc-per-node 4 -m palpate.cli train prepared/kits --preset kits21 --out runs/kits",
     ),
 )
 def train(
@@ -154,6 +172,7 @@ def train(
     ] = True,
     workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: none beside the training's.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto or cpu; GPUs are chosen by CUDA_VISIBLE_DEVICES.")] = "auto",
+    threads: ThreadsOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure a step, print expected time and memory, and leave nothing.")
     ] = False,
@@ -162,7 +181,7 @@ def train(
     from ..training.launch import Changes, new, resumed
 
     _check_asked(given_options(context))
-    accelerator = _accelerator(device)
+    accelerator = _accelerator(device, threads)
     console.silent = not accelerator.is_main_process
     if resume is not None:
         run = resumed(resume, accelerator, workers, console.info)
@@ -206,11 +225,15 @@ def _check_asked(given: dict[str, str]) -> None:
         raise SettingsError("--steps and --epochs both say how long; give one of the two")
 
 
-def _accelerator(device: str) -> Any:  # noqa: ANN401 - accelerate has no types
+def _accelerator(device: str, threads: int | None) -> Any:  # noqa: ANN401 - accelerate has no types
     if device not in ("auto", "cpu"):
         raise SettingsError(f"--device {device!r}: auto or cpu; choose a GPU with CUDA_VISIBLE_DEVICES=1")
     with needed("accelerate", "training needs"):
         from accelerate import Accelerator
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     return Accelerator(cpu=device == "cpu")
 
 
@@ -319,7 +342,16 @@ def _sentences(run: Run, outcome: TrainingOutcome) -> list[str]:
         lines += _by_cohort(outcome.test)
     if outcome.model is not None:
         lines.append(f"model: {outcome.model}; curves: {run.folder / 'curves.png'}")
+        lines += _next(run, outcome.model) if outcome.why == "finished" else []
     return lines
+
+
+def _next(run: Run, model: Path) -> list[str]:
+    """What to type to use the model."""
+    prompt = [] if run.settings.preset.automatic else ["--click", "X,Y,Z"]
+    verb = "segment" if prompt else "propose"
+    command = ["palpate", verb, "SCAN", *prompt, "-o", "lesion.nii.gz", "--model", str(model)]
+    return [f"next: `{shlex.join(command)}`"]
 
 
 def _by_cohort(figure: dict[str, Any]) -> list[str]:

@@ -81,7 +81,7 @@ def audit(
                 progress(len(found), one.name)
     statistics = tuple(sorted(found, key=lambda one: one.name))
     usable = [one for one in statistics if one.usable]
-    suggestion, impossible = suggest_settings(usable, target_labels, crop, split)
+    suggestion, impossible = suggest_settings(usable, target_labels, crop, split, cohort.modality)
     fixed = suggestion is not None and isinstance(suggestion.preprocessing.normalisation, ClipZScore)
     outlying = find_outlying(usable, comparable=fixed)
     issues = ordered([*find_issues(cohort, statistics, target_labels, split), *outlying, *impossible])

@@ -25,6 +25,7 @@ RANKS = (
     "empty label",
     "too few patients",
     "subset without scans",
+    "few patients in a subset",
     "another scale",
     "shifted intensities",
     "inverted intensities",
@@ -75,7 +76,7 @@ def find_issues(
         split: one to be checked against the cohort; None: the subsets that its layout names.
     """
     for sentence in cohort.incomplete:
-        yield Issue("incomplete", "error", sentence.partition(":")[0], f"{sentence}; add it, or take its half away")
+        yield Issue("incomplete", "error", sentence.partition(":")[0], sentence)
     for one in statistics:
         yield from _of_scan(one, target_labels)
     readable = [one for one in statistics if one.error is None]

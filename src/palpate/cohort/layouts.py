@@ -41,16 +41,35 @@ class _Found:
     scans: list[LabelledScan] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
+    modality: str = ""
+    listing: str = ""  # the file that lists the pairs, in layouts that have one
+    gone: list[str] = field(default_factory=list)  # pairs that it lists, neither half of which is there
 
     def pair(
         self, name: str, image: Path, label: Path, patient: str | None = None, subset: Subset | None = None
     ) -> None:
-        """Add a pair whose files are both there, else a sentence that names the missing one."""
+        """Add a pair whose files are both there, else a sentence that names the missing one and what to do."""
+        if self.listing and not image.exists() and not label.exists():
+            self.gone.append(name)
+            return
         for path, other in ((image, label), (label, image)):
             if not path.exists():
-                self.incomplete.append(f"{name}: {path} is missing (its other half is {other})")
+                self.incomplete.append(
+                    f"{name}: {path} is missing (its other half is {other}); add it, or take its half away"
+                )
                 return
         self.scans.append(LabelledScan(name, image, label, patient or name, subset))
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Sentences about all that is missing, each with what to do: scans without any file are one sentence."""
+        sentences = sorted(self.incomplete)
+        if self.gone:
+            first = ", ".join(self.gone[:3]) + (", ..." if len(self.gone) > 3 else "")
+            sentences.append(
+                f"{self.listing}: lists {len(self.gone)} scans that are not there ({first}); edit {self.listing}"
+            )
+        return tuple(sentences)
 
 
 def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int = 0) -> Cohort:
@@ -75,7 +94,7 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
         raise CohortError(f"{origin}: no such folder or file; check the spelling")
     found = _csv(origin) if origin.suffix.lower() == ".csv" else _folder(origin, channel)
     if not found.scans:
-        first = f"; the first: {found.incomplete[0]}" if found.incomplete else ""
+        first = f"; the first: {found.faults[0]}" if found.faults else ""
         raise CohortError(f"{origin}: laid out as {found.layout}, but no scan has its label{first}")
     scans = sorted(found.scans, key=lambda scan: scan.name)
     for one, next_ in pairwise(scans):
@@ -85,7 +104,7 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
             )
     if patient is not None:
         scans = [replace(scan, patient=_patient(patient, scan.name)) for scan in scans]
-    return Cohort(origin, found.layout, tuple(scans), found.labels, tuple(sorted(found.incomplete)))
+    return Cohort(origin, found.layout, tuple(scans), found.labels, found.faults, found.modality)
 
 
 def _patient(pattern: str, name: str) -> str:
@@ -127,13 +146,15 @@ def _listed(folder: Path, channel: int) -> _Found | None:
         listing = json.loads(path.read_text(encoding="utf-8"))
         if "channel_names" in listing:
             return _nnunet(folder, listing, channel)
-        return _decathlon(folder, listing)
+        return _decathlon(folder, listing, channel)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: neither the Decathlon's listing nor nnU-Net's ({error!r})") from error
 
 
-def _decathlon(folder: Path, listing: dict[str, Any]) -> _Found:
-    found = _Found("Medical Segmentation Decathlon")
+def _decathlon(folder: Path, listing: dict[str, Any], channel: int) -> _Found:
+    modalities = listing.get("modality", "")
+    modality = modalities.get(str(channel), "") if isinstance(modalities, dict) else modalities
+    found = _Found("Medical Segmentation Decathlon", modality=str(modality), listing="dataset.json")
     found.labels = {int(value): str(name) for value, name in listing.get("labels", {}).items() if int(value) > 0}
     for entry in listing["training"]:
         image, label = folder / entry["image"], folder / entry["label"]
@@ -145,7 +166,8 @@ def _nnunet(folder: Path, listing: dict[str, Any], channel: int) -> _Found:
     channels, ending = listing["channel_names"], listing["file_ending"]
     if str(channel) not in channels:
         raise CohortError(f"{folder}: no channel {channel}; its channels are {channels}")
-    found = _Found(f"nnU-Net v2, channel {channel} ({channels[str(channel)]})")
+    modality = str(channels[str(channel)])
+    found = _Found(f"nnU-Net v2, channel {channel} ({modality})", modality=modality)
     for name, value in listing["labels"].items():
         for one in value if isinstance(value, list) else [value]:  # a region is a list of values
             if int(one) > 0:
@@ -241,13 +263,13 @@ def _csv(path: Path) -> _Found:
     columns = _columns(path)
     if not {"image", "label"} <= set(columns):
         raise CohortError(f"{path}: a listing has the columns image,label[,patient][,name][,split], this one {columns}")
-    found = _Found("CSV")
+    found = _Found("CSV", listing=path.name)
     rows = list(_rows(path, columns))
     stems = [_stem(Path(row["image"])) for _, row in rows]
     shared = {stem for stem, count in Counter(stems).items() if count > 1}
     for (number, row), stem in zip(rows, stems, strict=True):
         if not row["image"] or not row["label"]:
-            found.incomplete.append(f"{path.name} line {number}: has no image or no label")
+            found.incomplete.append(f"{path.name} line {number}: has no image or no label; add it, or delete the line")
             continue
         # Files of one name in several folders are told apart by their paths.
         name = row.get("name") or (_flat(Path(row["image"]), stem) if stem in shared else stem)

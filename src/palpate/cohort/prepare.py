@@ -23,7 +23,12 @@ Sources = tuple[tuple[str, int, int, int], ...]
 
 
 def prepare(
-    cohort: Cohort, folder: str | Path, *, workers: int | None = None, progress: PrepareProgressHook | None = None
+    cohort: Cohort,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: PrepareProgressHook | None = None,
 ) -> PreparedCohort:
     """Pack a cohort's scans into `folder`; a run that was cut short goes on where it stopped.
 
@@ -31,15 +36,18 @@ def prepare(
         cohort: what `find_cohort` found.
         folder: made if it is missing.
         workers: processes; by default one a core, at most eight. 1: in this process.
+        overwrite: replace another cohort's scans that the folder holds.
         progress: called with scans done, scans in all, and the name of the last.
 
     Raises:
         CohortError: no scan at all could be prepared, or another process prepares this folder.
         WorkerError: worker processes died; the scans that they packed are named, all others are prepared.
-        OutputError: the folder cannot be written; finished scans stay.
+        OutputError: the folder cannot be written, and finished scans stay; or it holds another cohort's scans.
     """
     folder = Path(folder)
     _check_ours(folder)
+    if not overwrite and _holds_prepared(folder):
+        _check_same(cohort, folder)
     with writing(folder, GO_ON, action="write in"):
         (folder / "scans").mkdir(parents=True, exist_ok=True)
     with writing(folder, GO_ON, action="write in"), _journal(folder) as journal:
@@ -79,9 +87,31 @@ def _check_ours(folder: Path) -> None:
     Raises:
         OutputError: a folder with content that no preparation made.
     """
-    ours = any((folder / name).is_file() for name in ("cohort.json", JOURNAL))
-    if not ours and folder.is_dir() and any(folder.iterdir()) and not _only_begun(folder):
+    if not _holds_prepared(folder) and folder.is_dir() and any(folder.iterdir()) and not _only_begun(folder):
         raise OutputError(f"{folder}: holds other files; name a new folder for the prepared scans")
+
+
+def _holds_prepared(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("cohort.json", JOURNAL))
+
+
+def _check_same(cohort: Cohort, folder: Path) -> None:
+    """Refuse to replace another cohort's scans; a cohort that grew, shrank or changed is the same one.
+
+    The same: its folder holds a scan that was prepared here, or it lists one. A folder that moved is another's.
+
+    Raises:
+        OutputError: the message names the cohort that is there.
+    """
+    entries = list(_finished(folder, _journal(folder)))
+    place, images = cohort.origin.resolve(), {scan.image.resolve() for scan in cohort.scans}
+    prepared = [Path(entry.sources[0][0]) for entry in entries]
+    if not prepared or any(image in images or image.is_relative_to(place) for image in prepared):
+        return
+    raise OutputError(
+        f"{folder}: holds {len(prepared)} prepared scans of another cohort ({prepared[0]}, ...), none of them of "
+        f"{cohort.origin}; name another folder, or give --overwrite to replace them"
+    )
 
 
 def _only_begun(folder: Path) -> bool:

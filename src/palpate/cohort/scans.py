@@ -77,7 +77,9 @@ class Cohort:
         layout: which layout it is, in words.
         scans: sorted by name.
         labels: what the layout calls its label values; empty where it does not say.
-        incomplete: files without their other half, as sentences that name them.
+        incomplete: files without their other half, and scans that are listed and not there, as sentences that name
+            them and what to do.
+        modality: what the layout calls the kind of its scans, as "MRI" or "CT"; empty where it does not say.
     """
 
     origin: Path
@@ -85,6 +87,7 @@ class Cohort:
     scans: tuple[LabelledScan, ...]
     labels: dict[int, str] = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
+    modality: str = ""
 
 
 def target_of(label: npt.NDArray[Any], values: Sequence[int]) -> npt.NDArray[np.bool_]:

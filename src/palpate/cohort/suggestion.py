@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +18,12 @@ from .scan_statistics import ScanStatistics
 from .split import SUBSETS, Split, Subset, propose_split
 
 COMPARABLE = 2.0  # scans' medians in the target may differ by this many standard deviations of a target's own voxels
+CLEARLY_COMPARABLE = 1.0  # and by this many where nothing says that the numbers have a unit
+AIR, DENSEST = -500.0, 5000.0  # HU: scans of CT with air reach below the one, and none reaches the other
+# The layout's words for a modality. MR's intensities have no unit; of other kinds (PET, ultrasound) the numbers decide.
+MR_WORDS = re.compile(r"(mp)?mri?|t[12]\w*|flair|adc|dwi|dce|swi|pd")
+OTHER_WORDS = re.compile(r"pet|suv|us|ultrasound|spect|cbct|xa|cr|dx")
+MIN_PATIENTS, OF_PATIENTS = 4, 20  # in a subset, of a cohort of so many: a figure of fewer is falsely sure
 FILLED = 0.75  # of a crop's edge, by a target larger than 95 % of all
 NEEDED: tuple[tuple[Subset, str], ...] = (("train", "learn from"), ("validation", "choose the best weights by"))
 
@@ -38,7 +46,11 @@ class SuggestedSettings:
 
 
 def suggest_settings(
-    usable: Sequence[ScanStatistics], target_labels: tuple[int, ...], crop: Index3, given: Split | None
+    usable: Sequence[ScanStatistics],
+    target_labels: tuple[int, ...],
+    crop: Index3,
+    given: Split | None,
+    modality: str = "",
 ) -> tuple[SuggestedSettings | None, list[Issue]]:
     """Settings for a cohort's usable scans, and the issues that a split of them has.
 
@@ -47,6 +59,7 @@ def suggest_settings(
         target_labels: label values of the target; none: all above 0.
         crop: voxels of the model's crop.
         given: a split to keep, if it is this cohort's.
+        modality: what the layout calls the kind of its scans; empty where it does not say.
 
     Returns:
         None and one issue where too few patients can be trained on.
@@ -55,18 +68,33 @@ def suggest_settings(
         split, why = _split(usable, given)
     except CohortError as error:
         return None, [Issue("too few patients", "error", "", str(error))]
-    normalisation, intensities = _normalisation(usable)
+    normalisation, intensities = _normalisation(usable, modality)
     spacing, reason = _spacing(usable, crop)
     preprocessing = Preprocessing(crop=crop, spacing=(spacing, spacing, spacing), normalisation=normalisation)
     field = " x ".join(f"{n * spacing:.0f}" for n in crop)
     reasons = {"intensities": intensities, "spacing": reason, "crop": f"{crop[0]}³ voxels, {field} mm", "split": why}
-    return SuggestedSettings(target_labels, preprocessing, split, reasons), list(_empty_subsets(usable, split))
+    return SuggestedSettings(target_labels, preprocessing, split, reasons), list(_small_subsets(usable, split))
 
 
-def _empty_subsets(usable: Sequence[ScanStatistics], split: Split) -> Iterator[Issue]:
-    subsets = {split.subset_of(one.name, one.patient) for one in usable}
+def _small_subsets(usable: Sequence[ScanStatistics], split: Split) -> Iterator[Issue]:
+    """Subsets without the scans that a training needs, or with so few patients that a figure of them says little."""
+    patients: dict[Subset, set[str]] = {subset: set() for subset in SUBSETS}
+    for one in usable:
+        subset = split.subset_of(one.name, one.patient)
+        if subset is not None:
+            patients[subset].add(one.patient)
+    total = len({one.patient for one in usable})
+    evaluated: tuple[Subset, ...] = ("validation", "test")
+    for subset in evaluated:
+        count = len(patients[subset])
+        if total >= OF_PATIENTS and 0 < count < MIN_PATIENTS:
+            message = (
+                f"{count} of {total} patients in {subset}, so few that its Dice and interval say little of others; "
+                "move some there by hand: `split` in the preset, or a CSV's column `split`"
+            )
+            yield Issue("few patients in a subset", "warning", subset, message)
     for subset, use in NEEDED:
-        if subset not in subsets:
+        if not patients[subset]:
             message = (
                 f"the split has no usable scan under {subset}, and nothing to {use}; name some patients' scans there"
             )
@@ -86,7 +114,44 @@ def _split(usable: Sequence[ScanStatistics], given: Split | None) -> tuple[Split
     return split, reason
 
 
-def _normalisation(usable: Sequence[ScanStatistics]) -> tuple[ClipZScore | CropPercentiles, str]:
+def _kind(modality: str) -> Literal["CT", "MR"] | None:
+    """CT or MR, where the layout's words name one of the two and nothing else."""
+    words = re.findall(r"[a-z0-9]+", modality.lower())
+    mr = any(MR_WORDS.fullmatch(word) for word in words)
+    if mr == ("ct" in words) or any(OTHER_WORDS.fullmatch(word) for word in words):
+        return None
+    return "MR" if mr else "CT"
+
+
+def _like_hounsfield(usable: Sequence[ScanStatistics]) -> bool:
+    """Whether the median scan reaches from air to bone or metal, as CT in HU does."""
+    found = [one.background_intensities or one.target_intensities for one in usable]
+    levels = [statistics.percentiles for statistics in found if statistics is not None]
+    low, high = (float(np.median([one[end] for one in levels])) for end in (0, -1))
+    return low < AIR and high < DENSEST
+
+
+def _why_percentiles(usable: Sequence[ScanStatistics], modality: str, ratio: float) -> str | None:
+    """Why each crop's own percentiles suit the scans; None where fixed intensities do.
+
+    Args:
+        usable: statistics of the scans.
+        modality: as the layout calls it.
+        ratio: how far the targets' medians differ, in standard deviations of a target's own voxels.
+    """
+    kind, hounsfield = _kind(modality), _like_hounsfield(usable)
+    if kind == "MR":
+        return f"the layout says {modality}, and MR's intensities have no unit"
+    if kind == "CT" and hounsfield:
+        return None
+    if ratio > COMPARABLE:
+        return "so numbers mean another thing in each scan"
+    if ratio > CLEARLY_COMPARABLE and not kind and not hounsfield:
+        return "and they do not look like HU, so numbers may mean another thing in each scan"
+    return None
+
+
+def _normalisation(usable: Sequence[ScanStatistics], modality: str) -> tuple[ClipZScore | CropPercentiles, str]:
     """Fixed intensities if they mean the same in every scan, else each crop's own percentiles; and why."""
     targets = [one.target_intensities for one in usable if one.target_intensities is not None]
     medians = np.array([statistics.percentiles[2] for statistics in targets])
@@ -99,15 +164,17 @@ def _normalisation(usable: Sequence[ScanStatistics]) -> tuple[ClipZScore | CropP
     samples = [np.array(one.target_sample).clip(clip_low, clip_high) for one in usable]
     mean = float(np.median([sample.mean() for sample in samples]))
     std = math.sqrt(np.median([np.square(sample - mean).mean() for sample in samples]))
-    if between > COMPARABLE * within or clip_low >= clip_high or std == 0:
-        return (
-            CropPercentiles(),
-            f"clip at each crop's own 0.5 and 99.5 percentiles: {compared}, so numbers mean another thing in each scan",
-        )
+    ratio = between / within if within else (math.inf if between else 0.0)
+    why = _why_percentiles(usable, modality, ratio)
+    if why is None and (clip_low >= clip_high or std == 0):
+        why = "so numbers mean another thing in each scan"
+    if why is not None:
+        return CropPercentiles(), f"clip at each crop's own 0.5 and 99.5 percentiles: {compared}, {why}"
     rounded = [float(f"{value:.6g}") for value in (clip_low, clip_high, mean, std)]
     fixed = ClipZScore(low=rounded[0], high=rounded[1], mean=rounded[2], std=rounded[3])
     rule = "clip at {} and {} (0.5 and 99.5 percentiles of a target), mean {}, deviation {}, each a median over scans"
-    return fixed, f"{rule.format(*map(_short, rounded))}: {compared}"
+    said = f"; the layout says {modality}" if _kind(modality) else ""
+    return fixed, f"{rule.format(*map(_short, rounded))}: {compared}{said}"
 
 
 def _spacing(usable: Sequence[ScanStatistics], crop: Index3) -> tuple[float, str]:
