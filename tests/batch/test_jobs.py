@@ -1,5 +1,6 @@
 """The list: what is refused before any work, and what a job's key is made of."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -67,6 +68,37 @@ def test_a_box_bounds_the_mask_unless_the_list_is_of_hints(tmp_path: Path) -> No
     assert [job.read_prompts(GRID) for job in as_hints[:3]] == [[loose]] * 3
     same = [a.key("m", FileStats()) == b.key("m", FileStats()) for a, b in zip(as_bounds, as_hints, strict=True)]
     assert same == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    ["click=1,1,1; background=3,3,3", "click=1,1,1; box=0,0,0,2,2,2", "click=1,1,1; lasso=background:z=1:0,0:3,0:3,3"],
+)
+def test_masks_that_a_later_rule_changes_are_made_anew(tmp_path: Path, prompts: str) -> None:
+    """Those of background prompts and of boxes that came after a click; of other lists, the keys are as they were."""
+    job, plain = (
+        only(tmp_path, HEADER + f'a.nii.gz,"{text}",a.mha\n')
+        for text in (prompts, "click=1,1,1; lasso=z=1:0,0:3,0:3,3")
+    )
+
+    def key_without_rules(one: Job) -> str:
+        content = {
+            "scan": ("a.nii.gz", 0, 0, 0),
+            "series": None,
+            "prompts": one.prompts,
+            "named": [],
+            "outputs": ["a.mha"],
+            "model": "m",
+        }
+        return hashlib.sha256(json.dumps(content | more).encode()).hexdigest()
+
+    more: dict[str, str] = {}
+    assert plain.key("m", FileStats()) == key_without_rules(plain)
+    assert job.key("m", FileStats()) != key_without_rules(job)
+    more = {"box": "bounds the mask"}
+    assert job.key("m", FileStats()) != key_without_rules(job), "as of before the box took back what a click had marked"
+    first = only(tmp_path, HEADER + 'a.nii.gz,"box=0,0,0,2,2,2; click=1,1,1",a.mha\n')
+    assert first.key("m", FileStats()) == key_without_rules(first)
 
 
 def test_a_relative_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -622,6 +622,24 @@ def test_postprocessing_that_there_is_not(folder: Path, tmp_path: Path, words: t
 
 
 def test_nothing_left_of_a_mask_is_warned_of(folder: Path, tmp_path: Path) -> None:
-    done = segment(folder, tmp_path / "m.nii.gz", "--threshold", "0.9999999")
+    done = segment(folder, tmp_path / "m.nii.gz", "--threshold", "0.9999999", "--json")
     assert done.exit_code == 0
-    assert "warning: no probability exceeds the threshold of 1: the mask is empty" in done.stderr
+    expected = "no probability exceeds the threshold of 1: the mask is empty"
+    record = json.loads(done.stdout)
+    assert expected in record["warnings"]
+    assert [(each["kind"], each["message"]) for each in record["mask_warnings"]] == [("empty", expected)]
+
+
+def test_warnings_are_those_of_the_mask_that_is_saved(folder: Path, tmp_path: Path) -> None:
+    """The share of a mask that lies outside a loose box is that of the mask with its threshold."""
+    soft, out = tmp_path / "p.nii.gz", tmp_path / "m.nii.gz"
+    box = ("--box", "16,22,14,24,28,22", "--loose-box", "--probability", soft, "--json")
+    segment(folder, out, *box, model="prompted", click=None)
+    probability = np.asarray(nib.load(soft).dataobj)
+    for share in (0.2, 0.4):
+        threshold = float(np.quantile(probability[probability > 0.5], share))
+        done = segment(folder, out, *box, "--threshold", threshold, "--overwrite", model="prompted", click=None)
+        mask = np.asarray(nib.load(out).dataobj) > 0
+        outside = 1 - np.count_nonzero(mask[16:25, 22:29, 14:23]) / np.count_nonzero(mask)
+        (warning,) = [each for each in json.loads(done.stdout)["mask_warnings"] if each["kind"] == "beyond_box"]
+        assert warning["value"] == pytest.approx(outside)

@@ -568,6 +568,10 @@ def test_what_is_exported_is_postprocessed(folder: Path, tmp_path: Path) -> None
     exported = np.count_nonzero(read(labels).array)
     assert done["lesions"][0]["voxels"] == exported != before
     assert told(run("replay", session, folder, "--json"))["lesions"][0]["voxels"] == before
+    nothing = run("replay", session, folder, "-o", labels, "--threshold", "0.9999999", "--json")
+    expected = "no probability exceeds the threshold of 1: the mask is empty"
+    assert f"lesion 'a': {expected}" in told(nothing)["warnings"]
+    assert [each["message"] for each in told(nothing)["lesions"][0]["mask_warnings"]] == [expected]
     alone = run("replay", session, folder, "--keep", "largest")
     assert alone.exit_code == 2
     assert "--keep: for what -o or --cohort writes" in alone.stderr

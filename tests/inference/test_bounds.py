@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fakes import ball, blank_scan, knowing
+from fakes import ball, balls_around, blank_scan, faking, knowing
 from palpate.inference.bounds import bounded, bounding_boxes
 from palpate.masks import Mask, Probability
 from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble
@@ -58,10 +58,13 @@ def test_nothing_is_left_outside_a_box() -> None:
     ids=["click", "scribble", "lasso"],
 )
 def test_what_a_foreground_prompt_marks_outside_stays(mark: Prompt) -> None:
-    """All that is connected with it out there, and no other piece; in any order of the two."""
-    for prompts in ([BOX, mark], [mark, BOX]):
-        kept, _ = bounded(blobs(ACROSS, APART), prompts)
-        assert np.array_equal(kept.threshold().full(), blobs(ACROSS).threshold().full())
+    """All that is connected with it out there, and no other piece; a box that comes later takes it away."""
+    kept, _ = bounded(blobs(ACROSS, APART), [BOX, mark])
+    assert np.array_equal(kept.threshold().full(), blobs(ACROSS).threshold().full())
+    for prompts in ([mark, BOX], [BOX, mark, Box((1, 1, 1), (8, 8, 6))], [BOX, mark, BOX]):
+        later, taken = bounded(blobs(ACROSS, APART), prompts)
+        assert later.threshold().bounds == ((7, 3, 2), (10, 5, 5))
+        assert taken > 0.5
     elsewhere, _ = bounded(blobs(ACROSS, APART), [BOX, Click((12, 9, 3)), Click((17, 4, 3), positive=False)])
     assert elsewhere.threshold().bounds == ((7, 3, 2), (10, 5, 5)), "on no mask, and no foreground prompt"
 
@@ -96,6 +99,22 @@ def test_the_predictor_keeps_to_the_box() -> None:
     out = predictor.predict([box, Click((52, 50, 30))])
     assert np.count_nonzero(out.mask.full() & ~within) > 20, "a click outside marks what lies there"
     assert out.mask.full()[52, 50, 30]
+
+
+def test_a_box_after_a_wrong_click_leaves_nothing_at_the_click() -> None:
+    """And a click in the box counts as ever; what it marks outside, after the box, stays."""
+    predictor, _ = faking(balls_around(9.0))
+    predictor.set_volume(blank_scan())
+    wrong, right, box = Click((60, 50, 30)), Click((74, 50, 30)), Box((70, 46, 28), (78, 54, 32))
+    lost = predictor.predict([wrong, box])
+    assert not lost.mask.full()[:69].any()
+    assert lost.cut > 0.3
+    mended = predictor.predict([wrong, box, right]).mask.full()
+    assert mended[74, 50, 30]
+    assert not mended[:69].any()
+    marked = predictor.predict([box, right, wrong]).mask.full()
+    assert marked[74, 50, 30]
+    assert marked[60, 50, 30]
 
 
 def test_the_margin_grows_with_the_box() -> None:

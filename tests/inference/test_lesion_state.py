@@ -114,13 +114,13 @@ def test_two_scans_on_one_runtime_encode_no_crop_twice() -> None:
 def test_background_prompts_wait_for_one_that_says_where() -> None:
     """No step of their own, whose mask would mean nothing."""
     predictor, runtime, scan = fresh()
-    background, click = Click((10, 7, 5), positive=False), Click((6, 7, 5))
+    background, click = Click((8, 7, 5), positive=False), Click((6, 7, 5))  # in reach of its mask
     predictor.predict_on(scan, [background, click])
-    assert [len(crop.prompts) for crop in runtime.decoded] == [2]
+    assert [crop.prompts for crop in runtime.decoded] == [(click,), (click, background)], "and are applied after it"
     with pytest.raises(PromptError, match="nothing says where"):
         predictor.predict_on(scan, [background])
     predictor.predict_on(scan, [background, click, Click((6, 8, 5))])
-    assert [len(crop.prompts) for crop in runtime.decoded] == [2, 3]
+    assert [len(crop.prompts) for crop in runtime.decoded] == [1, 2, 3]
 
 
 def prompt_lists() -> Iterator[tuple[Volume, list[Prompt]]]:

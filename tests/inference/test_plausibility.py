@@ -35,6 +35,7 @@ LASSO = Lasso(2, 5, np.array([[3.5, 3.5], [7.5, 3.5], [7.5, 7.5], [3.5, 7.5]]))
         ([CLICK, Click((1, 1, 1), positive=False)], 0.0, "take one back"),
         ([BOX], 0.0, "no lesion in the box; check its corners"),
         ([BOX], 1.0, "outside the box; check the box's corners, or give it as a hint"),
+        ([Click((1, 1, 1)), BOX], 1.0, "prompts before the box mark something outside it"),
         ([LASSO], 0.0, "under the lasso"),
         ([Scribble([(5, 5, 5), (6, 5, 5)])], 0.0, "under the scribble"),  # type: ignore[arg-type]
         ([INITIAL], 0.0, "at the initial mask"),
@@ -55,9 +56,12 @@ def test_a_mask_that_is_much_larger_than_what_was_pointed_at() -> None:
     assert (warning.kind, warning.value, warning.limit) == ("beyond_box", 0.5, plausibility.MAX_BEYOND)
     assert "50% of the mask lies outside the box" in warning.message
     assert kinds([LOOSE, Click((10, 5, 5))], large) == [], "the user marked what lies there"
+    assert kinds([Click((10, 5, 5)), LOOSE], large) == ["beyond_box"], "but drew a box since"
     assert kinds([LOOSE, Click((10, 5, 5), positive=False)], large) == ["beyond_box"]
     assert kinds([BOX], small, cut=0.6) == ["beyond_box"]
     assert kinds([BOX], small, cut=0.1) == []
+    (warning,) = mask_warnings([Click((10, 5, 5)), BOX], small, None, 0.6)
+    assert "prompts before the box mark something outside it; take them back" in warning.message
     on_slice = Box((4, 4, 5), (7, 7, 5))
     assert kinds([on_slice], small) == [], "on the other slices there may be as much"
     assert kinds([on_slice], large) == ["beyond_box"]
@@ -67,6 +71,33 @@ def test_a_mask_that_is_much_larger_than_what_was_pointed_at() -> None:
     assert kinds([INITIAL], small) == ["growth"]
     assert kinds([INITIAL], block((4, 4, 4), (2, 4, 2))) == []
     assert kinds([INITIAL, BOX], small) == [], "the last of them counts"
+
+
+def test_a_mask_that_lies_beside_the_box_that_bounds_it() -> None:
+    """In its margin; what was marked outside it later is meant to lie there."""
+    beside = block((7, 4, 3), (4, 4, 4))  # a quarter of it in the box
+    (warning,) = mask_warnings([BOX], beside, None, 0.0)
+    assert (warning.kind, warning.value, warning.limit) == ("beyond_box", 0.75, plausibility.MAX_BESIDE)
+    assert "only 25% of the mask lies in the box" in warning.message
+    assert kinds([Click((10, 5, 5)), BOX], beside) == ["beyond_box"]
+    assert kinds([BOX, Click((10, 5, 5))], beside) == []
+    assert kinds([BOX], block((6, 4, 3), (4, 4, 4))) == [], "half of it lies in the box"
+
+
+def test_a_background_prompt_that_changed_nothing_is_said() -> None:
+    mask, far = block((4, 4, 3), (4, 4, 4)), Click((19, 5, 5), positive=False)
+    (warning,) = mask_warnings([CLICK, far], mask, None, 0.0, ignored=(1,))
+    assert (warning.kind, warning.value, warning.limit) == ("ignored_background", 12, 5)
+    assert warning.message == "the background click at 19,5,5 lies 12 mm outside the mask and changes nothing"
+    (grown,) = mask_warnings([CLICK, far], block((4, 4, 3), (14, 4, 4)), None, 0.0, ignored=(1,))
+    assert grown.message.endswith("lay outside the mask when it was given; give it again")
+    (empty,) = mask_warnings([CLICK, far], EMPTY, None, 0.0, ignored=(1,))
+    assert "click nearer the lesion's middle" in empty.message, "the background prompt took nothing"
+
+
+def test_a_mask_that_became_empty_is_said_with_the_reason() -> None:
+    (warning,) = mask_warnings([CLICK], EMPTY, None, 0.0, emptied="no probability exceeds 0.9")
+    assert (warning.kind, warning.message) == ("empty", "no probability exceeds 0.9")
 
 
 def test_a_mask_of_clicks_that_is_larger_than_lesions_are() -> None:

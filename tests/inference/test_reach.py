@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fakes import ball, blank_scan, knowing
-from palpate.inference.reach import REACH_MM, out_of_reach
+from fakes import ball, balls_around, blank_scan, faking, knowing
+from palpate.inference.reach import REACH_MM, distance_to, heeded, in_order, out_of_reach
 from palpate.masks import Mask
-from palpate.prompts import Click, Prompt, Scribble
+from palpate.prompts import Box, Click, Prompt, Scribble
 from palpate.volume import Grid
 
 GRID = Grid((40, 40, 20), np.diag([2.0, 2.0, 3.0, 1.0]))
@@ -40,15 +40,31 @@ def test_nothing_is_near_an_empty_mask() -> None:
     assert out_of_reach(background(1, 1, 1), Mask(np.zeros((2, 2, 2), bool), (0, 0, 0), GRID))
 
 
+def test_how_far_and_which_voxel() -> None:
+    stroke = Scribble.along([(30, 11, 9), (16, 11, 9)], positive=False)
+    for prompt, nearest in ((stroke, (16, 11, 9)), (background(11, 11, 13), (11, 11, 13))):
+        mm, place = distance_to(prompt, MASK)
+        assert mm == pytest.approx(6)
+        assert place == nearest
+
+
+def test_background_prompts_at_the_beginning_follow_the_first_that_says_where() -> None:
+    one, two, click, box = background(1, 1, 1), background(2, 2, 2), Click((3, 3, 3)), Box((1, 1, 1), (5, 5, 5))
+    assert in_order([one, two, click, one, box]) == [2, 0, 1, 3, 4]
+    assert in_order([click, one, box]) == [0, 1, 2]
+    assert in_order([one, two]) == []
+    assert heeded([one, two, click, one, box], {0, 3}) == (click, two, box)
+
+
 def test_a_far_background_prompt_costs_no_crop_and_no_voxel() -> None:
-    """With a model that would take away half of the lesion; it counts with the next prompt again."""
+    """With a model that would take away half of the lesion."""
     truth = ball((60, 50, 30), 14)
     predictor, runtime = knowing(truth, blur=False)
     predictor.set_volume(blank_scan())
     before = predictor.predict([Click((60, 50, 30))])
     half = truth.copy()
     half[:60] = False
-    whole, runtime.draw = runtime.draw, lambda prompts: prompts.view.frame.extract(half)[0]
+    runtime.draw = lambda prompts: prompts.view.frame.extract(half)[0]
     asked = len(runtime.decoded)
     far, near = background(75, 50, 30), background(68, 50, 30)
     after = predictor.predict([Click((60, 50, 30)), far])
@@ -56,6 +72,41 @@ def test_a_far_background_prompt_costs_no_crop_and_no_voxel() -> None:
     assert (after.crops, len(runtime.decoded)) == (0, asked)
     cut = predictor.predict([Click((60, 50, 30)), near])
     assert cut.mask.voxels < before.mask.voxels, "beside the mask it is asked"
-    runtime.draw = whole
-    predictor.predict([Click((60, 50, 30)), far, Click((61, 50, 30))])
-    assert [len(prompts.prompts) for prompts in runtime.decoded[-1:]] == [3]
+
+
+def test_no_later_prompt_gives_a_far_background_prompt_to_the_network() -> None:
+    """Nor does the view follow it: the mask is the one without it, and the answer says which prompt was ignored."""
+    click, far, other, near = (
+        Click((60, 50, 30)),
+        background(100, 50, 30),
+        Click((62, 50, 30)),
+        background(68, 50, 30),
+    )
+    predictor, runtime = faking(balls_around(9.0))
+    scan = predictor.encode_scan(blank_scan())
+    state = predictor.predict_on(scan, [click, far, other, near])
+    assert [prompts.prompts for prompts in runtime.decoded] == [(click,), (click, other), (click, other, near)]
+    assert (state.prompts, state.heeded) == ((click, far, other, near), (click, other, near))
+    assert state.prediction.ignored == (1,)
+    without = predictor.predict_on(predictor.encode_scan(blank_scan()), [click, other, near])
+    assert np.array_equal(state.prediction.probability.full(), without.prediction.probability.full())
+    (warning,) = state.prediction.warnings
+    assert warning.kind == "ignored_background"
+    assert warning.message.startswith("the background click at 100,50,30 lies ")
+    assert warning.message.endswith(" mm outside the mask and changes nothing")
+    assert warning.value > warning.limit == REACH_MM
+    assert without.prediction.warnings == ()
+
+
+def test_a_background_prompt_at_the_beginning_has_the_same_reach() -> None:
+    click, far, near = Click((60, 50, 30)), background(100, 50, 30), background(64, 50, 30)
+    predictor, _ = faking(balls_around(9.0))
+    answers = []
+    for prompts in ([far, near, click], [click, far, near]):
+        state = predictor.predict_on(predictor.encode_scan(blank_scan()), prompts)
+        answers.append(state.prediction)
+        assert state.heeded == (click, near)
+        assert [each.kind for each in state.prediction.warnings] == ["ignored_background"]
+    assert np.array_equal(answers[0].probability.full(), answers[1].probability.full())
+    assert [answer.ignored for answer in answers] == [(0,), (1,)]
+    assert [answer.crops for answer in answers] == [2, 1], "the first click's own crop counts where it came last"

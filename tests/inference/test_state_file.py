@@ -44,7 +44,7 @@ def test_a_state_goes_on_from_its_file(radius: int, tmp_path: Path) -> None:
 
 
 def test_what_a_box_cut_off_is_in_the_file(tmp_path: Path) -> None:
-    """And so are the warnings; a file of before there were any says that nothing was cut."""
+    """And so are the warnings."""
     predictor, _ = knowing(ball((60, 50, 30), 20), settings=FEW)
     scan, path = predictor.encode_scan(blank_scan()), tmp_path / "state.safetensors"
     box: list[Prompt] = [Box((58, 48, 29), (62, 52, 31))]
@@ -57,11 +57,24 @@ def test_what_a_box_cut_off_is_in_the_file(tmp_path: Path) -> None:
     loaded = other.predict_on(again, box).prediction
     assert (loaded.cut, loaded.warnings) == (before.prediction.cut, before.prediction.warnings)
     assert [warning.kind for warning in loaded.warnings] == ["beyond_box"]
-    key = b'\\"cut\\": '
-    assert key in path.read_bytes()
-    path.write_bytes(path.read_bytes().replace(key, b'\\"CUT\\": '))
-    assert other.load_state(again, box, path)
-    assert other.predict_on(again, box).prediction.cut == 0
+
+
+def test_which_prompts_were_ignored_is_in_the_file(tmp_path: Path) -> None:
+    """So the network does not see them when a session goes on."""
+    click, far, more = Click((60, 50, 30)), Click((100, 50, 30), positive=False), Click((62, 50, 30))
+    predictor, _ = knowing(ball((60, 50, 30), 20), settings=FEW)
+    scan, path = predictor.encode_scan(blank_scan()), tmp_path / "state.safetensors"
+    before = predictor.predict_on(scan, [far, click])
+    predictor.save_state(scan, before, path)
+    other, runtime = knowing(ball((60, 50, 30), 20), settings=FEW)
+    again = other.encode_scan(blank_scan())
+    assert other.load_state(again, [far, click], path)
+    loaded = other.predict_on(again, [far, click])
+    assert (loaded.heeded, loaded.prediction.ignored) == ((click,), (0,)) == (before.heeded, before.prediction.ignored)
+    assert loaded.prediction.warnings == before.prediction.warnings
+    assert [warning.kind for warning in loaded.prediction.warnings] == ["ignored_background"]
+    other.predict_on(again, [far, click, more])
+    assert [prompts.prompts for prompts in runtime.decoded] == [(click, more)]
 
 
 def test_what_is_no_such_state_is_not_read(tmp_path: Path) -> None:

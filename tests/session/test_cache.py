@@ -74,6 +74,25 @@ def emptied(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def test_an_ignored_prompt_stays_ignored_in_another_process(tmp_path: Path) -> None:
+    """The session's cache keeps which one it was, for the warnings and for the next prompt."""
+    far = Click((36, 15, 12), positive=False)
+    predictor, _ = faking(balls_around(8.0))
+    with Session(predictor, SCAN, tmp_path / "s") as session:
+        session.add("liver")
+        session.add_prompt(1, CLICKS[0])
+        session.add_prompt(1, far)
+        expected = session.warnings(1)
+    assert [warning.kind for warning in expected] == ["ignored_background"]
+    assert SessionStore.open(tmp_path / "s", read_only=True).warnings(1) == expected
+    session, runtime = opened(tmp_path / "s")
+    with session:
+        assert session.warnings(1) == expected
+        assert runtime.decoded == []
+        session.add_prompt(1, CLICKS[1])
+    assert [prompts.prompts for prompts in runtime.decoded] == [tuple(CLICKS[:2])]
+
+
 @pytest.mark.parametrize("harm", [damaged, cut, emptied, Path.unlink])
 def test_damaged_files_are_removed_and_computed_again(folder: Path, harm: Callable[[Path], None]) -> None:
     session, _ = opened(folder, read_only=True)

@@ -781,6 +781,8 @@ def test_a_mask_that_is_exported_is_postprocessed_and_the_sessions_is_not(tmp_pa
         labels = session.label_map("highest", postprocessing=process).full()
         assert np.array_equal(labels == 0, ~((probability > threshold) | block((2, 2, 2)).full()))
         session.export(tmp_path / f"{threshold}.nii.gz", postprocessing=process)
+        assert [each.kind for each in session.warnings(1, postprocessing=Postprocessing(1 - 1e-9))] == ["empty"]
+        assert session.warnings(2, postprocessing=process) == ()
         listing = json.loads((tmp_path / f"{threshold}.lesions.json").read_text())
         assert (listing["threshold"], listing["keep"]) == (threshold, "all")
         assert listing["lesions"][0]["voxels"] == int((probability > threshold).sum())

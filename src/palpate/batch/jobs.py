@@ -122,17 +122,29 @@ class Job:
             "outputs": [self.listed(path) for path in self.outputs],
             "model": model,
         }
-        if self._bounded:  # else the key is that of before boxes bounded masks, and such a mask is not made anew
-            content["box"] = "bounds the mask"
+        content |= self._rules
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
-    def _bounded(self) -> bool:
-        """Whether a box bounds the mask."""
+    def _rules(self) -> dict[str, str]:
+        """The rules by which its mask is made that earlier versions did not have.
+
+        Where none applies, the key is that of before there were any, and such a mask is not made anew.
+        """
         try:
-            return any(entry.box.bounds_mask for entry in self.entries() if isinstance(entry, BoxEntry))
+            entries = self.entries()
         except PromptError:  # of a file that is none: the job fails with that error
-            return False
+            return {}
+        rules = {}
+        bounding = [isinstance(entry, BoxEntry) and entry.box.bounds_mask for entry in entries]
+        if any(bounding):
+            rules["box"] = "bounds the mask"
+            last = len(bounding) - 1 - bounding[::-1].index(True)
+            if any(getattr(entry, "positive", False) for entry in entries[:last]):
+                rules["box"] += ", and what was marked before it"
+        if any(not getattr(entry, "positive", True) for entry in entries):
+            rules["background"] = "has a reach"
+        return rules
 
     @property
     def _beside(self) -> Path:

@@ -137,10 +137,9 @@ class Segmenter:
         prompts = job.read_prompts(volume.grid)
         notes += [note for prompt in prompts for note in prompt.notes]
         predicted = self.predictor.predict(prompts)
-        notes += [warning.message for warning in predicted.warnings]
         mask = self._postprocessing.apply(predicted.mask, predicted.probability, prompts)
-        notes += filter(None, [self._postprocessing.note(predicted.mask, mask)])
-        prediction = replace(predicted, mask=mask)
+        prediction = predicted.with_mask(mask, prompts, self._postprocessing.note(predicted.mask, mask))
+        notes += [warning.message for warning in prediction.warnings]
         with all_or_none(*written_files(*job.outputs)):
             if job.probability is not None:
                 prediction.probability.save(job.probability)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,9 +44,9 @@ PostprocessingOptions = Annotated["Postprocessing", OptionGroup(_postprocessing)
 def postprocessed(
     prediction: Prediction, postprocessing: Postprocessing, prompts: list[Prompt], console: Console
 ) -> Prediction:
-    """A prediction with the mask that is saved; one that is empty only since then is warned of."""
+    """A prediction with the mask that is saved; its warnings, which are those of that mask, are printed."""
     mask = postprocessing.apply(prediction.mask, prediction.probability, prompts)
-    note = postprocessing.note(prediction.mask, mask)
-    if note is not None:
-        console.warn(note)
-    return replace(prediction, mask=mask)
+    saved = prediction.with_mask(mask, prompts, postprocessing.note(prediction.mask, mask))
+    for warning in saved.warnings:
+        console.warn(warning.message)
+    return saved

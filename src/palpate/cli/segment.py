@@ -110,8 +110,6 @@ def segment(
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
-    for warning in prediction.warnings:
-        console.warn(warning.message)
     prediction = postprocessed(prediction, postprocessing, given, console)
     with console.step("save", f"saving {output}"):
         _save(prediction, outputs, volume, given, known)

@@ -273,9 +273,10 @@ def _facts(
     if isinstance(session, SessionStore):
         record = session.record(lesion.number)
         facts = facts_without_mask(lesion) if record is None else lesion_facts(record)
+        warnings = session.warnings(lesion.number)
     else:
         facts = lesion_facts(session.record(lesion.number, postprocessing=postprocessing, progress=progress))
-    warnings = session.warnings(lesion.number)
+        warnings = session.warnings(lesion.number, postprocessing=postprocessing)
     return facts | {"mask_warnings": None if warnings is None else [asdict(warning) for warning in warnings]}
 
 

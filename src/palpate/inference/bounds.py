@@ -2,8 +2,9 @@
 
 A box bounds with a margin, since hands draw boxes a little too small or off: a mask that keeps strictly to such a box
 loses lesion, one that keeps to this margin does not (docs/design/experiments.md). Outside the margin there is lesion
-only where a foreground prompt says so: what is connected with one of its voxels, out there, stays. An initial mask
-that comes after a box begins anew, and lifts it.
+only where a foreground prompt after the last box says so: what is connected with one of its voxels, out there, stays.
+A prompt before it does not, for boxes are drawn after a click that went wrong. An initial mask that comes after a box
+begins anew, and lifts it.
 """
 
 from __future__ import annotations
@@ -42,12 +43,17 @@ def bounded(
         return probability, 0.0
     allowed = inside(boxes, probability)
     mask = probability.array > 0.5
-    allowed |= _marked(mask & ~allowed, probability, prompts)
+    allowed |= _marked(mask & ~allowed, probability, prompts_after(boxes[-1], prompts))
     if before is not None:
         allowed |= before[probability.box] > 0.5
     taken, voxels = int(np.count_nonzero(mask & ~allowed)), int(np.count_nonzero(mask))
     kept = replace(probability, array=np.where(allowed, probability.array, np.float32(0)))
     return kept, taken / voxels if voxels else 0.0
+
+
+def prompts_after(box: Box, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The prompts after a box of a list; of an equal one given again, after the last."""
+    return prompts[max(place for place, prompt in enumerate(prompts) if prompt == box) + 1 :]
 
 
 def inside(boxes: Sequence[Box], patch: Probability) -> Bools:

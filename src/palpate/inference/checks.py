@@ -12,11 +12,6 @@ from ..prompts import Box, InitialMask, Prompt
 from .runtime import Runtime
 
 
-def background_only(prompt: Prompt) -> bool:
-    """Whether a prompt says nothing of where the lesion is."""
-    return not isinstance(prompt, (Box, InitialMask)) and not prompt.positive
-
-
 def check_capabilities(prompts: Sequence[Prompt], runtime: Runtime) -> None:
     """Refuse prompts of a kind or a side that the model does not take.
 

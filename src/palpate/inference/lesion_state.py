@@ -28,11 +28,11 @@ from .blending import (
 )
 from .bounds import bounded, bounding_boxes
 from .cache import Key
-from .checks import background_only, check_allowed, check_capabilities
+from .checks import check_allowed, check_capabilities
 from .encoded_scan import EncodedScan
 from .plausibility import MaskWarning, mask_warnings
 from .progress import Cancel, Progress, ProgressHook
-from .reach import out_of_reach
+from .reach import background_only, in_order, out_of_reach
 from .refinement import changed_region, refine
 from .retry import retry_ignored_click
 from .views import Chosen, View, ViewPolicy
@@ -51,7 +51,8 @@ class Prediction:
         crops: how many crops were predicted for the last prompt.
         temperature: the probability's logit is divided by it before certainty is read (`Calibration`).
         cut: of the mask that the model made when the last box came, the share of voxels that boxes cut off, 0 to 1.
-        warnings: why the mask may be wrong.
+        ignored: the places in the list, from 0, of background prompts that were out of the mask's reach (`reach`).
+        warnings: why the mask may be wrong, and which prompts changed nothing.
     """
 
     mask: Mask
@@ -61,7 +62,21 @@ class Prediction:
     crops: int
     temperature: float = 1.0
     cut: float = 0.0
+    ignored: tuple[int, ...] = ()
     warnings: tuple[MaskWarning, ...] = ()
+
+    def with_mask(self, mask: Mask, prompts: Sequence[Prompt], emptied: str | None = None) -> Prediction:
+        """The answer with another mask, such as the one that is saved, and with the warnings of that.
+
+        Args:
+            mask: on the scan's grid.
+            prompts: those that the answer is to.
+            emptied: why the other mask is empty, where the model's is not.
+        """
+        if mask is self.mask:
+            return self
+        warnings = mask_warnings(prompts, mask, self.predicted_iou, self.cut, self.ignored, emptied)
+        return replace(self, mask=mask, warnings=warnings)
 
     @property
     def uncertainty(self) -> Probability:
@@ -95,12 +110,14 @@ class LesionState:
 
     Attributes:
         prompts: in their order.
+        heeded: those that the answer comes from, in the order in which they were applied (`reach`).
         answer: the answer to them; None: they are background prompts alone, or there is none.
         reference: the wide view's prediction that the next one is compared with, `[D, H, W]`; None: the view is no
             wider than the model's own.
     """
 
     prompts: tuple[Prompt, ...] = ()
+    heeded: tuple[Prompt, ...] = ()
     answer: Prediction | None = None
     reference: Tensor | None = None
 
@@ -223,8 +240,7 @@ def apply_prompt(
 ) -> LesionState:
     """The state after a further prompt: a pure step.
 
-    A background prompt before any that says where the lesion is changes nothing yet; it is applied with that one. One
-    that is out of the mask's reach changes nothing at all (`reach`).
+    A background prompt before any that says where the lesion is changes nothing yet; it is applied after that one.
 
     Args:
         scan: the scan.
@@ -239,11 +255,41 @@ def apply_prompt(
         PromptError: prompts that no crop holds.
         CancelledError: it was cancelled.
     """
-    prompts = (*state.prompts, prompt)
-    if state.answer is None and background_only(prompt):
-        return LesionState(prompts)
+    whole = LesionState((*state.prompts, prompt), state.heeded, state.answer, state.reference)
+    order = in_order(whole.prompts) if state.answer is None else [len(state.prompts)]
+    crops = 0
+    for number, place in enumerate(order):
+        with progress.part(1 / (len(order) - number)):
+            whole = _applied(scan, policy, budget, whole, place, forbidden, progress)
+        crops += whole.prediction.crops
+    return whole if whole.answer is None else replace(whole, answer=replace(whole.answer, crops=crops))
+
+
+def _applied(
+    scan: EncodedScan,
+    policy: ViewPolicy,
+    budget: int,
+    state: LesionState,
+    place: int,
+    forbidden: Mask | None,
+    progress: Progress,
+) -> LesionState:
+    """The state after one of its own prompts is applied, or ignored: a background prompt out of reach (`reach`).
+
+    Args:
+        scan: the scan.
+        policy: how views are chosen.
+        budget: most crops of a refinement.
+        state: with all prompts, and the answer to those that were applied.
+        place: which of the prompts, from 0.
+        forbidden: where the lesion cannot be, on the scan's grid.
+        progress: of the call.
+    """
+    prompt = state.prompts[place]
+    ignored = () if state.answer is None else state.answer.ignored
     if state.answer is not None and background_only(prompt) and out_of_reach(prompt, state.answer.mask):
-        return LesionState(prompts, _unchanged(state.answer, prompts), state.reference)
+        return replace(state, answer=_unchanged(state.answer, state.prompts, (*ignored, place)))
+    prompts = (*state.heeded, prompt)
     before = None if state.answer is None else state.answer.probability
     initial = _initial(prompt, before, scan)
     chosen, same_view = _choose(scan, policy, state, prompts, initial, progress)
@@ -272,7 +318,8 @@ def apply_prompt(
     in_view = chosen.probability
     if view.scale > 1 or corrected is not None or forbidden is not None or bounding_boxes(prompts):
         in_view = scan.crop_probability(probability, view)
-    return LesionState(prompts, _prediction(scan, prompts, view, in_view, probability, crops, cut), reference)
+    answer = _prediction(scan, state.prompts, view, in_view, probability, crops, cut, ignored)
+    return LesionState(state.prompts, prompts, answer, reference)
 
 
 def _apply_all(
@@ -289,7 +336,7 @@ def _apply_all(
     on_scan = resample_to_scan(view, probability, scan.volume.source)
     if forbidden is not None:
         on_scan = without(on_scan, forbidden)
-    return LesionState(prompts, _prediction(scan, prompts, view, probability, on_scan, crops))
+    return LesionState(prompts, prompts, _prediction(scan, prompts, view, probability, on_scan, crops))
 
 
 def _initial(prompt: Prompt, before: Probability | None, scan: EncodedScan) -> Probability | None:
@@ -369,10 +416,10 @@ def _updated_reference(probability: Tensor, reference: Tensor, side: bool | None
     return updated if side is None else one_sided_update(side, updated, reference)
 
 
-def _unchanged(answer: Prediction, prompts: Sequence[Prompt]) -> Prediction:
-    """The answer to prompts of which the last one changes nothing."""
-    warnings = mask_warnings(prompts, answer.mask, answer.predicted_iou, answer.cut)
-    return replace(answer, crops=0, warnings=warnings)
+def _unchanged(answer: Prediction, prompts: Sequence[Prompt], ignored: tuple[int, ...]) -> Prediction:
+    """The answer to prompts of which the last one that was applied changes nothing."""
+    warnings = mask_warnings(prompts, answer.mask, answer.predicted_iou, answer.cut, ignored)
+    return replace(answer, crops=0, ignored=ignored, warnings=warnings)
 
 
 def _prediction(
@@ -383,6 +430,7 @@ def _prediction(
     probability: Probability,
     crops: int,
     cut: float = 0.0,
+    ignored: tuple[int, ...] = (),
 ) -> Prediction:
     """The answer, with what the model predicts of its overlap, calibrated."""
     read, iou = scan.runtime.calibration, scan.predicted_iou(view, in_view)
@@ -392,5 +440,5 @@ def _prediction(
     mask = probability.threshold()
     for array in (mask.array, probability.array):
         array.setflags(write=False)  # the next prompt starts from them, and so does the same list asked again
-    warnings = mask_warnings(prompts, mask, iou, cut)
-    return Prediction(mask, probability, view, iou, crops, read.temperature, cut, warnings)
+    warnings = mask_warnings(prompts, mask, iou, cut, ignored)
+    return Prediction(mask, probability, view, iou, crops, read.temperature, cut, ignored, warnings)

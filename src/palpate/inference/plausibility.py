@@ -1,5 +1,7 @@
 """Why a mask may be wrong, as data: it is empty, larger than what was pointed at, or expected to overlap little.
 
+Which prompts changed nothing is said here too.
+
 The limits were chosen on validation patients of the bundled model (docs/design/experiments.md).
 """
 
@@ -13,10 +15,13 @@ import numpy as np
 
 from ..masks import Mask
 from ..prompts import Box, InitialMask, Lasso, Prompt
+from .bounds import prompts_after
+from .reach import REACH_MM, distance_to, heeded, out_of_reach
 
 MIN_OVERLAP = 0.5  # predicted intersection over union below which a mask is doubtful
 MAX_CLICKED_ML = 1000.0  # of a mask that clicks and strokes alone point at
 MAX_BEYOND = 0.3  # share of a mask outside the box or the outline that it was pointed at with
+MAX_BESIDE = 2 / 3  # share of a mask outside the box that bounds it: what is left lies in the margin
 MAX_GROWTH = 3.0  # times an initial mask's volume
 
 
@@ -27,20 +32,26 @@ class MaskWarning:
     Attributes:
         kind: "empty"; "low_overlap": the model expects little; "large": more than lesions are, and nothing but clicks
             and strokes was given; "beyond_box", "beyond_outline": much of the mask lay outside the last box, or lies
-            outside the last lasso on its slice; "growth": many times the initial mask.
-        value: what was found: an overlap, mL, a share of the mask, or a factor.
+            outside the last lasso on its slice; "growth": many times the initial mask; "ignored_background": a
+            background prompt that was out of the mask's reach changed nothing.
+        value: what was found: an overlap, mL, a share of the mask, a factor, or a distance in mm.
         limit: what it may be.
         message: one sentence, with what to do.
     """
 
-    kind: Literal["empty", "low_overlap", "large", "beyond_box", "beyond_outline", "growth"]
+    kind: Literal["empty", "low_overlap", "large", "beyond_box", "beyond_outline", "growth", "ignored_background"]
     value: float
     limit: float
     message: str
 
 
 def mask_warnings(
-    prompts: Sequence[Prompt], mask: Mask, predicted_iou: float | None, cut: float
+    prompts: Sequence[Prompt],
+    mask: Mask,
+    predicted_iou: float | None,
+    cut: float,
+    ignored: Sequence[int] = (),
+    emptied: str | None = None,
 ) -> tuple[MaskWarning, ...]:
     """The reasons to doubt the mask of some prompts; none for most masks.
 
@@ -49,10 +60,24 @@ def mask_warnings(
         mask: their mask.
         predicted_iou: the intersection over union with the truth that the model predicts of it; None: it predicts none.
         cut: the share of the model's mask that boxes cut off (`Prediction.cut`).
+        ignored: which of the prompts were out of reach (`Prediction.ignored`).
+        emptied: why the mask is empty, where the model's was not; None: the model's is what it is.
     """
+    applied = heeded(prompts, ignored)
     if mask.empty:
-        return (MaskWarning("empty", 0.0, 0.0, _empty_message(prompts, cut)),)
-    return (*_larger(prompts, mask, cut), *_overlap(predicted_iou))
+        return (MaskWarning("empty", 0.0, 0.0, emptied or _empty_message(applied, cut)),)
+    unheard = (_ignored(prompts[place], mask) for place in ignored)
+    return (*_larger(applied, mask, cut), *_overlap(predicted_iou), *unheard)
+
+
+def _ignored(prompt: Prompt, mask: Mask) -> MaskWarning:
+    """What to say of a background prompt that was out of reach; the mask may have grown there since."""
+    mm, place = distance_to(prompt, mask)
+    named = f"the background {prompt.kind} at {','.join(map(str, place))}"
+    message = f"{named} lies {mm:.0f} mm outside the mask and changes nothing"
+    if not out_of_reach(prompt, mask):
+        message = f"{named} changed nothing, since it lay outside the mask when it was given; give it again"
+    return MaskWarning("ignored_background", mm, REACH_MM, message)
 
 
 def _overlap(predicted_iou: float | None) -> Iterator[MaskWarning]:
@@ -83,12 +108,16 @@ def _larger(prompts: Sequence[Prompt], mask: Mask, cut: float) -> Iterator[MaskW
             message = f"{beyond:.0%} of the mask on the lasso's slice lies outside the lasso; look at it and correct it"
             yield MaskWarning("beyond_outline", beyond, MAX_BEYOND, message)
     elif last.bounds_mask:
+        beyond = 0.0 if _marked_outside(last, prompts) else _share_outside_box(last, mask)
         if cut > MAX_BEYOND:
-            message = (
-                f"{cut:.0%} of what the model marks lay outside the box and was cut off: the box is too small, or the "
-                "model does not know this structure; look at the mask"
-            )
+            why = "the box is too small, or the model does not know this structure; look at the mask"
+            if _outside_before(last, prompts):
+                why = "prompts before the box mark something outside it; take them back, or draw another box"
+            message = f"{cut:.0%} of what the model marks lay outside the box and was cut off: {why}"
             yield MaskWarning("beyond_box", cut, MAX_BEYOND, message)
+        elif beyond > MAX_BESIDE:
+            message = f"only {1 - beyond:.0%} of the mask lies in the box; look at it, and check the box's corners"
+            yield MaskWarning("beyond_box", beyond, MAX_BESIDE, message)
     elif not _marked_outside(last, prompts):
         beyond = _share_outside_box(last, mask)
         if beyond > MAX_BEYOND:
@@ -97,9 +126,21 @@ def _larger(prompts: Sequence[Prompt], mask: Mask, cut: float) -> Iterator[MaskW
 
 
 def _marked_outside(box: Box, prompts: Sequence[Prompt]) -> bool:
-    """Whether a foreground prompt lies outside a box: then so may the mask."""
-    others = [p.places for p in prompts if p.positive and not isinstance(p, (Box, InitialMask))]
-    return any(bool(((places < box.first) | (places > box.last)).any()) for places in others)
+    """Whether a foreground prompt after a box lies outside it: then so may the mask."""
+    return any(_points_outside(box, prompt) for prompt in prompts_after(box, prompts))
+
+
+def _outside_before(box: Box, prompts: Sequence[Prompt]) -> bool:
+    """Whether a foreground prompt before a box lies outside it: the box takes back what it marked there."""
+    before = prompts[: len(prompts) - len(prompts_after(box, prompts))]
+    return any(_points_outside(box, prompt) for prompt in before)
+
+
+def _points_outside(box: Box, prompt: Prompt) -> bool:
+    """Whether a prompt is foreground, marks voxels, and has one outside a box."""
+    if not prompt.positive or isinstance(prompt, (Box, InitialMask)):
+        return False
+    return bool(((prompt.places < box.first) | (prompt.places > box.last)).any())
 
 
 def _share_outside_box(box: Box, mask: Mask) -> float:
@@ -133,14 +174,24 @@ def _empty_message(prompts: Sequence[Prompt], cut: float) -> str:
         return "the mask is empty: the background prompts left nothing; take one back, or click inside the lesion"
     last = foreground[-1]
     if isinstance(last, Box):
-        if cut > 0:
-            return (
-                "the mask is empty: all that the model marks lies outside the box; check the box's corners, or give it "
-                "as a hint (--loose-box; in Python loose=True)"
-            )
-        return "the mask is empty: the model sees no lesion in the box; check its corners, or click inside the lesion"
+        return f"the mask is empty: {_empty_in_box(last, prompts, cut)}"
     if isinstance(last, InitialMask):
         return "the mask is empty: the model sees no lesion at the initial mask; check that mask, or click the lesion"
     if last.kind in ("scribble", "lasso"):
         return f"the mask is empty: the model sees no lesion under the {last.kind}; check its slice, or draw a box"
     return "the mask is empty: the model sees no lesion here; click nearer the lesion's middle, or draw a box around it"
+
+
+def _empty_in_box(box: Box, prompts: Sequence[Prompt], cut: float) -> str:
+    """Why there is no mask after a box, and what to do about it."""
+    if cut == 0:
+        return "the model sees no lesion in the box; check its corners, or click inside the lesion"
+    if _outside_before(box, prompts):
+        return (
+            "prompts before the box mark something outside it, and the model sees no lesion in it; take them back, or "
+            "click inside the box"
+        )
+    return (
+        "all that the model marks lies outside the box; check the box's corners, or give it as a hint (--loose-box; in "
+        "Python loose=True)"
+    )

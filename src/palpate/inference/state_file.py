@@ -20,10 +20,11 @@ from ..volume import Grid
 from .encoded_scan import EncodedScan
 from .lesion_state import LesionState, Prediction
 from .plausibility import mask_warnings
+from .reach import heeded
 from .runtime import Runtime
 from .views import View
 
-VERSION = 1
+VERSION = 2
 
 
 def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime) -> None:
@@ -53,6 +54,7 @@ def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime)
         "predicted_iou": answer.predicted_iou,
         "crops": answer.crops,
         "cut": answer.cut,
+        "ignored": answer.ignored,
     }
     with replacing(path) as (staged,):
         try:
@@ -115,7 +117,7 @@ def _state(
     mask = probability.threshold()
     for stored in (mask.array, probability.array):
         stored.setflags(write=False)
-    iou, cut = record["predicted_iou"], float(record.get("cut", 0.0))  # files of before boxes cut anything have none
-    temperature, warnings = scan.runtime.calibration.temperature, mask_warnings(prompts, mask, iou, cut)
-    answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, warnings)
-    return LesionState(prompts, answer, reference)
+    iou, cut, ignored = record["predicted_iou"], float(record["cut"]), tuple(record["ignored"])
+    temperature, warnings = scan.runtime.calibration.temperature, mask_warnings(prompts, mask, iou, cut, ignored)
+    answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, ignored, warnings)
+    return LesionState(prompts, heeded(prompts, ignored), answer, reference)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..inference.settings import InferenceIdentity
 
 CACHE = "cache"
-VERSION = 2  # part of every key; higher once the same prompts give other masks than they did
+VERSION = 3  # part of every key; higher once the same prompts give other masks than they did
 MAX_BYTES = 2**30  # of all files; what was used longest ago goes first
 MASK, STATE, INITIAL = ".mask.npz", ".state.safetensors", ".initial"
 _NAME = re.compile(
@@ -57,12 +57,14 @@ class CachedMask:
         values: float32 `[N]`, the probability of each of the mask's voxels, in the order of its array.
         predicted_iou: as `Prediction.predicted_iou`.
         cut: as `Prediction.cut`.
+        ignored: as `Prediction.ignored`.
     """
 
     mask: Mask
     values: npt.NDArray[np.float32]
     predicted_iou: float | None = None
     cut: float = 0.0
+    ignored: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, prediction: Prediction) -> CachedMask:
@@ -70,7 +72,7 @@ class CachedMask:
         mask = prediction.mask.cropped()
         mask.array.setflags(write=False)
         values = np.asarray(prediction.probability[mask.box][mask.array], dtype=np.float32)
-        return cls(mask, values, prediction.predicted_iou, prediction.cut)
+        return cls(mask, values, prediction.predicted_iou, prediction.cut, prediction.ignored)
 
     @classmethod
     def of_initial_mask(cls, mask: Mask) -> CachedMask:
@@ -86,9 +88,18 @@ class CachedMask:
         array[self.mask.array] = self.values
         return Probability(array, self.mask.start, self.mask.grid, self.mask.source)
 
-    def warnings(self, prompts: Sequence[Prompt]) -> tuple[MaskWarning, ...]:
-        """Why it may be wrong, as the mask of some prompts."""
-        return mask_warnings(prompts, self.mask, self.predicted_iou, self.cut)
+    def warnings(
+        self, prompts: Sequence[Prompt], mask: Mask | None = None, emptied: str | None = None
+    ) -> tuple[MaskWarning, ...]:
+        """Why it may be wrong, as the mask of some prompts.
+
+        Args:
+            prompts: those that it is of.
+            mask: the one that is exported in place of it; None: itself.
+            emptied: why that one is empty, where the model's is not.
+        """
+        shown = self.mask if mask is None else mask
+        return mask_warnings(prompts, shown, self.predicted_iou, self.cut, self.ignored, emptied)
 
     @property
     def nbytes(self) -> int:
@@ -311,6 +322,7 @@ def _write_mask(path: Path, cached: CachedMask) -> None:
             grid=np.array(mask.grid.shape, dtype=np.int64),
             affine=mask.grid.affine,
             doubts=np.array([np.nan if cached.predicted_iou is None else cached.predicted_iou, cached.cut]),
+            ignored=np.array(cached.ignored, dtype=np.int64),
         )
 
 
@@ -329,11 +341,13 @@ def _read_mask(path: Path, shape: tuple[int, int, int], grid: Grid | None, sourc
             raise ValueError("a mask of another scan")
         array = np.unpackbits(stored["bits"], count=int(np.prod(size))).astype(bool).reshape(size)
         values = stored["values"].astype(np.float32)
-        iou, cut = stored["doubts"].tolist() if "doubts" in stored else (np.nan, 0.0)  # earlier files have none
+        # Initial masks of earlier programs have neither.
+        iou, cut = stored["doubts"].tolist() if "doubts" in stored else (np.nan, 0.0)
+        ignored = tuple(stored["ignored"].tolist()) if "ignored" in stored else ()
     if grid is not None and not np.array_equal(affine, grid.affine):
         raise ValueError("a mask on another grid")
     if len(values) != np.count_nonzero(array):
         raise ValueError("no probability for each voxel")
     array.setflags(write=False)
     mask = Mask(array, (start[0], start[1], start[2]), grid or Grid(shape, affine), source)
-    return CachedMask(mask, values, None if np.isnan(iou) else iou, cut)
+    return CachedMask(mask, values, None if np.isnan(iou) else iou, cut, ignored)

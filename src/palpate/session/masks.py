@@ -18,7 +18,6 @@ from .lesion import Lesion
 
 if TYPE_CHECKING:
     from ..inference.lesion_state import LesionState
-    from ..inference.plausibility import MaskWarning
     from ..inference.progress import Cancel, ProgressHook
     from ..predictor import Predictor
 
@@ -72,10 +71,6 @@ class LesionMasks:
             state = self.predict(lesion, progress, cancel)
             found = self._remember(self._mask_key(lesion), state)
         return found
-
-    def warnings(self, lesion: Lesion) -> tuple[MaskWarning, ...]:
-        """Why the mask of a lesion's prompts may be wrong; it is computed if it is not cached. Errors as `mask`."""
-        return self.mask(lesion).warnings(self.prompts(lesion))
 
     def initial(self, lesion: Lesion) -> Mask:
         """A lesion's initial mask, on the scan's very grid; empty where it has none."""

@@ -183,14 +183,23 @@ class Session(PromptEdits):
             return self._masks.mask(lesion, progress, cancel).mask
         return self._masks.initial(lesion)
 
-    def warnings(self, number: int) -> tuple[MaskWarning, ...]:
+    def warnings(self, number: int, *, postprocessing: Postprocessing | None = None) -> tuple[MaskWarning, ...]:
         """Why a lesion's mask may be wrong; of one without prompts, nothing is known. It may compute the mask.
+
+        Args:
+            number: the lesion's.
+            postprocessing: of the mask that is exported, which the warnings are then about; see `record`.
 
         Raises:
             SessionError, PromptError: as `prediction`.
         """
-        lesion = self.lesion(number)
-        return self._masks.warnings(lesion) if lesion.prompts else ()
+        lesion, process = self.lesion(number), postprocessing or Postprocessing()
+        if not lesion.prompts:
+            return ()
+        record, _ = self._processed(lesion, process, None, None)
+        computed = self._masks.mask(lesion)
+        note = process.note(computed.mask, record.mask)
+        return computed.warnings(self._masks.prompts(lesion), record.mask, note)
 
     def initial_mask(self, number: int) -> Mask:
         """The mask that a lesion begins with, on the scan's very grid; empty where it begins with none.
