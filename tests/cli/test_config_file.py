@@ -203,3 +203,33 @@ def test_the_help_is_shown_whatever_the_file_holds(small: typer.Typer, config: P
     assert "--depth" in done.stdout
     assert "warning: palpate.toml: [dig] depht: no such option" in done.stderr
     assert run(small, "dig").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "shown"),
+    [
+        ("quiet = true\n", ("dig",), ""),
+        ("quiet = true\n", ("dig", "--no-quiet"), "dug"),
+        ("quiet = true\n", ("--no-quiet", "dig"), "dug"),
+        ("quiet = true\n", ("--no-quiet", "dig", "-q"), ""),
+        ("quiet = true\n[dig]\nquiet = false\n", ("dig",), "dug"),
+        ("[dig]\nquiet = true\n", ("dig",), ""),
+        ("[dig]\nquiet = true\n", ("--no-quiet", "dig"), "dug"),
+        ("[dig]\njson = true\n", ("dig", "--no-json"), "dug"),
+        ("", ("-q", "dig", "--no-quiet"), "dug"),
+        ("", ("-q", "dig"), ""),
+    ],
+)
+def test_a_flag_of_the_file_can_be_taken_back(
+    small: typer.Typer, config: Path, text: str, words: tuple[str, ...], shown: str
+) -> None:
+    config.write_text(text)
+    done = run(small, *words)
+    assert (done.exit_code, done.stdout.strip(), done.stderr) == (0, shown, "")
+
+
+def test_every_flag_of_the_verbs_can_be_taken_back_and_the_help_is_as_short_as_before(config: Path) -> None:
+    config.write_text("[batch]\noverwrite = true\nloose-box = true\n")
+    done = run(app, "batch", "none.csv", "--no-overwrite", "--no-loose-box", "--no-json")
+    assert (done.exit_code, done.stderr.split(":")[:2]) == (2, ["error", " none.csv"])
+    assert "--no-overwrite" not in run(app, "batch", "--help").stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import PalpateError, out_of_memory
 from ..files import error_text
@@ -37,18 +37,56 @@ class Invocation:
     Attributes:
         words: what follows `palpate`, in today's spelling.
         renamed: for each old spelling, a clause that names the new one.
-        quiet: whether `--quiet` was given, before the verb or in the configuration.
+        quiet: what `--quiet` or `--no-quiet` before the verb says, else the configuration.
+        quiet_given: whether one of them was given.
         config: the file of the user's defaults; None: there is none.
     """
 
     words: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
     quiet: bool = False
+    quiet_given: bool = False
     config: Path | None = None
+
+    def quiet_in(self, verb: typer.Context, quiet: bool) -> bool:
+        """Whether a verb is quiet; the words after it say so first, then those before it, then the configuration.
+
+        Args:
+            verb: its context.
+            quiet: the option's value there.
+        """
+        source = verb.get_parameter_source("quiet")
+        if source is None or source.name == "DEFAULT" or (source.name != "COMMANDLINE" and self.quiet_given):
+            return self.quiet
+        return quiet
+
+
+def _take_back(command: Any, parser: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
+    """Let a parser take `--no-NAME` for each flag of a command, which takes back what the user's defaults set.
+
+    The help does not have it: without such defaults it does nothing.
+    """
+    for option in command.params:
+        if getattr(option, "is_bool_flag", False) and not option.secondary_opts and not option.is_eager:
+            names = [f"--no-{name[2:]}" for name in option.opts if name.startswith("--")]
+            parser.add_option(obj=option, opts=names, dest=option.name, action="store_const", const=False)
+    return parser
+
+
+class VerbCommand(TyperCommand):
+    """A verb, whose flags can be taken back."""
+
+    def make_parser(self, ctx: Any) -> Any:  # noqa: ANN401 - the same
+        """The parser of its words."""
+        return _take_back(self, super().make_parser(ctx))
 
 
 class Verbs(TyperGroup):
     """All verbs; a word that no verb knows is an error of one line, as any other error is."""
+
+    def make_parser(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
+        """The parser of the words before the verb."""
+        return _take_back(self, super().make_parser(ctx))
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - Typer's own, which it keeps to itself
         """Read the words before the verb; old spellings are translated, and one line names the new ones."""
@@ -144,7 +182,9 @@ def begin(context: typer.Context, quiet: bool, log: Path | None) -> None:
             typer.secho(f"warning: {error}; the defaults below are Palpate's own", fg="yellow", err=True)
             path, defaults = None, Defaults()
     context.default_map = defaults.verbs
-    invocation.quiet, invocation.config = quiet or defaults.quiet, path
+    invocation.quiet_given = "quiet" in given_options(context)
+    invocation.quiet = quiet if invocation.quiet_given else defaults.quiet
+    invocation.config = path
     log_beginning(invocation)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from .console import Console, Invocation, JsonOption, LogOption, QuietOption, log_beginning
+from .console import Console, Invocation, JsonOption, LogOption, QuietOption, VerbCommand, log_beginning
 from .log_file import close_log, open_log
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -57,7 +57,7 @@ def verb(within: typer.Typer, name: str | None = None, *, examples: tuple[str, .
 
         def command(context: typer.Context, machine: bool, quiet: bool, log: Path | None, **given: Any) -> None:
             invocation: Invocation = context.find_root().obj or Invocation()  # of an app of one verb
-            console = Console(machine, quiet or invocation.quiet, config=invocation.config)
+            console = Console(machine, invocation.quiet_in(context, quiet), config=invocation.config)
             with console.reporting():
                 if log is not None:
                     open_log(log)
@@ -70,7 +70,7 @@ def verb(within: typer.Typer, name: str | None = None, *, examples: tuple[str, .
         lines = "\n\n".join(f"`{example}`" for example in examples)
         epilog = f"Example{'s' * (len(examples) > 1)}:\n\n{lines}"
         called = name or function.__name__.replace("_", "-")
-        within.command(called, help=inspect.getdoc(function), epilog=epilog)(command)
+        within.command(called, cls=VerbCommand, help=inspect.getdoc(function), epilog=epilog)(command)
         return function
 
     return register
