@@ -71,15 +71,17 @@ def test_a_box_bounds_the_mask_unless_the_list_is_of_hints(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "prompts",
-    ["click=1,1,1; background=3,3,3", "click=1,1,1; box=0,0,0,2,2,2", "click=1,1,1; lasso=background:z=1:0,0:3,0:3,3"],
+    "text",
+    [
+        "click=1,1,1; lasso=z=1:0,0:3,0:3,3",
+        "click=1,1,1; background=3,3,3",
+        "click=1,1,1; lasso=background:z=1:0,0:3,0:3,3",
+    ],
 )
-def test_masks_that_a_later_rule_changes_are_made_anew(tmp_path: Path, prompts: str) -> None:
-    """Those of background prompts and of boxes that came after a click; of other lists, the keys are as they were."""
-    job, plain = (
-        only(tmp_path, HEADER + f'a.nii.gz,"{text}",a.mha\n')
-        for text in (prompts, "click=1,1,1; lasso=z=1:0,0:3,0:3,3")
-    )
+def test_masks_that_boxes_bound_are_made_anew(tmp_path: Path, text: str) -> None:
+    """Those of boxes that came after a click twice; of other lists, the keys are as they were."""
+    plain = only(tmp_path, HEADER + f'a.nii.gz,"{text}",a.mha\n')
+    job = only(tmp_path, HEADER + 'a.nii.gz,"click=1,1,1; box=0,0,0,2,2,2",a.mha\n')
 
     def key_without_rules(one: Job) -> str:
         content = {

@@ -129,7 +129,8 @@ class Job:
     def _rules(self) -> dict[str, str]:
         """The rules by which its mask is made that earlier versions did not have.
 
-        Where none applies, the key is that of before there were any, and such a mask is not made anew.
+        Where none applies, the key is that of before there were any, and such a mask is not made anew. Nor is one of
+        background prompts: their rule (`inference.reach`) changes few masks, and what is finished stays.
         """
         try:
             entries = self.entries()
@@ -142,8 +143,6 @@ class Job:
             last = len(bounding) - 1 - bounding[::-1].index(True)
             if any(getattr(entry, "positive", False) for entry in entries[:last]):
                 rules["box"] += ", and what was marked before it"
-        if any(not getattr(entry, "positive", True) for entry in entries):
-            rules["background"] = "has a reach"
         return rules
 
     @property
