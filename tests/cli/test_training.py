@@ -294,7 +294,7 @@ def error_of(*arguments: str) -> str:
 
 def test_what_cannot_be_trained(place: Path, whole: Path) -> None:
     prepared, preset, out = str(place / "prepared"), str(place / "preset.yaml"), str(place / "never")
-    assert "nothing to train is named" in error_of()
+    assert "nothing to train is named, or no preset" in error_of()
     assert "nothing to train is named" in error_of(prepared, "--preset", preset)
     assert "no training was started here" in error_of("--resume", str(place / "nowhere"))
     longer = error_of(prepared, "--resume", str(whole), "--steps", "5000", "--hours", "1")

@@ -196,7 +196,8 @@ def train(
         )  # fmt: skip
         if not prepared or preset is None or (out is None and not dry_run):
             raise SettingsError(
-                "nothing to train is named: `palpate train PREPARED --preset PRESET --out RUN`, or `--resume RUN`"
+                "nothing to train is named, or no preset: `palpate train PREPARED --preset PRESET --out RUN`, "
+                "or `--resume RUN`"
             )
         run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
     if dry_run:

@@ -23,7 +23,8 @@ def how_to_convert(kinds: Iterable[str], path: Path) -> str | None:
     if found & set(CONTOURS):
         return (
             "this is a DICOM RTSTRUCT (contours), which Palpate does not read yet; convert it to a mask first: "
-            f"pip install dcmrtstruct2nii, then dcmrtstruct2nii convert -r {file} -d FOLDER_OF_THE_SCAN -o masks; "
+            f"pip install dcmrtstruct2nii 'pydicom<3' (in an environment of its own), "
+            f"then dcmrtstruct2nii convert -r {file} -d FOLDER_OF_THE_SCAN -o masks; "
             f"or load it in 3D Slicer with the extension SlicerRT, and {_SLICER}"
         )
     if found & set(SEGMENTATIONS):

@@ -24,8 +24,8 @@ def check_capabilities(prompts: Sequence[Prompt], runtime: Runtime) -> None:
             continue
         if can.prompt_kinds == {"click"} and not can.background:
             raise PromptError(
-                f"{runtime.name} takes foreground clicks only, as the paper's network does; train a model with dense "
-                "prompts (docs/how-to/prompts.md) for anything else"
+                f"{runtime.name} takes foreground clicks only, as the paper's network does; for anything else take "
+                "palpate-tiny, or train a model with palpate train --interactive"
             )
         side = "foreground" if prompt.positive else "background"
         raise PromptError(

@@ -436,5 +436,6 @@ def check_scan(folder: Path, made_on: ScanIdentity, given: ScanIdentity) -> None
     if made_on.sha256 != given.sha256:
         raise SessionError(
             f"{folder}: was made on another scan: {made_on.path or 'one in memory'} of shape {made_on.shape}, "
-            f"this one is {given.path or 'in memory'} of shape {given.shape}; give that scan"
+            f"this one is {given.path or 'in memory'} of shape {given.shape}; give that scan, or "
+            "name another folder for a session of this one"
         )
