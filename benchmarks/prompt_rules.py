@@ -15,34 +15,28 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from palpate.cohort import LabelledVolume
 from palpate.evaluation import dice
 from palpate.evaluation.figure import bootstrap_interval
 from palpate.inference import InferenceSettings, lesion_state
+from palpate.inference.bounds import inside
 from palpate.predictor import Predictor
 from palpate.prompts import Box, Click
 from palpate.randomness import counted_rng
 from palpate.simulation import SimulatedUser
 from train_tiny import SHARES, kind_of, patient_of, scans_of
 
-Bools = npt.NDArray[np.bool_]
 Row = tuple[str, str, float]  # what is compared, the patient, and the change of Dice
 KINDS = ("drawn", "too small", "moved")
-MARGINS = (
-    0.0,
-    0.05,
-    0.1,
-    0.15,
-    0.2,
-)  # of a box's edge, beyond each face; but for 0, a voxel at least
+MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2)  # of a box's edge, beyond each face; but for 0, a voxel at least
 DISTANCES_MM = ((1, 3), (4, 6), (8, 12), (18, 26))
 
 
@@ -73,26 +67,18 @@ def box_of(kind: str, scan: LabelledVolume) -> Box:
     return Box((first[0], first[1], first[2]), (end[0], end[1], end[2]), loose=True)
 
 
-def cut(mask: Bools, box: Box, margin: float) -> Bools:
-    """A mask inside a box and a margin."""
-    first, stop = np.array(box.first), np.array(box.last) + 1
-    reach = np.maximum(np.rint(margin * (stop - first)), 1 if margin else 0).astype(int)
-    inside = np.zeros_like(mask)
-    inside[tuple(slice(max(0, a), b) for a, b in zip(first - reach, stop + reach, strict=True))] = True
-    return mask & inside
-
-
 def boxes(predictor: Predictor, kind: str, scan: LabelledVolume) -> Iterator[Row]:
     """The change of Dice by each margin, against the box as a hint."""
     patient = patient_of(kind.partition(" ")[0], scan.name)
     predictor.set_volume(scan.volume)
     for drawn in KINDS:
         box = box_of(drawn, scan)
-        mask = predictor.predict([Box(box.first, box.last, loose=True)]).mask.full()
-        as_hint = dice(mask, scan.target)
+        mask = predictor.predict([Box(box.first, box.last, loose=True)]).mask
+        as_hint = dice(mask.full(), scan.target)
         yield f"{kind}, {drawn}: a hint (Dice)", patient, as_hint
         for margin in MARGINS:
-            change = dice(cut(mask, box, margin), scan.target) - as_hint
+            bounded = replace(mask, array=mask.array & inside([box], mask, margin))
+            change = dice(bounded.full(), scan.target) - as_hint
             yield f"{kind}, {drawn}: {f'margin {margin:.0%}' if margin else 'strict'}", patient, change
 
 

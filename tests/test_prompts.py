@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from palpate.errors import GeometryWarning, PromptError
 from palpate.formats import read
 from palpate.masks import Mask, Probability
-from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble, check_grid, check_inside, shown
+from palpate.prompts import Box, Click, InitialMask, Lasso, Prompt, Scribble, check_grid, check_inside, shown, touches
 from palpate.volume import Grid, Volume
+from scans import cube, empty, plain
 
 # 2 x 3 x 4 mm voxels, x to the left: voxel (1, 2, 3) lies at (10 - 2, 20 + 6, 30 + 12) mm.
 GRID = Grid((5, 6, 7), np.array([[-2, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]]))
@@ -415,3 +416,26 @@ def test_notes_of_an_image_travel_with_the_prompt(tmp_path: Path) -> None:
         plain = make(Mask(ONE_VOXEL, (1, 2, 3), GRID))
         assert (plain.notes, plain.digest) == ((), of_path.digest)
     assert Click((1, 2, 3)).notes == Box((1, 2, 3), (1, 2, 3)).notes == Lasso(0, 1, SQUARE).notes == ()
+
+
+TOUCHED = plain((20, 20, 20)).grid
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hit"),
+    [
+        (Click((5, 5, 5)), True),
+        (Click((4, 5, 5)), False),
+        (Click((0, 0, 0)), False),
+        (Box((0, 0, 0), (5, 5, 5)), True),
+        (Box((0, 0, 0), (4, 9, 9)), False),
+        (Scribble.along([(0, 6, 6), (9, 6, 6)]), True),
+        (Scribble.along([(0, 4, 6), (9, 4, 6)]), False),
+        (Lasso(2, 7, np.array([(3.5, 3.5), (8.5, 3.5), (8.5, 8.5), (3.5, 8.5)])), True),
+        (InitialMask(cube(TOUCHED, (7, 7, 7), (9, 9, 9))), True),
+        (InitialMask(cube(TOUCHED, (8, 8, 8), (9, 9, 9))), False),
+    ],
+)
+def test_whether_a_mask_touches_a_prompt(prompt: Prompt, hit: bool) -> None:
+    assert touches(prompt, cube(TOUCHED, (5, 5, 5), (7, 7, 7))) is hit
+    assert touches(prompt, empty(TOUCHED)) is False

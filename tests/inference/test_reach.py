@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fakes import ball, balls_around, blank_scan, faking, knowing
-from palpate.inference.reach import REACH_MM, distance_to, heeded, in_order, out_of_reach
+from palpate.inference.reach import REACH_MM, applied_prompts, distance_to, in_order, out_of_reach
 from palpate.masks import Mask
 from palpate.prompts import Box, Click, Prompt, Scribble
 from palpate.volume import Grid
@@ -53,7 +53,7 @@ def test_background_prompts_at_the_beginning_follow_the_first_that_says_where() 
     assert in_order([one, two, click, one, box]) == [2, 0, 1, 3, 4]
     assert in_order([click, one, box]) == [0, 1, 2]
     assert in_order([one, two]) == []
-    assert heeded([one, two, click, one, box], {0, 3}) == (click, two, box)
+    assert applied_prompts([one, two, click, one, box], {0, 3}) == (click, two, box)
 
 
 def test_a_far_background_prompt_costs_no_crop_and_no_voxel() -> None:
@@ -86,7 +86,7 @@ def test_no_later_prompt_gives_a_far_background_prompt_to_the_network() -> None:
     scan = predictor.encode_scan(blank_scan())
     state = predictor.predict_on(scan, [click, far, other, near])
     assert [prompts.prompts for prompts in runtime.decoded] == [(click,), (click, other), (click, other, near)]
-    assert (state.prompts, state.heeded) == ((click, far, other, near), (click, other, near))
+    assert (state.prompts, state.applied) == ((click, far, other, near), (click, other, near))
     assert state.prediction.ignored == (1,)
     without = predictor.predict_on(predictor.encode_scan(blank_scan()), [click, other, near])
     assert np.array_equal(state.prediction.probability.full(), without.prediction.probability.full())
@@ -105,7 +105,7 @@ def test_a_background_prompt_at_the_beginning_has_the_same_reach() -> None:
     for prompts in ([far, near, click], [click, far, near]):
         state = predictor.predict_on(predictor.encode_scan(blank_scan()), prompts)
         answers.append(state.prediction)
-        assert state.heeded == (click, near)
+        assert state.applied == (click, near)
         assert [each.kind for each in state.prediction.warnings] == ["ignored_background"]
     assert np.array_equal(answers[0].probability.full(), answers[1].probability.full())
     assert [answer.ignored for answer in answers] == [(0,), (1,)]

@@ -70,7 +70,9 @@ def test_which_prompts_were_ignored_is_in_the_file(tmp_path: Path) -> None:
     again = other.encode_scan(blank_scan())
     assert other.load_state(again, [far, click], path)
     loaded = other.predict_on(again, [far, click])
-    assert (loaded.heeded, loaded.prediction.ignored) == ((click,), (0,)) == (before.heeded, before.prediction.ignored)
+    assert (
+        (loaded.applied, loaded.prediction.ignored) == ((click,), (0,)) == (before.applied, before.prediction.ignored)
+    )
     assert loaded.prediction.warnings == before.prediction.warnings
     assert [warning.kind for warning in loaded.prediction.warnings] == ["ignored_background"]
     other.predict_on(again, [far, click, more])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from palpate.pictures.choice import MAX_FURTHER, central_voxel, choose_slices
-from palpate.pictures.sight import Slice, sight_of, sight_of_prompt
+from palpate.pictures.slice_counts import Slice, prompt_slice_counts, slice_counts
 from palpate.prompts import Box, Click, Lasso, Prompt, Scribble
 from scans import cube, empty, plain
 
@@ -14,7 +14,7 @@ MASK = cube(GRID, (20, 20, 20), (29, 29, 29))  # its middle slices are 24, of eq
 def chosen(*prompts: Prompt) -> tuple[list[Slice], list[int]]:
     """The slices for the mask and prompts, and the numbers of the prompts that none shows; 0 is the mask."""
     centre = central_voxel(GRID, [MASK], prompts, None)
-    slices, unseen = choose_slices(GRID, centre, [sight_of(MASK), *map(sight_of_prompt, prompts)])
+    slices, unseen = choose_slices(GRID, centre, [slice_counts(MASK), *map(prompt_slice_counts, prompts)])
     return list(slices), [place for place, _ in unseen]
 
 
@@ -66,10 +66,10 @@ def test_prompts_on_other_slices_have_further_ones() -> None:
 def test_of_slices_that_show_as_much_an_axial_one_is_taken() -> None:
     small = cube(GRID, (40, 50, 40), (45, 51, 46))  # 12 voxels on an axial slice, 42 on a coronal and 14 on a sagittal
     centre = central_voxel(GRID, [MASK, small], (), None)
-    slices, unseen = choose_slices(GRID, centre, [sight_of(MASK), sight_of(small)])
+    slices, unseen = choose_slices(GRID, centre, [slice_counts(MASK), slice_counts(small)])
     assert slices[3:] == (Slice(1, 50),)  # no other shows half of it
     ball = cube(GRID, (40, 50, 40), (45, 54, 46))  # 30, 42 and 35
-    slices, unseen = choose_slices(GRID, centre, [sight_of(MASK), sight_of(ball)])
+    slices, unseen = choose_slices(GRID, centre, [slice_counts(MASK), slice_counts(ball)])
     assert slices[3:] == (Slice(2, 43),)
     assert unseen == ()
 
@@ -92,7 +92,7 @@ def test_what_is_too_much_is_left_out_and_named() -> None:
     assert slices[3:] == [Slice(2, 40), Slice(2, 41), Slice(2, 42)]
     assert unseen == [5, 6, 7, 8, 9, 10, 11]
     centre = central_voxel(GRID, [MASK], clicks, None)
-    places = choose_slices(GRID, centre, [sight_of(MASK), *map(sight_of_prompt, clicks)])[1]
+    places = choose_slices(GRID, centre, [slice_counts(MASK), *map(prompt_slice_counts, clicks)])[1]
     assert places[0] == (5, Slice(2, 43))
 
 

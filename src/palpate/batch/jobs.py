@@ -136,14 +136,8 @@ class Job:
             entries = self.entries()
         except PromptError:  # of a file that is none: the job fails with that error
             return {}
-        rules = {}
-        bounding = [isinstance(entry, BoxEntry) and entry.box.bounds_mask for entry in entries]
-        if any(bounding):
-            rules["box"] = "bounds the mask"
-            last = len(bounding) - 1 - bounding[::-1].index(True)
-            if any(getattr(entry, "positive", False) for entry in entries[:last]):
-                rules["box"] += ", and what was marked before it"
-        return rules
+        bounded = any(isinstance(entry, BoxEntry) and entry.box.bounds_mask for entry in entries)
+        return {"box": "bounds the mask"} if bounded else {}
 
     @property
     def _beside(self) -> Path:

@@ -13,7 +13,7 @@ from .issues import Issue, Severity
 from .scan_statistics import IntensityStatistics, ScanStatistics
 
 KINDS = ("another scale", "shifted intensities", "inverted intensities", "another data type")  # of the issues
-MIN_SCANS = 5  # fewer have no habit that one of them could leave
+MIN_SCANS = 5  # of fewer it cannot be said what they have in common
 MAX_SHARE = 0.2  # of the scans: more of them are no outliers but a kind of their own, as PET beside CT
 SCALE = 20.0  # how many times as wide, or as narrow, a range of intensities is on another scale
 SHIFT = 0.5  # of the median range of intensities, by which a target lies elsewhere
@@ -59,7 +59,7 @@ def _ends(one: ScanStatistics) -> tuple[float, float]:
 
 
 def _few(outlying: Sequence[ScanStatistics], usable: Sequence[ScanStatistics]) -> Sequence[ScanStatistics]:
-    """Those that leave a habit, or none if they are so many that they have one of their own."""
+    """Outlying scans; none if they are so many that they are a kind of their own (`MAX_SHARE`)."""
     return outlying if len(outlying) <= MAX_SHARE * len(usable) else ()
 
 

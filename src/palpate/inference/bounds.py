@@ -1,7 +1,7 @@
 """Boxes that bound the mask: the one place where that is decided.
 
-A box bounds with a margin, since hands draw boxes a little too small or off: a mask that keeps strictly to such a box
-loses lesion, one that keeps to this margin does not (docs/design/experiments.md). Outside the margin there is lesion
+A box bounds with a margin. People draw boxes a little too small or off: a mask that is cut at such a box loses lesion,
+one that is cut at this margin does not (docs/design/experiments.md). Outside the margin there is lesion
 only where a foreground prompt after the last box says so: what is connected with one of its voxels, out there, stays.
 A prompt before it does not, for boxes are drawn after a click that went wrong. An initial mask that comes after a box
 begins anew, and lifts it.
@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import Probability
+from ..masks import Mask, Probability
 from ..prompts import Box, InitialMask, Places, Prompt
 
 Bools = npt.NDArray[np.bool_]
@@ -56,13 +56,19 @@ def prompts_after(box: Box, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     return prompts[max(place for place, prompt in enumerate(prompts) if prompt == box) + 1 :]
 
 
-def inside(boxes: Sequence[Box], patch: Probability) -> Bools:
-    """Where a patch lies in any of some boxes or their margins: bool, of the patch's shape."""
+def inside(boxes: Sequence[Box], patch: Mask | Probability, margin: float = MARGIN) -> Bools:
+    """Where a patch lies in any of some boxes or their margins: bool, of the patch's shape.
+
+    Args:
+        boxes: on the scan's grid.
+        patch: on the same grid.
+        margin: share of a box's edge, beyond each of its faces, and at least one voxel; 0: none.
+    """
     found = np.zeros(patch.array.shape, dtype=bool)
     for box in boxes:
         first, stop = np.array(box.first), np.array(box.last) + 1
-        margin = np.maximum(np.rint(MARGIN * (stop - first)), 1).astype(np.int64)
-        low, high = (np.subtract(place, patch.start).clip(0) for place in (first - margin, stop + margin))
+        beyond = np.maximum(np.rint(margin * (stop - first)), 1 if margin else 0).astype(np.int64)
+        low, high = (np.subtract(place, patch.start).clip(0) for place in (first - beyond, stop + beyond))
         found[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
     return found
 

@@ -110,14 +110,14 @@ class LesionState:
 
     Attributes:
         prompts: in their order.
-        heeded: those that the answer comes from, in the order in which they were applied (`reach`).
+        applied: those that the answer comes from, in the order in which they were applied (`reach`).
         answer: the answer to them; None: they are background prompts alone, or there is none.
         reference: the wide view's prediction that the next one is compared with, `[D, H, W]`; None: the view is no
             wider than the model's own.
     """
 
     prompts: tuple[Prompt, ...] = ()
-    heeded: tuple[Prompt, ...] = ()
+    applied: tuple[Prompt, ...] = ()
     answer: Prediction | None = None
     reference: Tensor | None = None
 
@@ -255,7 +255,7 @@ def apply_prompt(
         PromptError: prompts that no crop holds.
         CancelledError: it was cancelled.
     """
-    whole = LesionState((*state.prompts, prompt), state.heeded, state.answer, state.reference)
+    whole = LesionState((*state.prompts, prompt), state.applied, state.answer, state.reference)
     order = in_order(whole.prompts) if state.answer is None else [len(state.prompts)]
     crops = 0
     for number, place in enumerate(order):
@@ -289,7 +289,7 @@ def _applied(
     ignored = () if state.answer is None else state.answer.ignored
     if state.answer is not None and background_only(prompt) and out_of_reach(prompt, state.answer.mask):
         return replace(state, answer=_unchanged(state.answer, state.prompts, (*ignored, place)))
-    prompts = (*state.heeded, prompt)
+    prompts = (*state.applied, prompt)
     before = None if state.answer is None else state.answer.probability
     initial = _initial(prompt, before, scan)
     chosen, same_view = _choose(scan, policy, state, prompts, initial, progress)

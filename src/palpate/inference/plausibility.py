@@ -1,6 +1,6 @@
 """Why a mask may be wrong, as data: it is empty, larger than what was pointed at, or expected to overlap little.
 
-Which prompts changed nothing is said here too.
+So is a prompt that changed nothing.
 
 The limits were chosen on validation patients of the bundled model (docs/design/experiments.md).
 """
@@ -16,7 +16,7 @@ import numpy as np
 from ..masks import Mask
 from ..prompts import Box, InitialMask, Lasso, Prompt
 from .bounds import prompts_after
-from .reach import REACH_MM, distance_to, heeded, out_of_reach
+from .reach import REACH_MM, applied_prompts, distance_to, out_of_reach
 
 MIN_OVERLAP = 0.5  # predicted intersection over union below which a mask is doubtful
 MAX_CLICKED_ML = 1000.0  # of a mask that clicks and strokes alone point at
@@ -63,11 +63,11 @@ def mask_warnings(
         ignored: which of the prompts were out of reach (`Prediction.ignored`).
         emptied: why the mask is empty, where the model's was not; None: the model's is what it is.
     """
-    applied = heeded(prompts, ignored)
+    applied = applied_prompts(prompts, ignored)
     if mask.empty:
         return (MaskWarning("empty", 0.0, 0.0, emptied or _empty_message(applied, cut)),)
-    unheard = (_ignored(prompts[place], mask) for place in ignored)
-    return (*_larger(applied, mask, cut), *_overlap(predicted_iou), *unheard)
+    without_effect = (_ignored(prompts[place], mask) for place in ignored)
+    return (*_larger(applied, mask, cut), *_overlap(predicted_iou), *without_effect)
 
 
 def _ignored(prompt: Prompt, mask: Mask) -> MaskWarning:
@@ -107,22 +107,28 @@ def _larger(prompts: Sequence[Prompt], mask: Mask, cut: float) -> Iterator[MaskW
         if beyond > MAX_BEYOND:
             message = f"{beyond:.0%} of the mask on the lasso's slice lies outside the lasso; look at it and correct it"
             yield MaskWarning("beyond_outline", beyond, MAX_BEYOND, message)
-    elif last.bounds_mask:
-        beyond = 0.0 if _marked_outside(last, prompts) else _share_outside_box(last, mask)
-        if cut > MAX_BEYOND:
-            why = "the box is too small, or the model does not know this structure; look at the mask"
-            if _outside_before(last, prompts):
-                why = "prompts before the box mark something outside it; take them back, or draw another box"
-            message = f"{cut:.0%} of what the model marks lay outside the box and was cut off: {why}"
-            yield MaskWarning("beyond_box", cut, MAX_BEYOND, message)
-        elif beyond > MAX_BESIDE:
-            message = f"only {1 - beyond:.0%} of the mask lies in the box; look at it, and check the box's corners"
-            yield MaskWarning("beyond_box", beyond, MAX_BESIDE, message)
-    elif not _marked_outside(last, prompts):
-        beyond = _share_outside_box(last, mask)
-        if beyond > MAX_BEYOND:
-            message = f"{beyond:.0%} of the mask lies outside the box; look at it, or let the box bound it"
-            yield MaskWarning("beyond_box", beyond, MAX_BEYOND, message)
+    else:
+        yield from _beyond_box(last, prompts, mask, cut)
+
+
+def _beyond_box(box: Box, prompts: Sequence[Prompt], mask: Mask, cut: float) -> Iterator[MaskWarning]:
+    """Whether much of a mask lay outside the last box and was cut off, or lies outside it."""
+    beyond = 0.0 if _marked_outside(box, prompts) else _share_outside_box(box, mask)
+    limit = MAX_BEYOND
+    if box.bounds_mask and cut > MAX_BEYOND:
+        beyond, advice = cut, "the box is too small, or the model does not know this structure; look at the mask"
+        if _outside_before(box, prompts):
+            advice = "prompts before the box mark something outside it; take them back, or draw another box"
+        message = f"{cut:.0%} of what the model marks lay outside the box and was cut off: {advice}"
+    elif box.bounds_mask:
+        limit = MAX_BESIDE
+        message = f"only {1 - beyond:.0%} of the mask lies in the box; look at it, and check the box's corners"
+    elif box.on_slice:
+        message = f"{beyond:.0%} of the mask on the box's slice lies outside the box; look at it and correct it"
+    else:
+        message = f"{beyond:.0%} of the mask lies outside the box; look at it, or let the box bound it"
+    if beyond > limit:
+        yield MaskWarning("beyond_box", beyond, limit, message)
 
 
 def _marked_outside(box: Box, prompts: Sequence[Prompt]) -> bool:

@@ -78,7 +78,7 @@ def in_order(prompts: Sequence[Prompt]) -> list[int]:
     return [first, *range(first), *range(first + 1, len(prompts))]
 
 
-def heeded(prompts: Sequence[Prompt], ignored: Collection[int]) -> tuple[Prompt, ...]:
+def applied_prompts(prompts: Sequence[Prompt], ignored: Collection[int]) -> tuple[Prompt, ...]:
     """The prompts that a mask comes from, in the order in which they are applied.
 
     Args:

@@ -20,7 +20,7 @@ from ..volume import Grid
 from .encoded_scan import EncodedScan
 from .lesion_state import LesionState, Prediction
 from .plausibility import mask_warnings
-from .reach import heeded
+from .reach import applied_prompts
 from .runtime import Runtime
 from .views import View
 
@@ -120,4 +120,4 @@ def _state(
     iou, cut, ignored = record["predicted_iou"], float(record["cut"]), tuple(record["ignored"])
     temperature, warnings = scan.runtime.calibration.temperature, mask_warnings(prompts, mask, iou, cut, ignored)
     answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, ignored, warnings)
-    return LesionState(prompts, heeded(prompts, ignored), answer, reference)
+    return LesionState(prompts, applied_prompts(prompts, ignored), answer, reference)

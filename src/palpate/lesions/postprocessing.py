@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..masks import Mask, Probability
-from ..prompts import Box, InitialMask, Prompt
+from ..prompts import Prompt, touches
 from .components import Component, connected_components
 
 THRESHOLD = 0.5
@@ -83,8 +83,9 @@ class Postprocessing:
         if self.keep is Keep.LARGEST:
             kept = [max(found, key=lambda component: int(np.count_nonzero(component.inside)))]
         else:
-            touched = [prompt for prompt in prompts if prompt.positive]
-            kept = [component for component in found if any(_touches(component, mask, each) for each in touched)]
+            marked = [prompt for prompt in prompts if prompt.positive]
+            parts = [(component, _part(component, mask)) for component in found]
+            kept = [component for component, part in parts if any(touches(prompt, part) for prompt in marked)]
         array = np.zeros(mask.array.shape, dtype=bool)
         for component in kept:
             array[component.box] |= component.inside
@@ -95,20 +96,12 @@ class Postprocessing:
         if before.empty or not after.empty:
             return None
         if self.keep is Keep.CLICKED:
-            return "no connected part of the mask holds a foreground prompt: what is kept (clicked) is empty"
+            above = "" if self.threshold == THRESHOLD else f" above the threshold of {self.threshold:g}"
+            return f"no connected part of the mask{above} holds a foreground prompt: what stays (clicked) is empty"
         return f"no probability exceeds the threshold of {self.threshold:g}: the mask is empty"
 
 
-def _touches(component: Component, mask: Mask, prompt: Prompt) -> bool:
-    """Whether a component of a mask shares a voxel with a prompt."""
-    x, y, z = (slice(part.start + s, part.stop + s) for part, s in zip(component.box, mask.start, strict=True))
-    if isinstance(prompt, InitialMask):
-        return bool((prompt.mask[x, y, z] & component.inside).any())
-    low = np.array([part.start for part in (x, y, z)])
-    if isinstance(prompt, Box):
-        first, last = np.maximum(prompt.first - low, 0), np.array(prompt.last) - low + 1
-        a, b, c = (slice(int(one), max(int(one), int(end))) for one, end in zip(first, last, strict=True))
-        return bool(component.inside[a, b, c].any())
-    places = prompt.places - low
-    there = places[((places >= 0) & (places < component.inside.shape)).all(axis=1)]
-    return bool(component.inside[tuple(there.T)].any())
+def _part(component: Component, mask: Mask) -> Mask:
+    """A component of a mask, as a mask."""
+    x, y, z = (int(part.start + start) for part, start in zip(component.box, mask.start, strict=True))
+    return Mask(component.inside, (x, y, z), mask.grid)

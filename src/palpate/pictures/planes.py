@@ -14,7 +14,7 @@ from ..masks import Mask
 from ..prompts import Box, Click, InitialMask, Lasso, Prompt, check_fits
 from ..volume import FloatArray, Grid, Index3, Volume
 from .choice import central_voxel, choose_slices
-from .sight import Slice, sight_of, sight_of_prompt
+from .slice_counts import Slice, prompt_slice_counts, slice_counts
 
 MARGIN_MM = 30.0
 
@@ -131,7 +131,7 @@ def lay_out(
     for prompt in prompts:
         check_fits(prompt, grid)
     centre = central_voxel(grid, masks, prompts, truth)
-    chosen, unseen = choose_slices(grid, centre, [*map(sight_of, masks), *map(sight_of_prompt, prompts)])
+    chosen, unseen = choose_slices(grid, centre, [*map(slice_counts, masks), *map(prompt_slice_counts, prompts)])
     cut = _Cut(volume, tuple(masks), tuple(prompts), truth, centre)
     count = len(masks)
     return Sheet(

@@ -4,6 +4,7 @@ from .checks import MAX_PROMPTS, check_fits, check_inside, check_listed
 from .given import MAX_INDEX, MAX_VOXELS, Places, shown
 from .grids import check_grid
 from .kinds import Box, Click, InitialMask, Lasso, Prompt, Scribble
+from .touching import touches
 
 __all__ = [
     "MAX_INDEX",
@@ -21,4 +22,5 @@ __all__ = [
     "check_inside",
     "check_listed",
     "shown",
+    "touches",
 ]

@@ -24,7 +24,7 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class SliceCounts:
     """How many voxels of something lie on each slice of a scan.
 
     Attributes:
@@ -75,16 +75,16 @@ class Sight:
                 yield Slice(axis, self.first[axis] + local), float(counts[local]) / self.most
 
 
-def sight_of(mask: Mask) -> Sight:
+def slice_counts(mask: Mask) -> SliceCounts:
     """A mask's."""
     x, y, z = (mask.array.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in range(3))
-    return Sight(mask.start, (x, y, z))
+    return SliceCounts(mask.start, (x, y, z))
 
 
-def sight_of_prompt(prompt: Prompt) -> Sight:
+def prompt_slice_counts(prompt: Prompt) -> SliceCounts:
     """A prompt's: of its voxels. A box counts one on each slice that cuts it; one voxel thick, the voxels inside it."""
     if isinstance(prompt, InitialMask):
-        return sight_of(prompt.mask)
+        return slice_counts(prompt.mask)
     low, high = prompt.places.min(axis=0), prompt.places.max(axis=0)
     if isinstance(prompt, Box):
         edges = high - low + 1
@@ -92,7 +92,7 @@ def sight_of_prompt(prompt: Prompt) -> Sight:
         x, y, z = (np.full(edges[axis], edges.prod() // edges[axis] if flat else 1) for axis in range(3))
     else:
         x, y, z = (np.bincount(prompt.places[:, axis] - low[axis]) for axis in range(3))
-    return Sight((int(low[0]), int(low[1]), int(low[2])), (x, y, z))
+    return SliceCounts((int(low[0]), int(low[1]), int(low[2])), (x, y, z))
 
 
 def voxel_of(prompt: Prompt) -> Index3:
@@ -100,25 +100,10 @@ def voxel_of(prompt: Prompt) -> Index3:
     if isinstance(prompt, Click):
         return prompt.index
     if isinstance(prompt, InitialMask):
-        return sight_of(prompt.mask).middles
+        return slice_counts(prompt.mask).middles
     if isinstance(prompt, Box):
         x, y, z = (prompt.places.sum(axis=0) // 2).tolist()
     else:
         away = np.square(prompt.places - prompt.places.mean(axis=0)).sum(axis=1)
         x, y, z = prompt.places[away.argmin()].tolist()
     return x, y, z
-
-
-def holds(mask: Mask, prompt: Prompt) -> bool:
-    """Whether a mask has a voxel in common with a prompt."""
-    if isinstance(prompt, (Box, InitialMask)):
-        low = np.maximum(prompt.places[0], mask.start)
-        high = np.minimum(prompt.places[1] + 1, np.add(mask.start, mask.array.shape))
-        if (low >= high).any():
-            return False
-        x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        common = mask[x, y, z]
-        return bool((common & prompt.mask[x, y, z]).any() if isinstance(prompt, InitialMask) else common.any())
-    local = prompt.places - mask.start
-    within = local[((local >= 0) & (local < mask.array.shape)).all(axis=1)]
-    return bool(mask.array[tuple(within.T)].any())
