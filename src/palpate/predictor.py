@@ -12,7 +12,8 @@ from .errors import ModelError, PromptError, SettingsError
 from .inference import lesion_state, state_file
 from .inference.cache import Key
 from .inference.encoded_scan import EncodedScan
-from .inference.lesion_state import LesionState, Prediction
+from .inference.lesion_state import LesionState
+from .inference.prediction import Prediction
 from .inference.progress import Cancel, ProgressHook
 from .inference.runtime import Capabilities, Runtime
 from .inference.settings import InferenceIdentity, InferenceSettings

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .cache import CACHE, ByteCache
     from .encoded_scan import EncodedScan
-    from .lesion_state import LesionState, Prediction
+    from .lesion_state import LesionState
     from .plausibility import MaskWarning
+    from .prediction import Prediction
     from .runtime import Capabilities, Runtime, TorchRuntime
     from .settings import BUDGET, InferenceIdentity, InferenceSettings
     from .views import View
@@ -36,8 +37,9 @@ __all__ = [
 _PARTS = {
     "cache": ("CACHE", "ByteCache"),
     "encoded_scan": ("EncodedScan",),
-    "lesion_state": ("LesionState", "Prediction"),
+    "lesion_state": ("LesionState",),
     "plausibility": ("MaskWarning",),
+    "prediction": ("Prediction",),
     "runtime": ("Capabilities", "Runtime", "TorchRuntime"),
     "settings": ("BUDGET", "InferenceIdentity", "InferenceSettings"),
     "views": ("View",),

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import PromptError
-from ..frame import Frame
 from ..masks import Mask, Probability
 from ..prompts import Box, InitialMask, Prompt, check_grid, check_inside
 from .blending import (
-    NEGLIGIBLE,
     PatchBlender,
     one_sided_patch,
     one_sided_update,
@@ -30,78 +28,13 @@ from .bounds import bounded, bounding_boxes
 from .cache import Key
 from .checks import check_allowed, check_capabilities
 from .encoded_scan import EncodedScan
-from .plausibility import MaskWarning, mask_warnings
+from .plausibility import mask_warnings
+from .prediction import Prediction
 from .progress import Cancel, Progress, ProgressHook
 from .reach import background_only, in_order, out_of_reach
 from .refinement import changed_region, refine
 from .retry import retry_ignored_click
 from .views import Chosen, View, ViewPolicy
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The answer to a list of prompts.
-
-    Attributes:
-        mask: the lesion, on the scan's grid.
-        probability: the model's probability, on the scan's grid, before the threshold of 0.5.
-        view: the crop that holds all of the lesion, and how wide it is.
-        predicted_iou: the intersection over union with the truth that the model predicts of the mask, 0 to 1; None: it
-            predicts none.
-        crops: how many crops were predicted for the last prompt.
-        temperature: the probability's logit is divided by it before certainty is read (`Calibration`).
-        cut: of the mask that the model made when the last box came, the share of voxels that boxes cut off, 0 to 1.
-        ignored: the places in the list, from 0, of background prompts that were out of the mask's reach (`reach`).
-        warnings: why the mask may be wrong, and which prompts changed nothing.
-    """
-
-    mask: Mask
-    probability: Probability
-    view: View
-    predicted_iou: float | None
-    crops: int
-    temperature: float = 1.0
-    cut: float = 0.0
-    ignored: tuple[int, ...] = ()
-    warnings: tuple[MaskWarning, ...] = ()
-
-    def with_mask(self, mask: Mask, prompts: Sequence[Prompt], emptied: str | None = None) -> Prediction:
-        """The answer with another mask, such as the one that is saved, and with the warnings of that.
-
-        Args:
-            mask: on the scan's grid.
-            prompts: those that the answer is to.
-            emptied: why the other mask is empty, where the model's is not.
-        """
-        if mask is self.mask:
-            return self
-        warnings = mask_warnings(prompts, mask, self.predicted_iou, self.cut, self.ignored, emptied)
-        return replace(self, mask=mask, warnings=warnings)
-
-    @property
-    def uncertainty(self) -> Probability:
-        """How unsure each voxel is, on the scan's grid: entropy of its calibrated probability, bits (0 sure, 1 not)."""
-        from scipy.special import entr, expit, logit
-
-        calibrated = expit(logit(self.probability.array.clip(1e-6, 1 - 1e-6)) / self.temperature)
-        bits = ((entr(calibrated) + entr(1 - calibrated)) / np.log(2)).astype(np.float32)
-        # A patch ends where the probability is 0; what is as little inside it must not show where that was.
-        bits[self.probability.array < NEGLIGIBLE] = 0
-        return replace(self.probability, array=bits)
-
-    @property
-    def frame(self) -> Frame:
-        """The crop that holds all of the lesion."""
-        return self.view.frame
-
-    @property
-    def nbytes(self) -> int:
-        """What its arrays take."""
-        return self.probability.array.nbytes + self.mask.array.nbytes
-
-    def __repr__(self) -> str:
-        iou = "" if self.predicted_iou is None else f", predicted IoU {self.predicted_iou:.2f}"
-        return f"Prediction({self.mask.volume_ml:.2f} mL{iou}, {self.crops} crops)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,9 @@ from ..masks import Probability
 from ..prompts import Prompt
 from ..volume import Grid
 from .encoded_scan import EncodedScan
-from .lesion_state import LesionState, Prediction
+from .lesion_state import LesionState
 from .plausibility import mask_warnings
+from .prediction import Prediction
 from .reach import applied_prompts
 from .runtime import Runtime
 from .views import View

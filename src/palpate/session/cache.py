@@ -36,7 +36,7 @@ from ..prompts import InitialMask, Prompt
 from ..volume import Grid, Source
 
 if TYPE_CHECKING:
-    from ..inference.lesion_state import Prediction
+    from ..inference.prediction import Prediction
     from ..inference.settings import InferenceIdentity
 
 CACHE = "cache"
