@@ -34,7 +34,7 @@ from palpate.randomness import counted_rng
 from palpate.simulation import SimulatedUser
 from train_tiny import SHARES, kind_of, patient_of, scans_of
 
-Row = tuple[str, str, float]  # what is compared, the patient, and the change of Dice
+Row = tuple[str, str, float]  # what is compared, the patient, and a change of Dice or a share
 KINDS = ("drawn", "too small", "moved")
 MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2)  # of a box's edge, beyond each face; but for 0, a voxel at least
 DISTANCES_MM = ((1, 3), (4, 6), (8, 12), (18, 26))
@@ -94,8 +94,18 @@ def background(predictor: Predictor, kind: str, scan: LabelledVolume) -> Iterato
             continue
         x, y, z = places[int(counted_rng(0, f"far {low} {scan.name}").integers(len(places)))].tolist()
         after = predictor.predict([first, Click((x, y, z), positive=False)]).mask.full()
-        change = dice(after, scan.target) - dice(mask, scan.target)
-        yield f"{low} to {high} mm off", patient_of(kind.partition(" ")[0], scan.name), change
+        change, patient = (
+            dice(after, scan.target) - dice(mask, scan.target),
+            patient_of(kind.partition(" ")[0], scan.name),
+        )
+        yield f"{low} to {high} mm off", patient, change
+        taken = mask & ~after
+        if taken.any():
+            yield (
+                f"{low} to {high} mm off, lesion of what it took",
+                patient,
+                float((taken & scan.target).sum() / taken.sum()),
+            )
 
 
 def main() -> None:
