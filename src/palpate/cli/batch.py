@@ -13,7 +13,7 @@ import typer
 
 from .console import FAULTY, Console, app
 from .inference import Inference
-from .outputs import OverwriteOption, PictureLookOptions, check_look, text
+from .outputs import OverwriteOption, PictureDisplayOptions, check_display, text
 from .postprocessing import PostprocessingOptions
 from .verbs import verb
 
@@ -47,7 +47,7 @@ def batch(
         bool, typer.Option("--loose-box", help="Boxes are hints: the mask may go on outside them.")
     ] = False,
     overwrite: OverwriteOption = False,
-    look: PictureLookOptions,
+    display: PictureDisplayOptions,
     inference: Inference,
     postprocessing: PostprocessingOptions,
 ) -> None:
@@ -57,9 +57,9 @@ def batch(
     """
     from ..batch import Batch, JobPictures, read_jobs, results_path
 
-    check_look(context, pictures, "--pictures")
+    check_display(context, pictures, "--pictures")
     listed = read_jobs(jobs, loose_boxes=loose_box)
-    drawn = None if pictures is None else JobPictures(pictures, look.unit, look.window)
+    drawn = None if pictures is None else JobPictures(pictures, display.unit, display.window)
     target = results_path(jobs) if results is None else results
     with _stoppable(console):
         with console.step("load", f"loading {inference.model}"):

@@ -29,14 +29,14 @@ OverwriteOption = Annotated[
 
 
 @dataclass(frozen=True)
-class PictureLook:
+class PictureDisplay:
     """How the scan is shown in a picture, as typed; of what is None, the picture decides."""
 
     unit: str | None = None
     window: tuple[float, float] | None = None
 
 
-def _picture_look(
+def _picture_display(
     unit: Annotated[
         str | None,
         typer.Option(
@@ -50,8 +50,8 @@ def _picture_look(
             help="In pictures, the scan's values shown as black and as white, as -160,240; chosen by default.",
         ),
     ] = None,
-) -> PictureLook:
-    return PictureLook(unit, None if window is None else _window(window))
+) -> PictureDisplay:
+    return PictureDisplay(unit, None if window is None else _window(window))
 
 
 def _window(typed: str) -> tuple[float, float]:
@@ -72,10 +72,10 @@ def _window(typed: str) -> tuple[float, float]:
         raise SettingsError(f"--window {typed}: {error}") from None
 
 
-PictureLookOptions = Annotated[PictureLook, OptionGroup(_picture_look)]
+PictureDisplayOptions = Annotated[PictureDisplay, OptionGroup(_picture_display)]
 
 
-def check_look(context: typer.Context, picture: Path | None, option: str) -> None:
+def check_display(context: typer.Context, picture: Path | None, option: str) -> None:
     """Refuse a unit or a window on the command line where no picture is asked for; the user's defaults are not used.
 
     Args:

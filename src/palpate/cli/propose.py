@@ -15,9 +15,9 @@ from .console import Console, app
 from .inference import BaseOption, Machine
 from .outputs import (
     OverwriteOption,
-    PictureLook,
-    PictureLookOptions,
-    check_look,
+    PictureDisplay,
+    PictureDisplayOptions,
+    check_display,
     check_outputs,
     check_replaced,
     read_truth,
@@ -61,7 +61,7 @@ def propose(
         ),
     ],
     machine: Machine,
-    look: PictureLookOptions,
+    display: PictureDisplayOptions,
     base: BaseOption = None,
     min_ml: Annotated[
         float | None, typer.Option(help="Leave out proposals smaller than this, mL; 0.1 by default.")
@@ -81,7 +81,7 @@ def propose(
     from ..lesions import check_threshold
 
     least = MIN_VOLUME_ML if min_ml is None else min_ml
-    check_look(context, picture, "--picture")
+    check_display(context, picture, "--picture")
     check_min_volume(least)
     check_threshold(threshold)
     listing = listing_beside(output)
@@ -103,7 +103,7 @@ def propose(
 
         record["dice"] = round(dice(lesion.threshold(threshold).full(), known.full()), 4)
     with console.step("save", f"saving {output}"):
-        _save(record, found, lesion, volume, known, (output, listing, probability, picture), look)
+        _save(record, found, lesion, volume, known, (output, listing, probability, picture), display)
     record |= {"json": str(listing), "probability": text(probability), "picture": text(picture)}
     console.result(record, lines(record, console.seconds))
 
@@ -154,7 +154,7 @@ def _save(
     volume: Volume,
     known: Mask | None,
     places: tuple[Path, Path, Path | None, Path | None],
-    look: PictureLook,
+    display: PictureDisplay,
 ) -> None:
     """Write label map, list, probability and picture, or none of them."""
     from ..files import all_or_none, replacing
@@ -170,7 +170,7 @@ def _save(
         if probability is not None:
             lesion.save(probability)
         if picture is not None:
-            save_first(volume, found, known, picture, look)
+            save_first(volume, found, known, picture, display)
 
 
 def proposal_record(proposal: Proposal, label: int) -> dict[str, Any]:
@@ -188,7 +188,9 @@ def proposal_record(proposal: Proposal, label: int) -> dict[str, Any]:
     }
 
 
-def save_first(volume: Volume, found: list[Proposal], known: Mask | None, picture: Path, look: PictureLook) -> None:
+def save_first(
+    volume: Volume, found: list[Proposal], known: Mask | None, picture: Path, display: PictureDisplay
+) -> None:
     """A picture of the proposal with the highest score, or of a scan in which there is none."""
     import numpy as np
 
@@ -198,10 +200,10 @@ def save_first(volume: Volume, found: list[Proposal], known: Mask | None, pictur
     if found:
         first = found[0]
         title = f"proposal 1 of {len(found)}, score {first.score:.2f}"
-        figure = lesion_picture(volume, first.mask, [first.click], truth=known, title=title, **asdict(look))
+        figure = lesion_picture(volume, first.mask, [first.click], truth=known, title=title, **asdict(display))
     else:
         nothing = Mask(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0), volume.grid, volume.source)
-        figure = lesion_picture(volume, nothing, truth=known, title="no proposal", **asdict(look))
+        figure = lesion_picture(volume, nothing, truth=known, title="no proposal", **asdict(display))
     save_picture(figure, picture)
 
 

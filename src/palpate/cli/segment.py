@@ -13,10 +13,10 @@ from .console import Console, app
 from .inference import Inference
 from .outputs import (
     OverwriteOption,
-    PictureLook,
-    PictureLookOptions,
+    PictureDisplay,
+    PictureDisplayOptions,
+    check_display,
     check_inputs_stay,
-    check_look,
     check_outputs,
     check_replaced,
     read_truth,
@@ -45,7 +45,7 @@ class Outputs:
     probability: Path | None
     uncertainty: Path | None
     picture: Path | None
-    look: PictureLook  # of the picture
+    display: PictureDisplay  # of the picture
 
     @property
     def images(self) -> tuple[Path | None, ...]:
@@ -73,7 +73,7 @@ def segment(
     prompts: PromptOptions,
     inference: Inference,
     postprocessing: PostprocessingOptions,
-    look: PictureLookOptions,
+    display: PictureDisplayOptions,
     picture: Annotated[
         Path | None, typer.Option(help="Also save a picture of the lesion and the prompts (.png, .pdf, .svg).")
     ] = None,
@@ -91,8 +91,8 @@ def segment(
     """
     from ..prompts import check_inside
 
-    check_look(context, picture, "--picture")
-    outputs = Outputs(output, probability, uncertainty, picture, look)
+    check_display(context, picture, "--picture")
+    outputs = Outputs(output, probability, uncertainty, picture, display)
     check_outputs(outputs.images, picture, truth)
     volume = console.read(scan, series)
     known = read_truth(console, truth, volume)
@@ -130,7 +130,7 @@ def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: lis
         if outputs.uncertainty is not None:
             prediction.uncertainty.save(outputs.uncertainty)
         if outputs.picture is not None:
-            shown = asdict(outputs.look)
+            shown = asdict(outputs.display)
             figure = lesion_picture(volume, prediction.mask, prompts, truth=known, **shown)
             save_picture(figure, outputs.picture)
 

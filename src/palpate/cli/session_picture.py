@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import SessionError
-from .outputs import OverwriteOption, PictureLook, PictureLookOptions, check_outputs, check_replaced
+from .outputs import OverwriteOption, PictureDisplay, PictureDisplayOptions, check_outputs, check_replaced
 from .session_command import SessionCommand, SessionOptions, lesion_called, session_verb
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def picture(
     ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture: .png, .jpg, .pdf or .svg.")],
-    look: PictureLookOptions,
+    display: PictureDisplayOptions,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Draw one lesion with its prompts, or all lesions; the session is only read.
@@ -56,7 +56,7 @@ def picture(
     check_replaced(overwrite, picture=output)
     records = _records(command, store, chosen)
     with command.console.step("draw", f"drawing {output}"):
-        save_picture(_figure(volume, records, look, store), output)
+        save_picture(_figure(volume, records, display, store), output)
     drawn = [f"{record.number} {record.name}" for record in records]
     facts = {"session": str(command.folder), "scan": str(command.scan), "picture": str(output), "lesions": drawn}
     command.console.result(facts, [f"{output}: {', '.join(drawn)}"])
@@ -93,7 +93,7 @@ def _records(command: SessionCommand, store: SessionStore, chosen: Sequence[Lesi
         return [session.record(each.number, progress=progress) for each in chosen]
 
 
-def _figure(volume: Volume, records: Sequence[LesionRecord], look: PictureLook, store: SessionStore) -> Figure:
+def _figure(volume: Volume, records: Sequence[LesionRecord], display: PictureDisplay, store: SessionStore) -> Figure:
     from ..masks import Mask
     from ..pictures import lesion_picture, lesions_picture
 
@@ -102,10 +102,10 @@ def _figure(volume: Volume, records: Sequence[LesionRecord], look: PictureLook, 
 
     if len(records) > 1:
         lesions = [(record.number, record.name, on_scan(record.mask)) for record in records]
-        return lesions_picture(volume, lesions, title=str(store.folder), **asdict(look))
+        return lesions_picture(volume, lesions, title=str(store.folder), **asdict(display))
     (record,) = records
     begun = () if record.initial_mask is None else (record.initial_mask,)
     title = f"lesion {record.number} {record.name} ({record.status})"
     prompts = (*begun, *record.prompts)
     numbers = (*(None for _ in begun), *(each.number for each in record.numbered))  # as `session show` has them
-    return lesion_picture(volume, on_scan(record.mask), prompts, numbers=numbers, title=title, **asdict(look))
+    return lesion_picture(volume, on_scan(record.mask), prompts, numbers=numbers, title=title, **asdict(display))

@@ -19,7 +19,7 @@ from ..files import check_writable, replacing
 from ..masks import Mask
 from ..prompts import Prompt
 from ..volume import Volume
-from .drawing import GROUND, draw, mask_looks
+from .drawing import GROUND, draw, mask_styles
 from .planes import Mark, Place, Plane, Sheet, lay_out
 from .texts import caption, left_out_note, legend_entries, write_texts
 from .window import automatic_window, check_window, value_unit
@@ -142,9 +142,9 @@ def _picture(
         unit = value_unit(volume, sheet.planes)
     shown = automatic_window(sheet.planes, unit) if window is None else check_window(*window)
     names, masks = [name for name, _ in named], [mask for _, mask in named]
-    looks = mask_looks(names)
+    mark_styles = mask_styles(names)
     lines = [caption(volume, masks, shown, unit), *left_out_note(sheet, names, prompted)]
-    entries = legend_entries(sheet, looks)
+    entries = legend_entries(sheet, mark_styles)
     columns = 4 if len(sheet.planes) == 4 else 3
     edge = (_WIDTH - (columns + 1) * _GAP) / columns
     rows = math.ceil(len(sheet.planes) / columns)
@@ -156,7 +156,7 @@ def _picture(
         row, column = divmod(place, columns)
         left, bottom = _GAP + column * (edge + _GAP), below + (rows - 1 - row) * (edge + _NAME + _GAP)
         axes = figure.add_axes((left / _WIDTH, bottom / height, edge / _WIDTH, edge / height))
-        draw(axes, plane, shown, looks, labels, [label for _, label in prompted])
+        draw(axes, plane, shown, mark_styles, labels, [label for _, label in prompted])
     return figure
 
 

@@ -31,7 +31,7 @@ _DIRECTIONS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class MarkStyle:
     """How a thing is drawn, here and in the legend.
 
     Attributes:
@@ -50,27 +50,27 @@ class Look:
 
 
 _LOOKS = {
-    ("click", True): Look("foreground click", FOREGROUND, "", "+"),
-    ("click", False): Look("background click", BACKGROUND, "", "minus"),
-    ("box", True): Look("box", FOREGROUND, "-"),
-    ("scribble", True): Look("foreground stroke", FOREGROUND, "", "s", filled=True),
-    ("scribble", False): Look("background stroke", BACKGROUND, "", "s", filled=True),
-    ("lasso", True): Look("foreground lasso", FOREGROUND, (0, (6, 1.5, 1, 1.5))),
-    ("lasso", False): Look("background lasso", BACKGROUND, (0, (6, 1.5, 1, 1.5))),
-    ("initial_mask", True): Look("initial mask", INITIAL, _DOTS),
+    ("click", True): MarkStyle("foreground click", FOREGROUND, "", "+"),
+    ("click", False): MarkStyle("background click", BACKGROUND, "", "minus"),
+    ("box", True): MarkStyle("box", FOREGROUND, "-"),
+    ("scribble", True): MarkStyle("foreground stroke", FOREGROUND, "", "s", filled=True),
+    ("scribble", False): MarkStyle("background stroke", BACKGROUND, "", "s", filled=True),
+    ("lasso", True): MarkStyle("foreground lasso", FOREGROUND, (0, (6, 1.5, 1, 1.5))),
+    ("lasso", False): MarkStyle("background lasso", BACKGROUND, (0, (6, 1.5, 1, 1.5))),
+    ("initial_mask", True): MarkStyle("initial mask", INITIAL, _DOTS),
 }
-TRUTH_LOOK = Look("truth", TRUTH, _TRUTH_LINE)
+TRUTH_STYLE = MarkStyle("truth", TRUTH, _TRUTH_LINE)
 
 
-def prompt_look(kind: str, positive: bool) -> Look:
+def prompt_style(kind: str, positive: bool) -> MarkStyle:
     """How prompts of a kind are drawn, and what the legend calls them."""
     return _LOOKS[kind, positive]
 
 
-def marker_of(look: Look) -> dict[str, Any]:
-    """The arguments of `Line2D` for a look's marker."""
-    if look.marker != "minus":
-        return {"marker": look.marker, "markeredgewidth": 1.6}
+def marker_of(mark_style: MarkStyle) -> dict[str, Any]:
+    """The arguments of `Line2D` for a style's marker."""
+    if mark_style.marker != "minus":
+        return {"marker": mark_style.marker, "markeredgewidth": 1.6}
     from matplotlib.path import Path
 
     bar = Path([(-0.55, 0), (0.55, 0)])
@@ -78,11 +78,12 @@ def marker_of(look: Look) -> dict[str, Any]:
     return {"marker": circled, "markeredgewidth": 1.6, "markerfacecolor": "none"}
 
 
-def mask_looks(names: Sequence[str]) -> list[Look]:
+def mask_styles(names: Sequence[str]) -> list[MarkStyle]:
     """How masks are drawn: each in a colour of its own, and after five with another line."""
     count = len(LESIONS)
     return [
-        Look(name, LESIONS[place % count], _LINES[place // count % len(_LINES)]) for place, name in enumerate(names)
+        MarkStyle(name, LESIONS[place % count], _LINES[place // count % len(_LINES)])
+        for place, name in enumerate(names)
     ]
 
 
@@ -104,7 +105,7 @@ def draw(
     axes: Axes,
     plane: Plane,
     window: tuple[float, float],
-    looks: Sequence[Look],
+    mark_styles: Sequence[MarkStyle],
     labels: Sequence[str],
     prompt_labels: Sequence[str],
 ) -> None:
@@ -114,7 +115,7 @@ def draw(
         axes: the panel.
         plane: the slice.
         window: the values shown as black and as white.
-        looks: of each of the plane's masks.
+        mark_styles: of each of the plane's masks.
         labels: what to write beside each mask; none: nothing.
         prompt_labels: what to write beside each prompt; empty: nothing.
     """
@@ -136,41 +137,43 @@ def draw(
     for edge in axes.spines.values():
         edge.set_color("#2a3037")
     if plane.truth is not None:
-        _outline(axes, plane, plane.truth, TRUTH_LOOK)
-    for place, (mask, look) in enumerate(zip(plane.masks, looks, strict=True)):
-        _outline(axes, plane, mask, look, filling=0.13)
+        _outline(axes, plane, plane.truth, TRUTH_STYLE)
+    for place, (mask, mark_style) in enumerate(zip(plane.masks, mark_styles, strict=True)):
+        _outline(axes, plane, mask, mark_style, filling=0.13)
         if labels and mask.any():
-            _label(axes, plane, _top(mask), labels[place], look.color)
+            _label(axes, plane, _top(mask), labels[place], mark_style.color)
     for mark in plane.marks:
         _mark(axes, plane, mark, prompt_labels[mark.number - 1])
     _letters(axes, plane)
     _scale_bar(axes, side)
 
 
-def _outline(axes: Axes, plane: Plane, shape: npt.NDArray[np.bool_], look: Look, *, filling: float = 0) -> None:
+def _outline(
+    axes: Axes, plane: Plane, shape: npt.NDArray[np.bool_], mark_style: MarkStyle, *, filling: float = 0
+) -> None:
     """The border of a shape, midway between the voxels inside and those outside; closed at the slice's edge."""
     if not shape.any():
         return
     padded = np.pad(shape, 1).astype(np.float32)
     rows, columns = ((np.arange(n) - 0.5) * s for n, s in zip(padded.shape, plane.spacing, strict=True))
     if filling:
-        axes.contourf(columns, rows, padded, levels=[0.5, 1.5], colors=[look.color], alpha=filling)
-    style = look.line or "-"
-    axes.contour(columns, rows, padded, levels=[0.5], colors=[look.color], linewidths=1.4, linestyles=[style])
+        axes.contourf(columns, rows, padded, levels=[0.5, 1.5], colors=[mark_style.color], alpha=filling)
+    style = mark_style.line or "-"
+    axes.contour(columns, rows, padded, levels=[0.5], colors=[mark_style.color], linewidths=1.4, linestyles=[style])
 
 
 def _mark(axes: Axes, plane: Plane, mark: Mark, label: str) -> None:
     """A prompt where it lies: a click's marker, a closed line, or a region."""
     from matplotlib.patheffects import Normal, Stroke
 
-    look = prompt_look(mark.kind, mark.positive)
+    mark_style = prompt_style(mark.kind, mark.positive)
     if mark.points is None:
         assert mark.region is not None
-        _outline(axes, plane, mark.region, look, filling=0.5 if look.filled else 0)
+        _outline(axes, plane, mark.region, mark_style, filling=0.5 if mark_style.filled else 0)
         anchor = _top(mark.region)
     else:
         rows, columns = ((mark.points[:, side] + 0.5) * plane.spacing[side] for side in (0, 1))
-        if look.marker:
+        if mark_style.marker:
             halo = [Stroke(linewidth=3.2, foreground="black"), Normal()]
             # Whole, and above letters: a click may lie on the scan's first row.
             style: dict[str, Any] = {
@@ -178,17 +181,17 @@ def _mark(axes: Axes, plane: Plane, mark: Mark, label: str) -> None:
                 "path_effects": halo,
                 "clip_on": False,
                 "zorder": 5,
-                **marker_of(look),
+                **marker_of(mark_style),
             }
-            axes.plot(columns, rows, "", color=look.color, **style)
+            axes.plot(columns, rows, "", color=mark_style.color, **style)
         else:
             closed = np.append(columns, columns[0]), np.append(rows, rows[0])
             halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
-            axes.plot(*closed, color=look.color, linestyle=look.line, linewidth=1.4, path_effects=halo)
+            axes.plot(*closed, color=mark_style.color, linestyle=mark_style.line, linewidth=1.4, path_effects=halo)
         row, column = mark.points[np.lexsort((-mark.points[:, 1], mark.points[:, 0]))[0]].tolist()
         anchor = row, column
     if label:
-        _label(axes, plane, anchor, label, look.color)
+        _label(axes, plane, anchor, label, mark_style.color)
 
 
 def _top(shape: npt.NDArray[np.bool_]) -> tuple[float, float]:

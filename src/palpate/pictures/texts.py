@@ -10,7 +10,7 @@ import numpy as np
 from ..masks import Mask
 from ..prompts import Prompt
 from ..volume import Volume
-from .drawing import INK, TRUTH_LOOK, Look, marker_of, prompt_look, slice_name
+from .drawing import INK, TRUTH_STYLE, MarkStyle, marker_of, prompt_style, slice_name
 from .planes import Sheet
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def left_out_note(sheet: Sheet, names: Sequence[str], prompted: Sequence[tuple[P
     missing = [(shortened(names[number - 1], MAX_NAME), place) for number, place in sheet.masks_left_out]
     for number, place in sheet.prompts_left_out:
         prompt, label = prompted[number - 1]
-        missing.append((f"{prompt_look(prompt.kind, prompt.positive).label} {label}".rstrip(), place))
+        missing.append((f"{prompt_style(prompt.kind, prompt.positive).label} {label}".rstrip(), place))
     if not missing:
         return []
     words = [f"{name} ({slice_name(place)})" for name, place in missing]
@@ -66,20 +66,22 @@ def left_out_note(sheet: Sheet, names: Sequence[str], prompted: Sequence[tuple[P
     return [f"on other slices: {', '.join(listed)}{more}"]
 
 
-def legend_entries(sheet: Sheet, looks: Sequence[Look]) -> list[Look]:
+def legend_entries(sheet: Sheet, mark_styles: Sequence[MarkStyle]) -> list[MarkStyle]:
     """What is drawn on any of the planes, and nothing else: masks, the truth, then the kinds of prompt."""
     planes = sheet.planes
-    drawn = [look for place, look in enumerate(looks) if any(plane.masks[place].any() for plane in planes)]
+    drawn = [
+        mark_style for place, mark_style in enumerate(mark_styles) if any(plane.masks[place].any() for plane in planes)
+    ]
     if any(plane.truth is not None and plane.truth.any() for plane in planes):
-        drawn.append(TRUTH_LOOK)
+        drawn.append(TRUTH_STYLE)
     kinds = dict.fromkeys((mark.kind, mark.positive) for plane in planes for mark in plane.marks)
-    return [*drawn, *(prompt_look(*kind) for kind in kinds)]
+    return [*drawn, *(prompt_style(*kind) for kind in kinds)]
 
 
 def write_texts(
     figure: Figure,
     lines: Sequence[str],
-    entries: Sequence[Look],
+    entries: Sequence[MarkStyle],
     title: str | None,
     *,
     width: float,
@@ -121,20 +123,24 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _columns(entries: Sequence[Look], width: float) -> int:
+def _columns(entries: Sequence[MarkStyle], width: float) -> int:
     """How many entries of a legend fit beside each other, in so many inches."""
-    longest = max((min(len(look.label), MAX_NAME) for look in entries), default=0)
+    longest = max((min(len(mark_style.label), MAX_NAME) for mark_style in entries), default=0)
     return max(1, int(width * 72 // (_SIZE * (_HANDLE + _CHARACTER * longest))))
 
 
-def _legend(figure: Figure, entries: Sequence[Look], columns: int, at: tuple[float, float]) -> None:
+def _legend(figure: Figure, entries: Sequence[MarkStyle], columns: int, at: tuple[float, float]) -> None:
     from matplotlib.lines import Line2D
 
     shown = entries if len(entries) <= MAX_ENTRIES else entries[: MAX_ENTRIES - 1]
     handles: list[Artist] = []
-    for look in shown:
-        style = {"color": look.color, "linestyle": look.line, "label": shortened(look.label, MAX_NAME)}
-        handles.append(Line2D([], [], markersize=7 if look.filled else 9, **style, **marker_of(look)))
+    for mark_style in shown:
+        style = {
+            "color": mark_style.color,
+            "linestyle": mark_style.line,
+            "label": shortened(mark_style.label, MAX_NAME),
+        }
+        handles.append(Line2D([], [], markersize=7 if mark_style.filled else 9, **style, **marker_of(mark_style)))
     if len(shown) < len(entries):
         handles.append(Line2D([], [], linestyle="", label=f"and {len(entries) - len(shown)} more"))
     legend = figure.legend(
