@@ -98,7 +98,19 @@ def test_a_box_says_whether_it_bounds_the_mask(tmp_path: Path) -> None:
         ('{"version": 1, "prompts": [{"kind": "click", "index": [1, 2, NaN]}]}', "finite number"),
         ({"version": 1, "prompts": [{"kind": "scribble", "file": "gone.npy"}]}, r"gone\.npy: not a stroke's file"),
         ({"version": 1, "prompts": [{"kind": "scribble"}]}, "either along or voxels or file"),
-        ({"version": 1, "prompts": [{"kind": "box", "first": [1, 1, 1]}]}, r"last: Field required"),
+        (
+            {"version": 1, "prompts": [{"kind": "box", "first": [1, 1, 1]}]},
+            r"\(box\): a box has first and last, or first_mm and last_mm, not first$",
+        ),
+        ({"version": 1, "prompts": [{"kind": "box"}]}, r"first_mm and last_mm, not none$"),
+        (
+            {"version": 1, "prompts": [{"kind": "box", "first": [1, 1, 1], "last_mm": [1, 1, 1]}]},
+            r"not first and last_mm$",
+        ),
+        (
+            {"version": 1, "prompts": [{"kind": "box", "first_mm": [0, 0, 0], "last_mm": [900, 0, 0]}]},
+            r"prompt 1 \(box\): a box's corner at .* mm lies outside the scan",
+        ),
         ({"version": 1, "prompts": [{"kind": "click", "mm": [900, 0, 0]}]}, "lies outside the scan"),
     ],
 )
@@ -198,7 +210,7 @@ def test_the_example_of_the_format_is_free_of_contradictions(tmp_path: Path) -> 
     write(Mask(np.ones((2, 2, 2), bool), (120, 88, 45), grid), tmp_path / "before.nii.gz")
     (tmp_path / "p.json").write_text(example)
     prompts = read_prompts(tmp_path / "p.json", grid)
-    assert len(prompts) == 8
+    assert len(prompts) == 9
     check_inside(prompts, grid)
 
 

@@ -19,6 +19,10 @@ def test_a_box_is_a_bound_or_a_hint(tmp_path: Path) -> None:
     tight, loose = (e.prompt(GRID, tmp_path) for e in from_line("box=9,2,3,4,5,6; loose-box=9,2,3,4,5,6"))
     assert tight == Box((4, 2, 3), (9, 5, 6))
     assert loose == Box((4, 2, 3), (9, 5, 6), loose=True)
+    (placed,) = (entry.prompt(GRID, tmp_path) for entry in from_line("box-mm=18.2,4,6,8,10.0,12.9"))
+    assert placed == tight
+    with pytest.raises(PromptError, match=r"box-mm '1,2,3': six numbers, such as -41\.5,2,60\.2,-21\.5,22,80\.2"):
+        from_line("box-mm=1,2,3")
 
 
 def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:

@@ -26,6 +26,16 @@ def test_whole_numbers_of_any_kind_are_a_click() -> None:
     assert Click((1, 2, 3)).index == (1, 2, 3)
 
 
+def test_a_box_by_places_in_millimetres() -> None:
+    """x of this grid runs to the left, so that the first corner's voxel is the last one along x."""
+    assert Box.at_mm(GRID, (4, 23, 34), (8.9, 29, 45)) == Box((1, 1, 1), (3, 3, 4))
+    assert Box.at_mm(GRID, (8, 26, 42), (4, 29, 34), loose=True) == Box((1, 2, 1), (3, 3, 3), loose=True)
+    with pytest.raises(PromptError, match=r"a box's corner at \[40\.0, 26\.0, 42\.0\] mm lies outside the scan, which"):
+        Box.at_mm(GRID, (8, 26, 42), (40, 26, 42))
+    with pytest.raises(PromptError, match="three RAS millimetres x, y, z, not"):
+        Box.at_mm(GRID, (8, 26), (4, 26, 42))
+
+
 @pytest.mark.parametrize("index", [(1, 2), (1, 2, 3, 4), ("a", 1, 2), (np.nan, 1, 2), (1.5, 2, 3), ()])
 def test_anything_else_is_not(index: object) -> None:
     with pytest.raises(PromptError, match="a click"):

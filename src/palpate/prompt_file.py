@@ -6,17 +6,19 @@
       {"kind": "click", "index": [120, 88, 45]},
       {"kind": "click", "mm": [-31.5, 12.0, 80.2], "positive": false},
       {"kind": "box", "first": [100, 70, 40], "last": [140, 110, 52]},
+      {"kind": "box", "first_mm": [-41.5, 2.0, 60.2], "last_mm": [-21.5, 22.0, 80.2]},
       {"kind": "scribble", "along": [[118, 80, 45], [124, 92, 45]]},
       {"kind": "scribble", "voxels": [[90, 84, 45], [91, 84, 45]], "positive": false},
       {"kind": "scribble", "file": "painted.npy"},
       {"kind": "lasso", "axis": 2, "slice": 45, "outline": [[110, 80], [130, 80], [120, 100]]},
       {"kind": "initial_mask", "mask": "before.nii.gz"}]}
 
-Indices are zero-based voxels (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the list.
-Paths are relative to the file's folder; a long stroke's `.npy` holds whole numbers `[N, 3]`. A session's journal writes
-prompts the same way. A box with `"loose": true` is a hint, one without `loose` bounds the mask; in a journal that one
-is a hint too, as it was when an earlier version wrote it. An initial mask's kind may be written "prior" too, as earlier
-versions call it; `record` writes that, so that they can read what this version writes.
+Indices are zero-based voxels (x, y, z) of the scan's array; `mm`, `first_mm` and `last_mm` are RAS. They are taken in
+the order of the list. Paths are relative to the file's folder; a long stroke's `.npy` holds whole numbers `[N, 3]`. A
+session's journal writes prompts the same way. A box with `"loose": true` is a hint, one without `loose` bounds the
+mask; in a journal that one is a hint too, as it was when an earlier version wrote it. An initial mask's kind may be
+written "prior" too, as earlier versions call it; `record` writes that, so that they can read what this version
+writes.
 """
 
 from __future__ import annotations
@@ -89,28 +91,45 @@ class ClickEntry(_PromptEntry):
 
 
 class BoxEntry(_PromptEntry):
-    """Two opposite corners, both in the box.
+    """Two opposite corners, both in the box: voxels, or places in RAS millimetres.
 
     Attributes:
         kind: "box".
-        first: one corner.
-        last: the opposite one.
+        first: one corner's voxel.
+        last: the opposite one's.
+        first_mm: one corner, RAS millimetres.
+        last_mm: the opposite one.
         loose: whether it is a hint, or bounds the mask; None: it is not said, and it bounds the mask.
     """
 
     kind: Literal["box"]
-    first: Three
-    last: Three
+    first: Three | None = None
+    last: Three | None = None
+    first_mm: Three | None = None
+    last_mm: Three | None = None
     loose: StrictBool | None = None
 
-    @property
-    def box(self) -> Box:
-        """The box."""
-        return Box(_whole(self.first), _whole(self.last), loose=bool(self.loose))
+    @model_validator(mode="after")
+    def _one_of_them(self) -> BoxEntry:
+        given = [name for name in ("first", "last", "first_mm", "last_mm") if getattr(self, name) is not None]
+        if given not in (["first", "last"], ["first_mm", "last_mm"]):
+            raise ValueError(f"a box has first and last, or first_mm and last_mm, not {' and '.join(given) or 'none'}")
+        return self
 
-    def prompt(self, _: Grid, __: Path) -> Prompt:
-        """The box."""
-        return self.box
+    def may_bound(self) -> bool:
+        """Whether it may bound the mask; of one in millimetres only a scan tells whether it is one slice thick."""
+        if self.first is None or self.last is None:
+            return not self.loose
+        return Box(_whole(self.first), _whole(self.last), loose=bool(self.loose)).bounds_mask
+
+    def prompt(self, grid: Grid, _: Path) -> Prompt:
+        """The box on a grid."""
+        loose = bool(self.loose)
+        if self.first_mm is not None and self.last_mm is not None:
+            return Box.at_mm(grid, self.first_mm, self.last_mm, loose=loose)
+        assert self.first is not None
+        assert self.last is not None
+        return Box(_whole(self.first), _whole(self.last), loose=loose)
 
 
 class ScribbleEntry(_PromptEntry):

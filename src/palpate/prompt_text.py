@@ -4,10 +4,10 @@
 
     click=120,88,45; background=90,80,45; mm=-31.5,12,80.2; box=100,70,40,140,110,52
     scribble=118,80,45:124,92,45; scribble=background:painted.nii.gz; lasso=z=45:110,80:130,80:120,100
-    initial-mask=before.nii.gz; loose-box=100,70,40,140,110,52
+    initial-mask=before.nii.gz; loose-box=100,70,40,140,110,52; box-mm=-41.5,2,60.2,-21.5,22,80.2
 
-Voxel indices are zero-based (x, y, z) of the scan's array; `mm` is RAS. They are taken in the order of the line.
-Earlier versions wrote `not` for background and `prior` for initial-mask; both are still read.
+Voxel indices are zero-based (x, y, z) of the scan's array; `mm` and `box-mm` are RAS. They are taken in the order of
+the line. Earlier versions wrote `not` for background and `prior` for initial-mask; both are still read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .prompt_file import BoxEntry, ClickEntry, InitialMaskEntry, LassoEntry, Pro
 from .prompts import MAX_INDEX, Prompt, Scribble, shown
 from .volume import Grid
 
-TEXT_KINDS = ("initial-mask", "box", "loose-box", "scribble", "lasso", "click", "mm", "background")
+TEXT_KINDS = ("initial-mask", "box", "loose-box", "box-mm", "scribble", "lasso", "click", "mm", "background")
 OLD_KINDS = {"prior": "initial-mask", "not": "background"}  # as earlier versions spelt them
 
 
@@ -73,10 +73,8 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
             if not text.strip():
                 raise PromptError(f"{name} names no mask; give its path, such as {name} mask.nii.gz")
             return InitialMaskEntry(kind="initial_mask", mask=text)
-        case "box" | "loose-box" as box:
-            corners = _numbers(text, name, int, 6)
-            loose = True if box == "loose-box" else None
-            return BoxEntry(kind="box", first=corners[:3], last=corners[3:], loose=loose)
+        case "box" | "loose-box" | "box-mm" as box:
+            return _box(box, text, name)
         case "scribble":
             return _scribble(text, name)
         case "lasso":
@@ -116,12 +114,26 @@ def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3
     except ValueError:
         values, huge = (), False
     if len(values) != count or any(map(math.isnan, values)):
-        example = {2: "110,80", 3: "120,88,45" if kind is int else "-31.5,12,80.2", 6: "100,70,40,140,110,52"}[count]
+        whole = kind is int
+        example = {
+            2: "110,80",
+            3: "120,88,45" if whole else "-31.5,12,80.2",
+            6: "100,70,40,140,110,52" if whole else "-41.5,2,60.2,-21.5,22,80.2",
+        }[count]
         words = {2: "two", 3: "three", 6: "six"}[count]
-        raise PromptError(f"{name} {shown(text)}: {words} {'whole ' if kind is int else ''}numbers, such as {example}")
+        raise PromptError(f"{name} {shown(text)}: {words} {'whole ' if whole else ''}numbers, such as {example}")
     if huge:
         raise PromptError(f"{name} {shown(text)} lies outside any scan; give numbers of at most {MAX_INDEX}")
     return values
+
+
+def _box(kind: str, text: str, name: str) -> TextEntry:
+    in_mm = kind == "box-mm"
+    corners = _numbers(text, name, float if in_mm else int, 6)
+    if in_mm:
+        return BoxEntry(kind="box", first_mm=corners[:3], last_mm=corners[3:])
+    loose = True if kind == "loose-box" else None
+    return BoxEntry(kind="box", first=corners[:3], last=corners[3:], loose=loose)
 
 
 def _side(text: str) -> tuple[bool, str]:

@@ -210,6 +210,8 @@ def test_truncated_unknown_and_missing_files(folder: Path, tmp_path: Path) -> No
         ((), None, "Give --click X,Y,Z"),
         (("--click-mm", "1e6,0,0"), None, "lies outside the scan, which spans"),
         (("--click-mm", "nan,0,0"), None, "three numbers, such as -31.5,12,80.2"),
+        (("--box-mm", "0,0,0,1e6,0,0"), None, "lies outside the scan, which spans"),
+        (("--box-mm", "0,0,0"), None, "--box-mm '0,0,0': six numbers, such as"),
         (("--device", "abacus"), "1,1,1", "try --device cpu"),
         (("--precision", "float8"), "1,1,1", "not one of float32"),
         (("--base", "x.safetensors"), "1,1,1", "takes no base"),

@@ -516,6 +516,20 @@ def test_what_the_overlap_rule_takes_is_printed(folder: Path, tmp_path: Path) ->
     assert run("replay", session, folder, "-o", tmp_path / "labels.nii.gz", "--overwrite").exit_code == 0
 
 
+def test_another_sessions_label_map_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "labels.nii.gz"
+    for session, click in ((first, "8,7,5"), (second, "9,7,5")):
+        told(run("add", session, folder, "--lesion", "a", "--click", click, "--json"))
+    for _ in range(2):  # its own is written again
+        assert run("replay", first, folder, "-o", out).exit_code == 0
+    before = out.read_bytes()
+    refused = run("replay", second, folder, "-o", out)
+    assert refused.exit_code == 2
+    assert f"{out} is another session's label map; give --overwrite to replace it, or name another" in refused.stderr
+    assert out.read_bytes() == before
+    assert run("replay", second, folder, "-o", out, "--overwrite").exit_code == 0
+
+
 def test_proposals_come_into_a_session(folder: Path, tmp_path: Path) -> None:
     session, finds = tmp_path / "visit", folder / "finds.safetensors"
     volume = read(folder / "scan.nii.gz")

@@ -221,7 +221,13 @@ def test_a_dry_run_estimates_the_cost_and_leaves_nothing(place: Path, tmp_path: 
     done = trained(place, run, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert not run.exists()
-    for part in ("tuned parameters: 5,173,360", "a step:", "peak memory:", "expected:", "nothing was written"):
+    for part in (
+        "tuned parameters: 5,173,360",
+        "a step:",
+        "peak memory:",
+        "expected: 1 minute for",
+        "nothing was written",
+    ):
         assert part in done.stdout
     (tmp_path / "dry-run").mkdir()
     (tmp_path / "dry-run" / "notes.txt").write_text("a dry run needs no folder, so none is in its way")

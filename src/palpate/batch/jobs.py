@@ -136,7 +136,7 @@ class Job:
             entries = self.entries()
         except PromptError:  # of a file that is none: the job fails with that error
             return {}
-        bounded = any(isinstance(entry, BoxEntry) and entry.box.bounds_mask for entry in entries)
+        bounded = any(isinstance(entry, BoxEntry) and entry.may_bound() for entry in entries)
         return {"box": "bounds the mask"} if bounded else {}
 
     @property

@@ -123,7 +123,7 @@ def _check_replaced(page: Path | None, preset: Path | None) -> None:
     if page is not None:
         check_own(page, is_own_page)
     if preset is not None and preset.exists():
-        raise OutputError(f"{preset} exists; give --overwrite to replace it, or name another")
+        raise OutputError(f"{preset} exists; give --overwrite to replace it, name another, or leave --preset out")
 
 
 def _write_preset(found: Audit, path: Path, cohort: Path, network: str) -> None:

@@ -101,6 +101,10 @@ def _given(
             "slice.",
         ),
     ] = None,
+    box_mm: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_PANEL, help="A box by two corners in RAS mm, X,Y,Z,X,Y,Z; may be repeated."),
+    ] = None,
     loose_box: Annotated[
         bool,
         typer.Option("--loose-box", rich_help_panel=_PANEL, help="Boxes are hints: the mask may go on outside them."),
@@ -132,14 +136,15 @@ def _given(
         typer.Option(
             rich_help_panel=_PANEL,
             help="A JSON file of prompts, in its order (docs/how-to/prompts.md); may be repeated. Prompts are taken in "
-            "this order: files, initial masks, boxes, strokes, lassos, clicks, clicks in mm; then background strokes, "
-            "lassos and clicks; within each of these, as typed.",
+            "this order: files, initial masks, boxes, boxes in mm, strokes, lassos, clicks, clicks in mm; then "
+            "background strokes, lassos and clicks; within each of these, as typed.",
         ),
     ] = None,
 ) -> GivenPrompts:
     kinds = {
         "initial-mask": initial_mask,
         "box": box,
+        "box-mm": box_mm,
         "scribble": scribble,
         "lasso": lasso,
         "click": click,

@@ -68,7 +68,7 @@ def propose(
     ] = None,
     threshold: ThresholdOption = 0.5,
     picture: Annotated[
-        Path | None, typer.Option(help="Also save a picture of the first proposal (.png, .pdf, .svg).")
+        Path | None, typer.Option(help="Also save a picture of the first proposal (.png, .jpg, .pdf, .svg).")
     ] = None,
     probability: Annotated[Path | None, typer.Option(help="Also save the probability of lesion, 0 to 1.")] = None,
     truth: TruthOption = None,

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from ..volume import Volume
 
 SeriesOption = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several.")]
-TruthOption = Annotated[Path | None, typer.Option(help="A known mask on the same grid: prints Dice against it.")]
+TruthOption = Annotated[
+    Path | None,
+    typer.Option(help="A known mask on the same grid: prints Dice against it, and the picture shows its contour."),
+]
 ScanArgument = Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.")]
 
 
@@ -75,7 +78,7 @@ def segment(
     postprocessing: PostprocessingOptions,
     display: PictureDisplayOptions,
     picture: Annotated[
-        Path | None, typer.Option(help="Also save a picture of the lesion and the prompts (.png, .pdf, .svg).")
+        Path | None, typer.Option(help="Also save a picture of the lesion and the prompts (.png, .jpg, .pdf, .svg).")
     ] = None,
     probability: Annotated[Path | None, typer.Option(help="Also save the lesion's probability, 0 to 1.")] = None,
     uncertainty: Annotated[

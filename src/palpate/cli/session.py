@@ -264,12 +264,21 @@ def replay(
 
 
 def _check_file(output: Path, session: Session, overwrite: bool) -> None:
-    """Refuse a label map's file in place of the scan, or of another program's; a folder's are checked by the export."""
+    """Refuse a label map's file in place of the scan, another program's file or another session's label map.
+
+    A folder's files are checked by the export.
+    """
+    from ..errors import OutputError
+    from ..export import of_other_session
     from ..formats import WRITABLE, check_output
 
     if output.name.endswith(WRITABLE) and not output.is_dir():
         check_output(output, session.volume)
         check_replaced(overwrite, output)
+        if not overwrite and of_other_session(output, session.fingerprint):
+            raise OutputError(
+                f"{output} is another session's label map; give --overwrite to replace it, or name another"
+            )
 
 
 def _loss_sentence(name: str, loss: OverlapLoss) -> str:

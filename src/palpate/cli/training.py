@@ -264,11 +264,19 @@ def _dry_run(console: Console, run: Run) -> None:
             f"a step: {record['step_seconds']} s (the first {record['first_step_seconds']} s), "
             f"{record['micro_batch']} crops at a time; a validation scan: {record['validation_scan_seconds']} s",
             f"peak memory: {record['peak_memory_gb']} GB",
-            f"expected: {record['expected_hours']} hours for {record['steps']:,} steps ({record['epochs']} epochs) "
-            f"and {record['validations']} validations",
+            f"expected: {_duration(record['expected_hours'])} for {record['steps']:,} steps ({record['epochs']} "
+            f"epochs) and {record['validations']} validations",
             "nothing was written; leave --dry-run out to train",
         ],
     )
+
+
+def _duration(hours: float) -> str:
+    """Hours as people say them: minutes below two hours."""
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    minutes = max(1, round(60 * hours))
+    return f"{minutes} minute{'s' * (minutes > 1)}"
 
 
 @contextmanager

@@ -230,6 +230,23 @@ class LesionExport:
             raise
 
 
+def of_other_session(path: str | Path, session: str) -> bool:
+    """Whether a label map's file is the export of another session, as the listing beside it says.
+
+    Args:
+        path: the label map's file.
+        session: the identifier of this session.
+    """
+    path = Path(path)
+    if not path.exists():
+        return False
+    try:
+        record = json.loads(_listing_of(path).read_text(encoding="utf-8"))
+        return bool(record["session"] != session and record["labels"] == path.name)
+    except (OSError, ValueError, KeyError, TypeError):  # no listing, or none of ours
+        return False
+
+
 def lesion_facts(lesion: LesionRecord) -> dict[str, Any]:
     """What is known of a lesion: plain data. Lengths are millimetres, places RAS millimetres."""
     sizes = lesion.measurements

@@ -41,7 +41,8 @@ def caption(volume: Volume, masks: Sequence[Mask], window: tuple[float, float], 
 
 
 def _ml(volume: float) -> str:
-    return f"{volume:.2f}" if volume >= 0.1 else f"{volume:.2g}"
+    # Rounded as in results first, so that 6.645 mL reads the same in both.
+    return f"{round(volume, 4):.2f}" if volume >= 0.1 else f"{volume:.2g}"
 
 
 def _number(window: tuple[float, float], which: int) -> str:

@@ -122,26 +122,31 @@ class Click(_PromptBase):
             TypeError: a scan that is none of these.
             ScanError: a path or an image that cannot be read.
         """
-        grid = as_grid(scan)
-        given = numbers(mm)
-        if given is None or given.shape != (3,) or not np.isfinite(given).all():
-            raise PromptError(f"a place is three RAS millimetres x, y, z, not {shown(mm)}")
-        place = given.astype(np.float64)
-        # A tiny lift makes a point midway between voxels fall the same way on grids that differ by rounding.
-        index = np.floor(grid.to_index(place) + 0.5 + 1e-6)
-        if (index < 0).any() or (index >= grid.shape).any():
-            corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape])).reshape(3, -1).T
-            low, high = grid.to_mm(corners).min(axis=0), grid.to_mm(corners).max(axis=0)
-            spans = ", ".join(f"{a} {lo:.1f} to {hi:.1f}" for a, lo, hi in zip(("R", "A", "S"), low, high, strict=True))
-            raise PromptError(
-                f"click at {place.tolist()} mm lies outside the scan, which spans {spans} mm (RAS); "
-                f"{mm_advice(place, grid)}"
-            )
-        x, y, z = index.astype(int).tolist()
-        return cls((x, y, z), positive)
+        return cls(_voxel_at(as_grid(scan), mm, "click"), positive)
 
     def _content(self) -> tuple[npt.NDArray[Any], ...]:
         return (self.places,)
+
+
+def _voxel_at(grid: Grid, mm: Sequence[float], what: str) -> Index3:
+    """The voxel that holds a point, RAS millimetres; `what` is what the errors call the point."""
+    given = numbers(mm)
+    if given is None or given.shape != (3,) or not np.isfinite(given).all():
+        raise PromptError(f"a place is three RAS millimetres x, y, z, not {shown(mm)}")
+    place = given.astype(np.float64)
+    # A tiny lift makes a point midway between voxels fall the same way on grids that differ by rounding.
+    index = np.floor(grid.to_index(place) + 0.5 + 1e-6)
+    if (index < 0).any() or (index >= grid.shape).any():
+        corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape])).reshape(3, -1).T
+        low, high = grid.to_mm(corners).min(axis=0), grid.to_mm(corners).max(axis=0)
+        spans = ", ".join(f"{a} {lo:.1f} to {hi:.1f}" for a, lo, hi in zip(("R", "A", "S"), low, high, strict=True))
+        option = "--click-mm" if what == "click" else None
+        raise PromptError(
+            f"{what} at {place.tolist()} mm lies outside the scan, which spans {spans} mm (RAS); "
+            f"{mm_advice(place, grid, option)}"
+        )
+    x, y, z = index.astype(int).tolist()
+    return x, y, z
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +176,27 @@ class Box(_PromptBase):
         low, high = np.min(corners, axis=0), np.max(corners, axis=0)
         object.__setattr__(self, "first", tuple(int(v) for v in low))
         object.__setattr__(self, "last", tuple(int(v) for v in high))
+
+    @classmethod
+    def at_mm(cls, scan: GridLike, first: Sequence[float], last: Sequence[float], *, loose: bool = False) -> Box:
+        """The box between the voxels that hold two opposite corners, such as those of a region of interest in a viewer.
+
+        On an oblique scan the box runs along the scan's own axes, through those two voxels.
+
+        Args:
+            scan: as of `Click.at_mm`.
+            first: one corner, RAS millimetres `(x, y, z)`.
+            last: the opposite one.
+            loose: the box is a hint.
+
+        Raises:
+            PromptError: not three finite numbers, or a corner outside the scan.
+            TypeError: a scan that is none of these.
+            ScanError: a path or an image that cannot be read.
+        """
+        grid = as_grid(scan)
+        corner, opposite = (_voxel_at(grid, mm, "a box's corner") for mm in (first, last))
+        return cls(corner, opposite, loose=loose)
 
     @property
     def places(self) -> Places:

@@ -41,19 +41,22 @@ def index_advice(places: Places, grid: Grid, option: str | None) -> str:
     return _OF_INDEX
 
 
-def mm_advice(mm: FloatArray, grid: Grid) -> str:
+def mm_advice(mm: FloatArray, grid: Grid, option: str | None) -> str:
     """What usually puts a place in millimetres outside a scan; and where a correction puts it inside, what to type.
 
     Args:
         mm: the place, `[3]`, as RAS millimetres.
         grid: the scan's.
+        option: what the place alone is typed after, as "--click-mm"; None: it is a part of what is typed.
     """
     for words, moved in _as_mm(mm)[1:]:
         if _inside(_voxel(moved, grid), grid):
-            return f"{_OF_MM}. As {words} it lies inside: --click-mm {_typed(moved)}"
+            typed = f"{option} {_typed(moved)}" if option else _typed(moved)
+            return f"{_OF_MM}. As {words} it lies inside: {typed}"
     whole = np.rint(mm)
     if (whole == mm).all() and _inside(whole, grid):
-        return f"{_OF_MM}. As a voxel index it lies inside: --click {_typed(whole)}"
+        typed = f"--click {_typed(whole)}" if option else _typed(whole)
+        return f"{_OF_MM}. As a voxel index it lies inside: {typed}"
     return _OF_MM
 
 
