@@ -33,6 +33,18 @@ def data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pretrained_weights() -> Path:
+    """The folder of pretrained weights, given by the environment variable PALPATE_WEIGHTS."""
+    value = os.environ.get("PALPATE_WEIGHTS")
+    if not value:
+        pytest.skip("PALPATE_WEIGHTS is not set: name the folder of dinov2_vits14.safetensors in it to run these tests")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"PALPATE_WEIGHTS names {folder}, which is not a folder")
+    return folder
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """A temporary folder that other users can see into."""

@@ -52,3 +52,42 @@ def explicit_attention(layer: WindowAttention, x: Tensor, plan: Windows) -> Tens
     score = score + region_mask(plan)[:, None].to(score.dtype)
     out = (score.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, length, width)
     return layer.proj(out)  # type: ignore[no-any-return]
+
+
+def plain_dinov2(tensors: dict[str, Tensor], picture: Tensor, heads: int) -> list[Tensor]:
+    """DINOv2 without its class token, by its own names: patches, then with positions, then after each block.
+
+    Args:
+        tensors: of its file.
+        picture: `[B, 3, H, W]` in 0 to 1, edges multiples of 14.
+        heads: attention heads.
+
+    Returns:
+        Each `[B, tokens, C]`.
+    """
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normal = (picture - mean[:, None, None]) / std[:, None, None]
+    patches = F.conv2d(normal, tensors["patch_embed.proj.weight"], tensors["patch_embed.proj.bias"], stride=14)
+    table = tensors["pos_embed"][:, 1:]
+    edge = round(table.shape[1] ** 0.5)
+    places = table.view(1, edge, edge, -1).permute(0, 3, 1, 2)
+    if places.shape[2:] != patches.shape[2:]:
+        places = F.interpolate(places, size=patches.shape[2:], mode="bicubic", align_corners=False)
+    x = patches.flatten(2).mT
+    seen = [x, x := x + places.flatten(2).mT]
+    for index in range(sum(key.endswith("ls1.gamma") for key in tensors)):
+        own = {key.removeprefix(f"blocks.{index}."): value for key, value in tensors.items()}
+
+        def linear(x: Tensor, name: str, own: dict[str, Tensor] = own) -> Tensor:
+            return F.linear(x, own[f"{name}.weight"], own[f"{name}.bias"])
+
+        def norm(x: Tensor, name: str, own: dict[str, Tensor] = own) -> Tensor:
+            return F.layer_norm(x, x.shape[-1:], own[f"{name}.weight"], own[f"{name}.bias"], eps=1e-6)
+
+        B, N, C = x.shape
+        q, k, v = linear(norm(x, "norm1"), "attn.qkv").view(B, N, 3, heads, C // heads).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.mT * (C // heads) ** -0.5).softmax(-1)
+        x = x + own["ls1.gamma"] * linear((weights @ v).transpose(1, 2).reshape(B, N, C), "attn.proj")
+        x = x + own["ls2.gamma"] * linear(F.gelu(linear(norm(x, "norm2"), "mlp.fc1")), "mlp.fc2")
+        seen.append(x)
+    return seen

@@ -55,13 +55,16 @@ def parts(folder: Path) -> list[str]:
 
 
 def test_the_table_holds_what_the_specification_publishes() -> None:
-    assert list(weights.ASSETS) == ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam", "hippocampus"]
+    assert list(weights.ASSETS) == [
+        "sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam", "dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14",
+        "hippocampus",
+    ]  # fmt: skip
     base = weights.find("sam_vit_b").sources[1]
     assert (base.file, base.bytes) == ("sam_vit_b_01ec64.pth", 375_042_383)
     hashed = [s.sha256 for a in weights.ASSETS.values() for s in a.sources if s.sha256]
-    assert len(set(hashed)) == 3
+    assert len(set(hashed)) == 6
     assert all(len(h) == 64 for h in hashed)
-    assert [a.sources[0].kind for a in weights.ASSETS.values()] == ["hub"] * 4 + ["official"]
+    assert [a.sources[0].kind for a in weights.ASSETS.values()] == ["hub"] * 7 + ["official"]
     with pytest.raises(ModelError, match="nothing called 'sam' to fetch; there are sam_vit_b, sam_vit_l"):
         weights.fetch("sam")
 

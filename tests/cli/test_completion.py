@@ -72,4 +72,4 @@ def test_names_are_those_of_the_library() -> None:
     assert completion.BUNDLED == BUNDLED
     assert get_args(Precision) == completion.PRECISIONS
     assert set(completion.PRESETS) == set(PRESETS)
-    assert set(completion.SAM) == set(ASSETS) - {"hippocampus"}
+    assert set(completion.PRETRAINED) == set(ASSETS) - {"hippocampus"}

@@ -87,7 +87,7 @@ def test_the_fall_back_is_printed(server: Publisher) -> None:
 
 def test_mistakes(server: Publisher) -> None:
     for arguments, message in (
-        ((), "what should be fetched? There are sam_vit_b, sam_vit_l, sam_vit_h, medsam, hippocampus"),
+        ((), "what should be fetched? There are sam_vit_b, sam_vit_l, sam_vit_h, medsam, dinov2_vits14"),
         (("sam_vit_b", "sam"), "nothing called 'sam' to fetch; there are sam_vit_b,"),
         (("medsam", "--source", "official"), "medsam has no source 'official'; choose hub"),
     ):
@@ -101,7 +101,7 @@ def test_the_list(server: Publisher, tmp_path: Path) -> None:
     run("fetch", "sam_vit_b")
     shown = run("fetch", "--list").output
     assert f"unverified, {tmp_path}/weights/sam_vit_b/model.safetensors" in shown
-    assert shown.count("not here") == 4
+    assert shown.count("not here") == 7
     assert "CC BY-SA 4.0" in shown
     record = json.loads(run("fetch", "--list", "--json").stdout)
     assert record["home"] == str(tmp_path)

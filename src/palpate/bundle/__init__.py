@@ -10,7 +10,7 @@ from .imports import PAPER_INTENSITIES, import_foreign, paper_preprocessing
 from .loading import BUNDLED, load
 from .model_file import FORMAT, Bundle, frozen_sha256, is_model
 from .provenance import Calibration, Provenance
-from .variants import with_extra_heads, with_patch_size, with_tuning, without_prompt_encoder
+from .variants import with_depth, with_extra_heads, with_patch_size, with_tuning, without_prompt_encoder
 
 __all__ = [
     "BUNDLED",
@@ -25,6 +25,7 @@ __all__ = [
     "is_model",
     "load",
     "paper_preprocessing",
+    "with_depth",
     "with_extra_heads",
     "with_patch_size",
     "with_tuning",

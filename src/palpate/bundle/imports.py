@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from .. import weights
 from ..checkpoints import import_checkpoint
@@ -33,12 +34,13 @@ def paper_preprocessing(data_set: str = "kits21") -> Preprocessing:
     return Preprocessing(crop=(128, 128, 128), spacing=(1.0, 1.0, 1.0), normalisation=PAPER_INTENSITIES[data_set])
 
 
-def import_foreign(path: str | Path, preprocessing: Preprocessing | None = None) -> Bundle:
-    """SAM's, MedSAM's or the release's checkpoint as a Palpate model.
+def import_foreign(path: str | Path, preprocessing: Preprocessing | None = None, origin: str = "") -> Bundle:
+    """SAM's, MedSAM's, DINOv2's or the release's checkpoint as a Palpate model.
 
     Args:
-        path: the `.pth`, `.safetensors` (the Hub's `SamModel` layout) or `.pth.tar` file.
+        path: the `.pth`, `.safetensors` (the Hub's layouts, or DINOv2's own) or `.pth.tar` file.
         preprocessing: what the model expects, since such files do not say; the paper's for kidney tumours by default.
+        origin: where the file came from, in words, for the model's provenance.
 
     Raises:
         ModelError: see `checkpoints.import_checkpoint`.
@@ -46,19 +48,21 @@ def import_foreign(path: str | Path, preprocessing: Preprocessing | None = None)
     config, state, kind = import_checkpoint(path)
     network = Network(config)
     network.load_state_dict(state, strict=True)
-    fresh = (
-        ""
-        if kind == "release"
-        else (
-            "Only SAM's image encoder was imported: adapters, prompt encoder and decoder are untrained, "
+    makers: Literal["sam", "dinov2", "release"] = "release"
+    licence, fresh = "none given by the release", ""
+    if kind != "release":
+        makers = config.transformer
+        title = {"sam": "SAM", "dinov2": "DINOv2"}[makers]
+        licence = f"Apache-2.0 ({title}'s weights)"
+        fresh = (
+            f"Only {title}'s image encoder was imported: adapters, prompt encoder and decoder are untrained, "
             "so its masks mean nothing until it is trained on a cohort. "
         )
-    )
     provenance = Provenance(
         name=Path(path).name,
-        origin=f"imported from a {kind} checkpoint",
-        imported_from="release" if kind == "release" else "sam",
-        licence="Apache-2.0 (SAM's weights)" if kind != "release" else "none given by the release",
+        origin=f"imported from a {kind} checkpoint{f': {origin}' if origin else ''}",
+        imported_from=makers,
+        licence=licence,
         notice=fresh + "Not a medical device.",
     )
     return Bundle(network.eval(), preprocessing or paper_preprocessing(), provenance)
@@ -77,6 +81,6 @@ def load_fetched(name: str) -> Bundle:
     if path is None:
         raise ModelError(f"{name} is not here yet: run `palpate fetch {name}` first. {weights.needed(asset)}")
     bundle = import_foreign(path)
-    made = bundle.provenance.origin if asset.title == "SAM" else f"{bundle.provenance.origin} ({asset.title})"
+    made = f"{bundle.provenance.origin} ({asset.title})" if asset.title == "MedSAM" else bundle.provenance.origin
     known = {"name": name, "origin": made, "licence": f"{asset.licence} ({asset.title}'s weights)"}
     return replace(bundle, provenance=bundle.provenance.model_copy(update=known))

@@ -149,7 +149,10 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     Raises:
         ModelError: not a Palpate model, damaged, or of another version of the format.
     """
-    foreign = f"{path}: not a Palpate model. SAM's and the release's checkpoints: `palpate import {path.name} -o MODEL`"
+    foreign = (
+        f"{path}: not a Palpate model. SAM's, DINOv2's and the release's checkpoints: "
+        f"`palpate import {path.name} -o MODEL`"
+    )
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("palpate")

@@ -15,9 +15,9 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(description="what the model calls itself")
     origin: str = Field(description="what it was made from: an imported file's kind, or the training command")
-    imported_from: Literal["sam", "release"] | None = Field(
+    imported_from: Literal["sam", "dinov2", "release"] | None = Field(
         None,
-        description="whose checkpoint it is, untrained since its import; of SAM, only the encoder is trained",
+        description="whose checkpoint it is, untrained since its import; SAM's and DINOv2's train the encoder alone",
     )
     licence: str = Field("", description="licence of the weights")
     data: tuple[str, ...] = Field((), description="data it was trained on, each with its licence and source")
@@ -25,6 +25,11 @@ class Provenance(BaseModel):
     recipe: dict[str, Any] = Field({}, description="settings of the training that repeat it")
     changes: tuple[str, ...] = Field((), description="what was changed since that model was made, a sentence each")
     notice: str = Field("", description="what a user must know before use")
+
+    @property
+    def is_bare_encoder(self) -> bool:
+        """Whether only the image transformer has learned anything, so that all else may be drawn anew."""
+        return self.imported_from in ("sam", "dinov2")
 
 
 class Calibration(BaseModel):

@@ -16,7 +16,9 @@ def with_tuning(bundle: Bundle, tuning: str, seed: int = 0) -> Bundle:
 
     Every tensor that both have is copied. Adapters of another kind are dropped, and new ones drawn from the seed;
     the provenance's changes say so. A network that was trained with its adapters, such as palpate-tiny, loses a
-    part of its training with them. "full" therefore keeps adapters, save those of a SAM import, which are untrained.
+    part of its training with them. "full" therefore keeps adapters, save those of a SAM import, which are untrained,
+    and which the choice is compared with. DINOv2's keep theirs: nothing else lets a token see its neighbours along D
+    but attention without positions.
 
     Args:
         bundle: the model to start from.
@@ -62,35 +64,81 @@ def without_prompt_encoder(bundle: Bundle) -> Bundle:
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
-def with_patch_size(bundle: Bundle, token_voxels: int) -> Bundle:
+def with_patch_size(bundle: Bundle, token_voxels: int, seed: int = 0) -> Bundle:
     """The same weights on tokens of another edge: 8 voxels for a crop of 256³, where SAM has 4 for one of 128³.
 
-    The embedding's factors are stored as SAM has them, whatever the enlargement, so no tensor changes; masks do.
+    The embedding's factors are stored as SAM has them, whatever the enlargement, so no tensor of the encoder changes;
+    masks do. A detail path is made for tokens of one edge: where the decoder is untrained, it is drawn anew.
+
+    Args:
+        bundle: the model.
+        token_voxels: edge of a token.
+        seed: what an untrained decoder with a detail path is drawn from.
 
     Raises:
-        SettingsError: a network whose detail path is made for its own tokens.
+        SettingsError: a trained network whose detail path is made for its own tokens.
     """
     old = bundle.network.config
     if old.token_voxels == token_voxels:
         return bundle
-    if old.detail_width:
+    if old.detail_width and not bundle.provenance.is_bare_encoder:
         raise SettingsError(
             f"{bundle.provenance.name}: its detail path is made for tokens of {old.token_voxels} voxels; set "
             f"token_voxels to that, or leave it out, instead of {token_voxels}"
         )
-    network = _of_shape(old.model_copy(update={"token_voxels": token_voxels}), bundle.network.state_dict())
+    config, state = old.model_copy(update={"token_voxels": token_voxels}), bundle.network.state_dict()
+    if old.detail_width:
+        state = {name: value for name, value in state.items() if not name.startswith("decoder.")}
+    network = _of_shape(config, state, seed)
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)
+
+
+def with_depth(bundle: Bundle, depth: int) -> Bundle:
+    """The first blocks of an imported transformer alone; the provenance's changes say so.
+
+    Args:
+        bundle: an import of which the image encoder alone is trained.
+        depth: blocks, a multiple of 4, since a neck reads the tokens after each quarter of them.
+
+    Raises:
+        SettingsError: a model that was trained since, whose necks would read other blocks than they learned from; or a
+            depth that the network cannot have.
+    """
+    old = bundle.network.config
+    if old.depth == depth:
+        return bundle
+    if not bundle.provenance.is_bare_encoder:
+        raise SettingsError(
+            f"{bundle.provenance.name}: was trained with {old.depth} blocks, and only an imported transformer can be "
+            f"cut to {depth}; leave depth out"
+        )
+    try:
+        config = old.first_blocks(depth)
+    except ValueError as error:
+        raise SettingsError(f"{bundle.provenance.name}: depth {depth} does not fit: {error}") from error
+    network = _of_shape(config, bundle.network.state_dict())
+    provenance = _changed(bundle, f"Cut to the first {depth} of its {old.depth} blocks.")
+    return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)
 
 
 def _changed(bundle: Bundle, change: str) -> Provenance:
     return bundle.provenance.model_copy(update={"changes": (*bundle.provenance.changes, change)})
 
 
-def _of_shape(config: NetworkConfig, state: dict[str, Tensor]) -> Network:
-    """A network with those of the tensors that it has; all of its own must be among them."""
+def _of_shape(config: NetworkConfig, state: dict[str, Tensor], seed: int | None = None) -> Network:
+    """A network with those of the tensors that it has; all of its own must be among them, but where a seed is given.
+
+    Args:
+        config: its shape.
+        state: the tensors.
+        seed: what tensors that are not among them are drawn from; None: there are none.
+    """
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
         network = Network(config)
-    network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
+    own = network.state_dict()
+    kept = {name: state[name] for name in own if seed is None or name in state}
+    network.load_state_dict(own | kept, strict=True)
     return network
 
 

@@ -13,6 +13,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 PRESETS = ("kits21", "msd-pancreas", "lits17", "msd-colon")
 SAM = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam")
+PRETRAINED = (*SAM, "dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14")
 
 
 def complete_from(*names: str, endings: tuple[str, ...] = ()) -> Callable[[str], list[str]]:

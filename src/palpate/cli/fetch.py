@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     examples=(
         "palpate fetch sam_vit_b",
         "palpate fetch sam_vit_b --source official",
+        "palpate fetch dinov2_vits14",
         "palpate fetch medsam hippocampus --folder /data/palpate",
         "palpate fetch --list",
     ),
@@ -34,7 +35,9 @@ def fetch(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="sam_vit_b, sam_vit_l, sam_vit_h, medsam, hippocampus; see --list.", autocompletion=complete_assets
+            help="sam_vit_b, sam_vit_l, sam_vit_h, medsam, dinov2_vits14, dinov2_vitb14, dinov2_vitl14, hippocampus; "
+            "see --list.",
+            autocompletion=complete_assets,
         ),
     ] = None,
     source: Annotated[

@@ -55,17 +55,20 @@ def info(
     examples=(
         "palpate import sam_vit_b_01ec64.pth -o sam_vit_b.safetensors",
         "palpate import best.pth.tar --intensities msd-pancreas -o pancreas.safetensors",
+        "palpate import dinov2_vits14_pretrain.pth --origin 'Meta, 2026-11-27' -o dinov2_s.safetensors",
     ),
 )
 def import_(
     console: Console,
     file: Annotated[
-        Path, typer.Argument(help="SAM's .pth or the Hub's .safetensors; the 3DSAM-adapter release's .pth.tar.")
+        Path,
+        typer.Argument(help="SAM's or DINOv2's .pth or the Hub's .safetensors; the 3DSAM-adapter release's .pth.tar."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model's file, ending in .safetensors.")],
     intensities: Annotated[
         str, typer.Option(help="How the model's scans were normalised: kits21, msd-pancreas, lits17, msd-colon.")
     ] = "kits21",
+    origin: Annotated[str, typer.Option(help="Where the file came from, in words, for the model's provenance.")] = "",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Convert a checkpoint to one Palpate model file; every tensor in it is accounted for."""
@@ -73,7 +76,7 @@ def import_(
     with console.step("import", f"importing {file}"):
         from ..bundle import describe, import_foreign, paper_preprocessing
 
-        bundle = import_foreign(file, paper_preprocessing(intensities))
+        bundle = import_foreign(file, paper_preprocessing(intensities), origin)
         bundle.save(output)
     record = {"model": str(output), "bytes": output.stat().st_size, **describe(bundle)}
     console.result(record, _written(record))

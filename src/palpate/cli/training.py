@@ -15,7 +15,7 @@ import typer
 
 from ..errors import SettingsError
 from ..extras import needed
-from .completion import BUNDLED, PRESETS, SAM, complete_from
+from .completion import BUNDLED, PRESETS, PRETRAINED, complete_from
 from .console import FAULTY, Console, app, given_options
 from .inference import ThreadsOption
 from .verbs import verb
@@ -110,6 +110,7 @@ def training_command(prepared: Path, preset: str) -> str:
         "palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine --dry-run",
         "palpate train prepared/mine --preset mine.yaml --interactive --out runs/mine",
         "palpate train prepared/kits --preset kits21 --init sam_vit_b --out runs/kits --hours 20",
+        "palpate train prepared/mine --preset mine.yaml --init dinov2_vits14 --tune full --depth 8 --out runs/mine",
         "palpate train prepared/kits --preset kits21 --automatic --out runs/kits-automatic",
         "palpate train --resume runs/mine",
         "torchrun --nproc-per-node 4 -m palpate.cli train prepared/kits --preset kits21 --out runs/kits",
@@ -131,14 +132,21 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Start from sam_vit_b, sam_vit_l, sam_vit_h, medsam, none, or a model's name or file.",
-            autocompletion=complete_from(*SAM, "none", *BUNDLED, endings=(".safetensors",)),
+            help="Start from sam_vit_b, sam_vit_l, sam_vit_h, medsam, dinov2_vits14, dinov2_vitb14, dinov2_vitl14, "
+            "none, or a model's name or file.",
+            autocompletion=complete_from(*PRETRAINED, "none", *BUNDLED, endings=(".safetensors",)),
         ),
     ] = None,
     tune: Annotated[
         str | None, typer.Option(help="What is tuned: spatial (the paper), frozen, full, bottleneck, st or lora.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Size where --init is none: tiny, vit_b, vit_l, vit_h.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Size where --init is none: tiny, vit_b, vit_l, vit_h, dinov2_s, dinov2_b, dinov2_l."),
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="The first so many blocks of SAM's or DINOv2's transformer, a multiple of 4.")
+    ] = None,
     interactive: Annotated[
         bool,
         typer.Option(
@@ -187,7 +195,7 @@ def train(
         run = resumed(resume, accelerator, workers, console.info)
     else:
         changes = Changes(
-            init=init, tuning=tune, network=network, interactive=interactive, automatic=automatic,
+            init=init, tuning=tune, network=network, depth=depth, interactive=interactive, automatic=automatic,
             fold=fold, steps=steps, epochs=epochs,
             batch=batch, learning_rate=learning_rate, precision=precision, checkpointing=checkpointing,
             weights_dtype=weights_dtype,

@@ -15,6 +15,9 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    transformer: Literal["sam", "dinov2"] = Field(
+        "sam", description="whose image transformer the encoder lifts to volumes (docs/design/network.md, section 10)"
+    )
     width: int = Field(768, description="channels of a token, C")
     depth: int = Field(12, description="transformer blocks; a neck reads the tokens after each quarter of them")
     heads: int = Field(12, description="attention heads of a block")
@@ -32,7 +35,9 @@ class NetworkConfig(BaseModel):
         64, gt=0, description="inner width of a bottleneck adapter (Houlsby et al. 2019: 64 where one fits all)"
     )
     lora_rank: int = Field(4, gt=0, description="rank r of LoRA's updates (Hu et al. 2021: 4 for GPT-2's q and v)")
-    token_voxels: int = Field(4, description="edge of a token, voxels; the crop is enlarged 16 / token_voxels times")
+    token_voxels: int = Field(
+        4, description="edge of a token, voxels; the crop is enlarged so that they fill the transformer's patch"
+    )
     window: int = Field(8, description="edge of an attention window, tokens; every other block shifts it by half")
     position_grid: int = Field(64, description="edge of the stored in-plane position table, tokens (SAM: 64)")
     depth_grid: int = Field(32, description="length of the stored position table along D, tokens")
@@ -77,7 +82,7 @@ class NetworkConfig(BaseModel):
         if self.depth % 4:
             raise ValueError(f"depth {self.depth} must be a multiple of 4: a neck sits after each quarter")
         if 16 % self.token_voxels:
-            raise ValueError(f"token_voxels must divide 16 (the enlarged patch), not {self.token_voxels}")
+            raise ValueError(f"token_voxels must divide 16, not {self.token_voxels}")
         if self.window % 2:
             raise ValueError(f"window must be even, since every other block shifts by half of it, not {self.window}")
         if self.position_grid % self.depth_grid:
@@ -102,6 +107,27 @@ class NetworkConfig(BaseModel):
         """Blocks between two necks."""
         return self.depth // 4
 
+    @property
+    def patch(self) -> int:
+        """Edge of the transformer's patch, in voxels of the enlarged crop."""
+        return 14 if self.transformer == "dinov2" else 16
+
+    @property
+    def patch_channels(self) -> int:
+        """Channels of the stored patch embedding, which are summed: SAM's three colours, or one for all of them."""
+        return 1 if self.transformer == "dinov2" else 3
+
+    def first_blocks(self, depth: int) -> Self:
+        """The shape with its first `depth` blocks alone.
+
+        Raises:
+            ValueError: more blocks than there are, or a number that is no multiple of 4.
+        """
+        if not 0 < depth <= self.depth:
+            raise ValueError(f"depth {depth}: the network has {self.depth} blocks")
+        kept = tuple(block for block in self.global_blocks if block < depth)
+        return self.model_validate(self.model_dump() | {"depth": depth, "global_blocks": kept})
+
 
 SIZES: dict[str, NetworkConfig] = {
     "vit_b": NetworkConfig(),
@@ -122,5 +148,40 @@ SIZES: dict[str, NetworkConfig] = {
         detail_width=8,
         spare_attention=False,
     ),
+    "dinov2_s": NetworkConfig(
+        transformer="dinov2",
+        width=384,
+        depth=12,
+        heads=6,
+        token_voxels=8,
+        position_grid=37,
+        depth_grid=37,
+        window_rows=15,
+        global_blocks=(),
+        neck_width=64,
+        prompt_mlp=256,
+        decoder_width=32,
+        detail_width=8,
+        spare_attention=False,
+    ),
+    "dinov2_b": NetworkConfig(
+        transformer="dinov2",
+        position_grid=37,
+        depth_grid=37,
+        window_rows=15,
+        global_blocks=(),
+        spare_attention=False,
+    ),
+    "dinov2_l": NetworkConfig(
+        transformer="dinov2",
+        width=1024,
+        depth=24,
+        heads=16,
+        position_grid=37,
+        depth_grid=37,
+        window_rows=15,
+        global_blocks=(),
+        spare_attention=False,
+    ),
 }
-"""The sizes by name: SAM's three, and one meant for CPUs."""
+"""The sizes by name: SAM's three, one meant for CPUs, and DINOv2's three, whose small one is meant for CPUs too."""

@@ -4,7 +4,7 @@ The released program enlarges the crop, repeats it to three channels, runs SAM's
 every slice and a depth-wise convolution over slices. All of it is linear in the crop, so it is one
 3-D convolution whose kernel this module composes from the stored factors, in every forward pass: the
 composition costs less than a thousandth of the convolution, so the factors can be trained and nothing
-has to be folded ahead of time.
+has to be folded ahead of time. DINOv2's patch has 14 voxels instead of 16; nothing else differs.
 """
 
 from __future__ import annotations
@@ -15,21 +15,18 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 
-PATCH = 16  # SAM's patch, in enlarged voxels
 
-
-def enlargement_matrix(factor: int) -> Tensor:
-    """How a patch of 16 enlarged voxels reads its crop voxels: float32 `[16, 16/factor + 2]`.
+def enlargement_matrix(patch: int, own: int) -> Tensor:
+    """How a patch of enlarged voxels reads the `own` crop voxels of a token: float32 `[patch, own + 2]`.
 
     Linear interpolation with half-pixel centres; the first and last columns are the neighbours on
     either side of the token's own voxels.
     """
-    own = PATCH // factor
-    place = (torch.arange(PATCH, dtype=torch.float64) + 0.5) / factor + 0.5  # column 0 is voxel -1
+    place = (torch.arange(patch, dtype=torch.float64) + 0.5) * own / patch + 0.5  # column 0 is voxel -1
     left = place.floor().long()
     share = place - left
-    matrix = torch.zeros(PATCH, own + 2, dtype=torch.float64)
-    rows = torch.arange(PATCH)
+    matrix = torch.zeros(patch, own + 2, dtype=torch.float64)
+    rows = torch.arange(patch)
     matrix[rows, left] += 1 - share
     matrix[rows, (left + 1).clamp(max=own + 1)] += share
     return matrix.float()
@@ -42,14 +39,15 @@ class VolumeEmbedding(nn.Module):
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
+        patch, channels = config.patch, config.patch_channels
         self.stride = config.token_voxels
-        self.patch_weight = nn.Parameter(torch.empty(config.width, 3, PATCH, PATCH))
+        self.patch_weight = nn.Parameter(torch.empty(config.width, channels, patch, patch))
         self.patch_bias = nn.Parameter(torch.zeros(config.width))
-        self.slice_weight = nn.Parameter(torch.empty(config.width, 1, 1, 1, PATCH))
+        self.slice_weight = nn.Parameter(torch.empty(config.width, 1, 1, 1, patch))
         self.slice_bias = nn.Parameter(torch.zeros(config.width))
-        self.register_buffer("enlarge", enlargement_matrix(PATCH // self.stride), persistent=False)
-        nn.init.trunc_normal_(self.patch_weight, std=(3 * PATCH * PATCH) ** -0.5)
-        nn.init.constant_(self.slice_weight, 1 / PATCH)
+        self.register_buffer("enlarge", enlargement_matrix(patch, self.stride), persistent=False)
+        nn.init.trunc_normal_(self.patch_weight, std=(channels * patch * patch) ** -0.5)
+        nn.init.constant_(self.slice_weight, 1 / patch)
 
     def kernel(self) -> tuple[Tensor, Tensor]:
         """The composed convolution: weight `[C, 1, h, w, d]` (6 voxels an axis where a token has 4) and bias `[C]`."""

@@ -1,4 +1,4 @@
-"""The image encoder: SAM's transformer lifted to volumes, by spatial adapters as a rule (paper, section 3.1).
+"""The image encoder: a picture transformer lifted to volumes, by spatial adapters as a rule (paper, section 3.1).
 
 Facts and shapes: docs/design/network.md, section 1.
 """
@@ -32,7 +32,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """SAM's block, with an adapter before it, on its two branches, within its attention, or nowhere."""
+    """SAM's block, and DINOv2's, with an adapter before it, on its two branches, within its attention, or nowhere."""
 
     def __init__(self, config: NetworkConfig, index: int):
         super().__init__()
@@ -91,12 +91,16 @@ class ImageEncoder(nn.Module):
         self.necks = nn.ModuleList(neck(config) for _ in range(4))
 
     def positions(self, grid: tuple[int, int, int]) -> Tensor:
-        """What is added to the tokens of a grid (H, W, D): `[1, H, W, D, C]`; stored tables are interpolated to it."""
+        """What is added to the tokens of a grid (H, W, D): `[1, H, W, D, C]`; stored tables are interpolated to it.
+
+        DINOv2's table bicubically, as DINOv2 does where a picture has another size than the table.
+        """
         pool = self.config.position_grid // self.config.depth_grid
         plane = F.avg_pool2d(self.pos_embed.permute(0, 3, 1, 2), pool)
         depth = self.depth_embed.transpose(1, 2)
         if plane.shape[-2:] != grid[:2]:
-            plane = F.interpolate(plane, size=grid[:2], mode="bilinear")
+            mode = "bicubic" if self.config.transformer == "dinov2" else "bilinear"
+            plane = F.interpolate(plane, size=grid[:2], mode=mode)
         if depth.shape[-1] != grid[2]:
             depth = F.interpolate(depth, size=grid[2], mode="linear")
         return plane.permute(0, 2, 3, 1)[:, :, :, None] + depth.transpose(1, 2)[:, None, None]

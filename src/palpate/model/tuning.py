@@ -15,16 +15,21 @@ TUNINGS: dict[str, dict[str, str]] = {
 """The choices by name, each as the fields of a `NetworkConfig` that it sets."""
 
 ADAPTERS = (".adapter.", ".attn_adapter.", ".mlp_adapter.", ".attn.lora.")
-SAM_OUTSIDE_BLOCKS = ("encoder.pos_embed", "encoder.embedding.patch_")
-SAM_IN_A_BLOCK = (".norm1.", ".attn.qkv.", ".attn.proj.", ".attn.rel_pos_", ".norm2.", ".mlp.")
-# Of SAM's layers and the depth table among them, what learns beside each adapter. Houlsby et al. tune the norms too;
-# ST-Adapter and LoRA leave them; the depth table, which SAM lacks, learns wherever a block learns at all.
+PRETRAINED_OUTSIDE_BLOCKS = ("encoder.pos_embed", "encoder.embedding.patch_")
+PRETRAINED_IN_A_BLOCK = (".norm1.", ".attn.qkv.", ".attn.proj.", ".attn.rel_pos_", ".norm2.", ".mlp.")
+# Of a pretrained block's layers, what learns beside each adapter. Houlsby et al. tune the norms too; ST-Adapter and
+# LoRA leave them.
 FREED = {
-    "spatial": (".norm1.", ".norm2.", ".attn.rel_pos_d"),
-    "bottleneck": (".norm1.", ".norm2.", ".attn.rel_pos_d"),
-    "st": (".attn.rel_pos_d",),
-    "lora": (".attn.rel_pos_d",),
+    "spatial": (".norm1.", ".norm2."),
+    "bottleneck": (".norm1.", ".norm2."),
+    "st": (),
+    "lora": (),
     "none": (),
+}
+# Relative positions that the pretrained transformer lacks: they learn wherever a block learns at all.
+FRESH_TABLES = {
+    "sam": (".attn.rel_pos_d",),
+    "dinov2": (".attn.rel_pos_h", ".attn.rel_pos_w", ".attn.rel_pos_d"),
 }
 
 
@@ -43,10 +48,11 @@ def is_frozen(name: str, config: NetworkConfig) -> bool:
     """
     if not config.has_frozen:
         return False
-    if name.startswith(SAM_OUTSIDE_BLOCKS):
+    if name.startswith(PRETRAINED_OUTSIDE_BLOCKS):
         return True
-    sams = name.startswith("encoder.blocks.") and any(part in name for part in SAM_IN_A_BLOCK)
-    return sams and not any(part in name for part in FREED[config.adapter])
+    fresh = FRESH_TABLES[config.transformer] if config.adapter != "none" else ()
+    pretrained = name.startswith("encoder.blocks.") and any(part in name for part in PRETRAINED_IN_A_BLOCK)
+    return pretrained and not any(part in name for part in (*FREED[config.adapter], *fresh))
 
 
 def is_adapter(name: str) -> bool:

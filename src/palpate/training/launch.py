@@ -30,6 +30,7 @@ class Changes:
     init: str | None = None
     tuning: str | None = None
     network: str | None = None
+    depth: int | None = None
     interactive: bool = False
     automatic: bool = False
     fold: int | None = None
@@ -50,7 +51,9 @@ class Changes:
             SettingsError: a value that does not fit.
         """
         wanted: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
-        own: dict[str, Any] = {name: wanted.pop(name) for name in ("init", "tuning", "network") if name in wanted}
+        own: dict[str, Any] = {
+            name: wanted.pop(name) for name in ("init", "tuning", "network", "depth") if name in wanted
+        }
         interactive, automatic, fold = wanted.pop("interactive"), wanted.pop("automatic"), wanted.pop("fold", None)
         if interactive and automatic:
             raise SettingsError("--interactive takes every prompt and --automatic takes none; choose one of the two")

@@ -27,13 +27,20 @@ class Preset(BaseModel):
     name: str = Field(description="name of the trained model")
     about: str = Field("", description="which scans and targets, for people")
     target_labels: tuple[int, ...] = Field((), description="label values of the target; []: all above 0")
-    network: Literal["vit_b", "vit_l", "vit_h", "tiny"] = Field(
-        "vit_b", description="size of the network where init is none: vit_b, vit_l, vit_h or tiny; else init says it"
+    network: Literal["vit_b", "vit_l", "vit_h", "tiny", "dinov2_s", "dinov2_b", "dinov2_l"] = Field(
+        "vit_b",
+        description="size of the network where init is none: vit_b, vit_l, vit_h, tiny, dinov2_s, dinov2_b or "
+        "dinov2_l; else init says it",
     )
     init: str = Field(
         "sam_vit_b",
-        description="what to start from: sam_vit_b, sam_vit_l, sam_vit_h, medsam, none (fresh weights), or a model's "
-        "name or file",
+        description="what to start from: sam_vit_b, sam_vit_l, sam_vit_h, medsam, dinov2_vits14, dinov2_vitb14, "
+        "dinov2_vitl14, none (fresh weights), or a model's name or file",
+    )
+    depth: int | None = Field(
+        None,
+        gt=0,
+        description="the first so many blocks of SAM's or DINOv2's transformer, a multiple of 4; null: all of them",
     )
     tuning: Tuning = Field(
         "spatial", description="what is tuned: spatial (adapters, the paper), frozen, full, bottleneck, st or lora"
@@ -52,7 +59,8 @@ class Preset(BaseModel):
     )
     token_voxels: Literal[4, 8, 16] | None = Field(
         None,
-        description="edge of a token: 4, 8 or 16 voxels; null: as in what is started from (SAM: 4, for crops of 128)",
+        description="edge of a token: 4, 8 or 16 voxels; null: as in what is started from (SAM: 4, for crops of 128; "
+        "dinov2_vits14: 8)",
     )
     preprocessing: Preprocessing = Field(description="how a scan becomes the network's input; stays in the model")
     augmentation: Augmentation = Field(description="how training crops vary at random")

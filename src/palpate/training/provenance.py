@@ -44,6 +44,7 @@ def provenance(
         figures=figures,
         recipe={
             "preset": preset.model_dump(mode="json", exclude={"split"}) | {"init": Path(preset.init).name},
+            "started from": start.origin,
             "shares": settings.shares,
             "split (SHA-256)": settings.split.sha256,
             "steps": steps,

@@ -17,6 +17,7 @@ from ..bundle import (
     Provenance,
     frozen_sha256,
     load,
+    with_depth,
     with_extra_heads,
     with_patch_size,
     with_tuning,
@@ -139,7 +140,8 @@ def starting_bundle(preset: Preset) -> Bundle:
     Raises:
         ModelError: it is missing or damaged.
         SettingsError: a tuning choice that leaves random weights frozen; another width of dense prompts or quality;
-            other tokens than a detail path was made for; an automatic model where prompts are to be learned.
+            a depth that it cannot have; other tokens than a detail path was made for; an automatic model where prompts
+            are to be learned.
     """
     if preset.init == "none":
         if preset.tuning != "full":
@@ -152,8 +154,10 @@ def starting_bundle(preset: Preset) -> Bundle:
         bundle = Bundle(fresh, preset.preprocessing, Provenance(name=preset.network, origin="made from nothing"))
     else:
         bundle = load(preset.init)
+    if preset.depth is not None:
+        bundle = with_depth(bundle, preset.depth)
     if preset.token_voxels is not None:
-        bundle = with_patch_size(bundle, preset.token_voxels)
+        bundle = with_patch_size(bundle, preset.token_voxels, preset.recipe.seed)
     if preset.automatic:
         bundle = without_prompt_encoder(bundle)
     elif bundle.network.config.promptless:
@@ -179,7 +183,12 @@ def _fresh_shape(preset: Preset) -> NetworkConfig:
     """The shape of a network that starts from nothing."""
     of_tokens = {} if preset.token_voxels is None else {"token_voxels": preset.token_voxels}
     without = {"promptless": True, "spare_attention": False} if preset.automatic else {}
-    return SIZES[preset.network].model_copy(update=of_tokens | without)
+    size = SIZES[preset.network]
+    try:
+        size = size if preset.depth is None else size.first_blocks(preset.depth)
+    except ValueError as error:
+        raise SettingsError(f"{preset.network}: depth {preset.depth} does not fit: {error}") from error
+    return size.model_copy(update=of_tokens | without)
 
 
 def begin(

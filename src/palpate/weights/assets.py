@@ -9,6 +9,7 @@ from typing import Literal
 from ..errors import CohortError, ModelError, PalpateError, SettingsError
 
 SEGMENT_ANYTHING = "https://dl.fbaipublicfiles.com/segment_anything"
+DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,39 @@ _TABLE = (
     Asset(
         "medsam", "weights", (Hub("wanglab/medsam-vit-base"),),
         "Apache-2.0", "SAM's ViT-B fine-tuned on medical images (Ma et al. 2024)", "MedSAM",
+    ),
+    Asset(
+        "dinov2_vits14", "weights",
+        (
+            Hub(
+                "facebook/dinov2-small",
+                sha256="ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+            ),
+            Official(f"{DINOV2}/dinov2_vits14/dinov2_vits14_pretrain.pth"),
+        ),
+        "Apache-2.0", "DINOv2, ViT-S/14: a smaller transformer than SAM's, pretrained without labels", "DINOv2",
+    ),
+    Asset(
+        "dinov2_vitb14", "weights",
+        (
+            Hub(
+                "facebook/dinov2-base",
+                sha256="d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841",
+            ),
+            Official(f"{DINOV2}/dinov2_vitb14/dinov2_vitb14_pretrain.pth"),
+        ),
+        "Apache-2.0", "DINOv2, ViT-B/14", "DINOv2",
+    ),
+    Asset(
+        "dinov2_vitl14", "weights",
+        (
+            Hub(
+                "facebook/dinov2-large",
+                sha256="399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23",
+            ),
+            Official(f"{DINOV2}/dinov2_vitl14/dinov2_vitl14_pretrain.pth"),
+        ),
+        "Apache-2.0", "DINOv2, ViT-L/14", "DINOv2",
     ),
     Asset(
         "hippocampus", "cohort",
