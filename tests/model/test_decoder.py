@@ -19,7 +19,7 @@ def test_cached_part_equals_concatenation(token_voxels: int) -> None:
     heads = [head(m) for head, m in zip(decoder.heads, maps, strict=True)]
     joint = F.relu(F.instance_norm(decoder.joint(torch.cat([*heads, half], 1))))
     plain = F.interpolate(decoder.classify(joint), size=crop.shape[2:], mode="trilinear", align_corners=True)
-    torch.testing.assert_close(decoder(decoder.prepare(maps, crop), maps[3]), plain)
+    torch.testing.assert_close(decoder(decoder.prepare(maps, crop), maps[3]).logits, plain)
 
 
 def test_the_first_three_maps_and_the_crop_are_cached_and_the_deepest_is_not() -> None:

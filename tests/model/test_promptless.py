@@ -35,7 +35,7 @@ def test_the_decoder_sees_the_deepest_map(shape: tuple[int, int, int]) -> None:
     with torch.inference_mode():
         image = crop.permute(0, 1, 3, 4, 2)
         maps = whole.encoder(image)
-        expected = whole.decoder(whole.decoder.prepare(maps, image), maps[3]).permute(0, 1, 4, 2, 3)
+        expected = whole.decoder(whole.decoder.prepare(maps, image), maps[3]).logits.permute(0, 1, 4, 2, 3)
         got = alone(crop)
         clicked = whole(crop, torch.full((2, 1, 3), 8.0))
     assert got.shape == (2, 2, *shape)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingsError
-from ..model import TUNINGS, Network, NetworkConfig, is_adapter
+from ..model import CUES, TUNINGS, Cue, Network, NetworkConfig, is_adapter
 from .model_file import Bundle
 from .provenance import Provenance
 
@@ -142,19 +142,31 @@ def _of_shape(config: NetworkConfig, state: dict[str, Tensor], seed: int | None 
     return network
 
 
-def with_extra_heads(bundle: Bundle, dense: int = 0, quality: int = 0, seed: int = 0) -> Bundle:
+def with_extra_heads(
+    bundle: Bundle,
+    *,
+    dense: int = 0,
+    refiner: int = 0,
+    cues: tuple[Cue, ...] = CUES,
+    quality: int = 0,
+    seed: int = 0,
+) -> Bundle:
     """The same model with parts that the paper lacks; its masks stay the same until it is trained further.
 
     Args:
         bundle: the model; a part that it has already stays as it is.
         dense: channels of the encoder of prompts as maps (`model.dense`); 0: not added.
+        refiner: channels of the refiner (`model.refiner`); 0: not added.
+        cues: what a new refiner sees beside crop, prompts and mask (`model.cues`).
         quality: hidden width of the head that predicts a mask's quality (`model.quality`); 0: not added.
         seed: what their first layers are drawn from; their last ones are zero.
     """
     old = bundle.network.config
-    wanted = {"dense_width": old.dense_width or dense, "quality_width": old.quality_width or quality}
+    wanted: dict[str, object] = {"dense_width": old.dense_width or dense, "quality_width": old.quality_width or quality}
+    if refiner and not old.refiner_width:
+        wanted |= {"refiner_width": refiner, "cues": cues}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(old.model_copy(update=wanted))
+        network = Network(NetworkConfig.model_validate(old.model_dump() | wanted))
     network.load_state_dict(network.state_dict() | bundle.network.state_dict(), strict=True)
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, bundle.provenance)

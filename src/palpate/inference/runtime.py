@@ -187,4 +187,5 @@ class TorchRuntime(Runtime):
 def _nbytes(features: Features) -> int:
     """Bytes of a crop's features."""
     partial, levels, _ = features.prepared
-    return sum(part.numel() * part.element_size() for part in (features.deepest, partial, *levels))
+    image = () if features.image is None else (features.image,)
+    return sum(part.numel() * part.element_size() for part in (features.deepest, partial, *levels, *image))

@@ -1,12 +1,14 @@
 """The network: torch only, no files, no spacing, no devices."""
 
-from .config import SIZES, NetworkConfig
+from .config import CUES, SIZES, Cue, NetworkConfig
 from .network import Features, Network
 from .tuning import TUNINGS, is_adapter, is_frozen, is_unused, tuning_of
 
 __all__ = [
+    "CUES",
     "SIZES",
     "TUNINGS",
+    "Cue",
     "Features",
     "Network",
     "NetworkConfig",

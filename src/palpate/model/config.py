@@ -6,6 +6,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Cue = Literal["geodesic", "intensity"]
+CUES: tuple[Cue, ...] = ("geodesic", "intensity")
+
 
 class NetworkConfig(BaseModel):
     """Everything that decides the network's shape; a model's file holds one of these.
@@ -66,6 +69,17 @@ class NetworkConfig(BaseModel):
         description="channels of the dense prompt encoder, with which come labels of prompts (negative clicks, boxes) "
         "and the initial mask; 0: none, positive clicks only, as in the paper",
     )
+    refiner_width: int = Field(
+        0,
+        ge=0,
+        description="channels, at the crop's resolution, of the refiner, which sees crop, prompts and the decoder's "
+        "mask together; 0: none, as in the paper",
+    )
+    cues: tuple[Cue, ...] = Field(
+        CUES,
+        description="what the refiner sees beside crop, prompts and mask: geodesic distance from the prompts, and "
+        "intensity relative to the prompts' own",
+    )
     quality_width: int = Field(
         0,
         ge=0,
@@ -91,7 +105,10 @@ class NetworkConfig(BaseModel):
             raise ValueError(f"neck_width {self.neck_width} must be a multiple of 2 x prompt_heads {self.prompt_heads}")
         if any(not 0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} must name blocks 0 to {self.depth - 1}")
-        of_prompts = {name: getattr(self, name) for name in ("dense_width", "quality_width", "spare_attention")}
+        if self.refiner_width and not self.dense_width:
+            raise ValueError("a refiner sees prompts as maps: refiner_width needs a dense_width above 0")
+        parts = ("dense_width", "refiner_width", "quality_width", "spare_attention")
+        of_prompts = {name: getattr(self, name) for name in parts}
         wrong = [f"{name} {value}" for name, value in of_prompts.items() if value]
         if self.promptless and wrong:
             raise ValueError(f"a promptless network has none of a prompt's parts: {', '.join(wrong)} must be off")

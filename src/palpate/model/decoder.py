@@ -30,6 +30,18 @@ class Prepared(NamedTuple):
     size: tuple[int, int, int]
 
 
+class Decoded(NamedTuple):
+    """What the decoder makes of a crop and its prompts.
+
+    Attributes:
+        logits: of background and lesion, `[B, 2, H, W, D]`.
+        joined: its channels before they are classified, `[B, decoder_width, 2h, 2w, 2d]`.
+    """
+
+    logits: Tensor
+    joined: Tensor
+
+
 def conv3(inputs: int, outputs: int) -> nn.Conv3d:
     """A 3³ convolution that keeps the grid, without bias."""
     return nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
@@ -121,8 +133,8 @@ class MaskDecoder(nn.Module):
         H, W, D = crop.shape[2:]
         return Prepared(partial, levels, (H, W, D))
 
-    def forward(self, prepared: Prepared, conditioned: Tensor, dense: DenseFeatures | None = None) -> Tensor:
-        """The prepared share and the conditioned deepest map `[B, C, h, w, d]` to logits `[B, 2, H, W, D]`.
+    def forward(self, prepared: Prepared, conditioned: Tensor, dense: DenseFeatures | None = None) -> Decoded:
+        """The prepared share and the conditioned deepest map `[B, C, h, w, d]` to logits.
 
         `dense` is the output of the encoder of prompts as maps.
         """
@@ -133,5 +145,5 @@ class MaskDecoder(nn.Module):
         x = F.relu(F.instance_norm(x))
         logits = F.interpolate(self.classify(x), size=prepared.size, mode="trilinear", align_corners=True)
         if self.detail is None:
-            return logits
-        return logits + self.detail.ascend(x, prepared.levels, None if dense is None else dense.fine)
+            return Decoded(logits, x)
+        return Decoded(logits + self.detail.ascend(x, prepared.levels, None if dense is None else dense.fine), x)

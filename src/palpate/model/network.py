@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from .config import NetworkConfig
-from .decoder import MaskDecoder, Prepared
+from .decoder import Decoded, MaskDecoder, Prepared
 from .dense import DensePrompts
 from .encoder import ImageEncoder
 from .prompt import PromptEncoder
 from .quality import QualityHead
+from .refiner import Refiner
 from .tuning import is_frozen, is_unused
 
 
@@ -23,16 +24,20 @@ class Features(NamedTuple):
     Attributes:
         deepest: the deepest map, before any click, `[B, neck_width, h, w, d]`.
         prepared: the part of the decoder that does not depend on clicks.
+        image: the crop itself, `[B, 1, H, W, D]`, where there is a refiner; else None.
     """
 
     deepest: Tensor
     prepared: Prepared
+    image: Tensor | None = None
 
     def one(self, number: int) -> Features:
         """The features of one crop of a batch, as a batch of one."""
         part = slice(number, number + 1)
         partial, levels, size = self.prepared
-        return Features(self.deepest[part], Prepared(partial[part], tuple(level[part] for level in levels), size))
+        image = None if self.image is None else self.image[part]
+        levels = tuple(level[part] for level in levels)
+        return Features(self.deepest[part], Prepared(partial[part], levels, size), image)
 
 
 class Network(nn.Module):
@@ -49,6 +54,7 @@ class Network(nn.Module):
         self.prompt = None if config.promptless else PromptEncoder(config)
         self.decoder = MaskDecoder(config)
         self.dense = DensePrompts(config) if config.dense_width else None
+        self.refiner = Refiner(config) if config.refiner_width else None
         self.quality = QualityHead(config) if config.quality_width else None
 
     def encode(self, crop: Tensor, progress: Callable[[float], None] | None = None) -> Features:
@@ -68,7 +74,7 @@ class Network(nn.Module):
             )
         image = crop.permute(0, 1, 3, 4, 2)
         maps = self.encoder(image, progress)
-        return Features(maps[3], self.decoder.prepare(maps, image))
+        return Features(maps[3], self.decoder.prepare(maps, image), None if self.refiner is None else image)
 
     def decode(
         self,
@@ -92,17 +98,22 @@ class Network(nn.Module):
         if self.prompt is None or clicks is None:
             if self.prompt is not None or any(given is not None for given in (clicks, labels, maps)):
                 raise ValueError("a promptless network takes no prompts, any other one needs clicks")
-            alone: Tensor = self.decoder(features.prepared, features.deepest)
-            return alone.permute(0, 1, 4, 2, 3)
+            alone: Decoded = self.decoder(features.prepared, features.deepest)
+            return alone.logits.permute(0, 1, 4, 2, 3)
         if self.dense is None and (labels is not None or maps is not None):
             raise ValueError("this network takes foreground clicks only (dense_width is 0)")
         H, W, D = features.prepared.size
         size = torch.tensor([H, W, D], device=clicks.device, dtype=torch.float32)
         points = (clicks.float()[..., [1, 2, 0]] + 0.5) * 2 / size - 1
-        dense = None if self.dense is None or maps is None else self.dense(maps.permute(0, 1, 3, 4, 2))
+        drawn = None if self.dense is None or maps is None else maps.permute(0, 1, 3, 4, 2)
+        dense = None if self.dense is None or drawn is None else self.dense(drawn)
         deepest = features.deepest if dense is None else features.deepest + dense.deep
-        logits: Tensor = self.decoder(features.prepared, self.prompt(deepest, points, labels), dense)
-        return logits.permute(0, 1, 4, 2, 3)
+        logits, joined = self.decoder(features.prepared, self.prompt(deepest, points, labels), dense)
+        if self.refiner is not None and drawn is not None:
+            assert features.image is not None, "encode keeps it where there is a refiner"
+            logits = logits + self.refiner(features.image, drawn, logits, joined)
+        turned: Tensor = logits.permute(0, 1, 4, 2, 3)
+        return turned
 
     def predict_iou(self, features: Features, probability: Tensor) -> Tensor:
         """Logits `[B]` of the intersection over union expected of the mask of a probability `[B, D, H, W]`.

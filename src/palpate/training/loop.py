@@ -94,6 +94,8 @@ class Trainer:
         self.network.encoder.checkpointing = recipe.checkpointing
         # Channels last: the narrow 3-D convolutions and their gradients are faster so, on CPUs and GPUs.
         self.network.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        if self.network.refiner is not None:
+            self.network.refiner.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.tuned: dict[str, nn.Parameter] = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.tuned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay

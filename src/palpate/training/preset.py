@@ -13,6 +13,7 @@ from ..cohort.augmentation import Augmentation, PromptSampling
 from ..errors import SettingsError
 from ..files import replacing
 from ..frame import Preprocessing
+from ..model import CUES, Cue
 from .preset_file import parse, to_yaml
 from .recipe import LENGTHS, Recipe, from_nothing
 
@@ -50,6 +51,17 @@ class Preset(BaseModel):
         ge=0,
         description="channels of the encoder of prompts as maps, for corrections and boxes; 0: none, as the paper",
     )
+    refiner: int = Field(
+        0,
+        ge=0,
+        description="channels of the refiner, which sees crop, prompts and mask together (needs dense); 0: none, as "
+        "the paper",
+    )
+    cues: tuple[Cue, ...] = Field(
+        CUES,
+        description="what a new refiner sees besides: geodesic (distance from the prompts along the intensities), "
+        "intensity (relative to the prompts' own)",
+    )
     quality: int = Field(
         0, ge=0, description="hidden width of the head that predicts a mask's IoU; 0: none, as the paper"
     )
@@ -73,7 +85,11 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _without_prompts(self) -> Self:
-        unused = [f"{name} {value}" for name, value in (("dense", self.dense), ("quality", self.quality)) if value]
+        unused = [
+            f"{name} {value}"
+            for name, value in (("dense", self.dense), ("refiner", self.refiner), ("quality", self.quality))
+            if value
+        ]
         if self.prompt_sampling.rounds > 1 or set(self.prompt_sampling.first_prompt_prob) != {"click"}:
             unused.append("prompts with corrections or of other kinds than clicks")
         if self.preprocessing.mirror:
@@ -137,6 +153,7 @@ class Preset(BaseModel):
             "automatic": True,
             "token_voxels": 8 if large else self.token_voxels,
             "dense": 0,
+            "refiner": 0,
             "quality": 0,
             "preprocessing": self.preprocessing.model_copy(update=preprocessing),
             "augmentation": self.augmentation.model_copy(update=anywhere),

@@ -166,17 +166,29 @@ def starting_bundle(preset: Preset) -> Bundle:
             "from a model with one"
         )
     bundle = with_tuning(bundle, preset.tuning, preset.recipe.seed)
+    return Bundle(_with_heads(bundle, preset).network, preset.preprocessing, bundle.provenance)
+
+
+def _with_heads(bundle: Bundle, preset: Preset) -> Bundle:
+    """The model with the parts that the preset asks for and it lacks."""
     config = bundle.network.config
     for what, wanted, known in (
         ("dense", preset.dense, config.dense_width),
+        ("refiner", preset.refiner, config.refiner_width),
         ("quality", preset.quality, config.quality_width),
     ):
         if wanted and known not in (0, wanted):
             raise SettingsError(
                 f"{preset.init}: has {what} of width {known}; set {what} to that, or to 0, not {wanted}"
             )
-    bundle = with_extra_heads(bundle, preset.dense, preset.quality, preset.recipe.seed)
-    return Bundle(bundle.network, preset.preprocessing, bundle.provenance)
+    return with_extra_heads(
+        bundle,
+        dense=preset.dense,
+        refiner=preset.refiner,
+        cues=preset.cues,
+        quality=preset.quality,
+        seed=preset.recipe.seed,
+    )
 
 
 def _fresh_shape(preset: Preset) -> NetworkConfig:
