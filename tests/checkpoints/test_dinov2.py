@@ -255,8 +255,8 @@ def test_the_first_blocks() -> None:
     assert with_depth(cut, 4) is cut
     with pytest.raises(SettingsError, match="depth 12 does not fit: depth 12: the network has 8 blocks"):
         with_depth(deep, 12)
-    with pytest.raises(SettingsError, match="depth 6 must be a multiple of 4"):
-        with_depth(deep, 6)
+    with pytest.raises(SettingsError, match="depth 3 must be at least 4"):
+        with_depth(deep, 3)
     with pytest.raises(SettingsError, match="was trained with 4 blocks, and only an imported transformer can be cut"):
         with_depth(small_bundle(), 2)
 
@@ -275,6 +275,20 @@ def test_tokens_of_another_edge_draw_a_new_detail_path() -> None:
     assert all(torch.equal(value, again[name]) for name, value in state.items())
     other = with_patch_size(bundle, 4, seed=4).network.state_dict()
     assert not torch.equal(state["decoder.classify.weight"], other["decoder.classify.weight"])
+
+
+def test_fresh_adapters_hardly_change_it_and_learn(file: Path) -> None:
+    """Random ones, as SAM has them, would drown its tokens."""
+    config = SMALL.model_copy(update={"adapter": "spatial"})
+    torch.manual_seed(1)
+    crop = torch.randn(1, 1, 64, 64, 64)
+    plain, adapted = lifted(file, SMALL), lifted(file, config)
+    for before, after in zip(steps(plain, crop)[2:], steps(adapted, crop)[2:], strict=True):
+        assert 0 < (after - before).norm() < 0.02 * before.norm()
+    adapted(crop)[3].square().sum().backward()
+    gradient = adapted.get_parameter("blocks.0.adapter.linear2.weight").grad
+    assert gradient is not None
+    assert (gradient != 0).float().mean() > 0.3
 
 
 def test_what_a_cohort_tunes() -> None:

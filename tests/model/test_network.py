@@ -142,7 +142,7 @@ def test_under_inductor() -> None:
     ("change", "message"),
     [
         ({"heads": 5}, "width 48 must be a multiple of heads 5"),
-        ({"depth": 6}, "depth 6 must be a multiple of 4"),
+        ({"depth": 3}, "depth 3 must be at least 4"),
         ({"token_voxels": 5}, "token_voxels must divide 16"),
         ({"window": 7}, "window must be even"),
         ({"position_grid": 6}, "position_grid 6 must be a multiple of depth_grid 4"),
@@ -175,3 +175,12 @@ def test_what_progress_raises_ends_the_pass() -> None:
     with pytest.raises(InterruptedError), torch.inference_mode():
         small().encode(torch.randn(1, 1, 32, 32, 32), stop)
     assert shares == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks"), [(12, (2, 5, 8, 11)), (8, (1, 3, 5, 7)), (6, (1, 2, 4, 5)), (5, (1, 2, 3, 4))]
+)
+def test_which_blocks_the_necks_read(depth: int, blocks: tuple[int, ...]) -> None:
+    config = SMALL.model_copy(update={"depth": depth, "global_blocks": ()})
+    assert config.neck_blocks == blocks
+    assert len(Network(config).encoder(torch.zeros(1, 1, 16, 16, 16))) == 4

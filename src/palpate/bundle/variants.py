@@ -98,7 +98,7 @@ def with_depth(bundle: Bundle, depth: int) -> Bundle:
 
     Args:
         bundle: an import of which the image encoder alone is trained.
-        depth: blocks, a multiple of 4, since a neck reads the tokens after each quarter of them.
+        depth: blocks, at least 4, since four necks read the tokens of as many blocks.
 
     Raises:
         SettingsError: a model that was trained since, whose necks would read other blocks than they learned from; or a

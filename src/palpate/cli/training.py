@@ -145,7 +145,7 @@ def train(
         typer.Option(help="Size where --init is none: tiny, vit_b, vit_l, vit_h, dinov2_s, dinov2_b, dinov2_l."),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(help="The first so many blocks of SAM's or DINOv2's transformer, a multiple of 4.")
+        int | None, typer.Option(help="The first so many blocks of SAM's or DINOv2's transformer, at least 4.")
     ] = None,
     interactive: Annotated[
         bool,

@@ -1,7 +1,8 @@
 """What a block can have beside SAM's own layers (docs/design/network.md, section 8).
 
 All but the spatial adapter start as if they were not there: their last layer is zero, so training begins at
-the network without them, exactly.
+the network without them, exactly. A spatial adapter ends in a ReLU, which would learn nothing from zero: on SAM it
+starts at random, as in the paper; on DINOv2, whose tokens are small, random ones would drown them, so it starts damped.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import NetworkConfig
+
+DAMPING = 0.01  # of a fresh spatial adapter's last layer on DINOv2's tokens
 
 
 class SpatialAdapter(nn.Module):
@@ -22,6 +25,10 @@ class SpatialAdapter(nn.Module):
         self.linear1 = nn.Linear(config.width, inner)
         self.conv = nn.Conv3d(inner, inner, 3, padding=1, groups=inner)
         self.linear2 = nn.Linear(inner, config.width)
+        if config.transformer == "dinov2":
+            with torch.no_grad():
+                self.linear2.weight.mul_(DAMPING)
+                self.linear2.bias.mul_(DAMPING)
 
     def mix(self, tokens: Tensor) -> Tensor:
         """The part that mixes neighbours: tokens `[B, H, W, D, C]` to `[B, H, W, D, inner]`."""

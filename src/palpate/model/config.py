@@ -93,8 +93,8 @@ class NetworkConfig(BaseModel):
     def _fits_together(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
-        if self.depth % 4:
-            raise ValueError(f"depth {self.depth} must be a multiple of 4: a neck sits after each quarter")
+        if self.depth < 4:
+            raise ValueError(f"depth {self.depth} must be at least 4: each of four necks reads another block's tokens")
         if 16 % self.token_voxels:
             raise ValueError(f"token_voxels must divide 16, not {self.token_voxels}")
         if self.window % 2:
@@ -120,9 +120,9 @@ class NetworkConfig(BaseModel):
         return self.tuned != "all"
 
     @property
-    def quarter(self) -> int:
-        """Blocks between two necks."""
-        return self.depth // 4
+    def neck_blocks(self) -> tuple[int, ...]:
+        """The blocks, counted from 0, whose tokens the four necks read: those in which a quarter of the depth ends."""
+        return tuple(-(-quarter * self.depth // 4) - 1 for quarter in (1, 2, 3, 4))
 
     @property
     def patch(self) -> int:
@@ -138,7 +138,7 @@ class NetworkConfig(BaseModel):
         """The shape with its first `depth` blocks alone.
 
         Raises:
-            ValueError: more blocks than there are, or a number that is no multiple of 4.
+            ValueError: more blocks than there are, or fewer than four.
         """
         if not 0 < depth <= self.depth:
             raise ValueError(f"depth {depth}: the network has {self.depth} blocks")

@@ -114,7 +114,7 @@ class ImageEncoder(nn.Module):
         """
         tokens = self.embedding(crop)
         tokens = tokens + self.positions(tokens.shape[1:4]).to(tokens.dtype)
-        maps = []
+        maps: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             if self.checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
@@ -122,6 +122,6 @@ class ImageEncoder(nn.Module):
                 tokens = block(tokens)
             if progress is not None:
                 progress((index + 1) / len(self.blocks))
-            if (index + 1) % self.config.quarter == 0:
-                maps.append(self.necks[index // self.config.quarter](tokens.permute(0, 4, 1, 2, 3)))
+            if index in self.config.neck_blocks:
+                maps.append(self.necks[len(maps)](tokens.permute(0, 4, 1, 2, 3)))
         return tuple(maps)

@@ -41,7 +41,7 @@ class Preset(BaseModel):
     depth: int | None = Field(
         None,
         gt=0,
-        description="the first so many blocks of SAM's or DINOv2's transformer, a multiple of 4; null: all of them",
+        description="the first so many blocks of SAM's or DINOv2's transformer, at least 4; null: all of them",
     )
     tuning: Tuning = Field(
         "spatial", description="what is tuned: spatial (adapters, the paper), frozen, full, bottleneck, st or lora"
