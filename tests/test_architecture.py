@@ -100,6 +100,23 @@ def test_rooms_import_only_rooms_above_them() -> None:
         assert may <= {above for above, _ in rows[:number]}, room
 
 
+def test_made_targets_and_training_know_nothing_of_each_other() -> None:
+    """What measures a model must not be what trained it: neither generator of targets reaches the other by imports."""
+    files = {name.removesuffix(".__init__"): path for name, path in modules()}
+    graph = {name: modules_imported(path, name, set(files)) for name, path in files.items()}
+    made = {"palpate.evaluation.made_targets", "palpate.evaluation.made_shapes"}
+    reached, ahead = set[str](), set(made)
+    while ahead:
+        reached |= ahead
+        ahead = set().union(*(graph[name] for name in ahead)) - reached
+    trains = {name for name in files if name.split(".")[1:2] in (["cohort"], ["training"])}
+    assert reached & trains == {"palpate.cohort.scans", "palpate.cohort.split"}, (
+        "scans and their patients, no generator"
+    )
+    importers = {name for name, others in graph.items() if others & made}
+    assert importers == {"palpate.evaluation.made_targets"}, "and benchmarks alone paint made targets"
+
+
 def bodies(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """Each function's name, and the lines of its body without signature and docstring."""
     for node in ast.walk(tree):

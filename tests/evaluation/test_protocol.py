@@ -1,6 +1,7 @@
 """The protocols of evaluation, against predictors of known masks."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from fakes import FakeRuntime, truth_in
 from palpate.automatic import Proposer
 from palpate.bundle import without_prompt_encoder
 from palpate.cohort import LabelledVolume
-from palpate.evaluation import automatic, corrected, dice, one_click
+from palpate.evaluation import automatic, corrected, dice, in_axis_orders, one_click
 from palpate.evaluation.protocol import _near
 from palpate.frame import Frame
 from palpate.inference import View
 from palpate.masks import Mask, Probability
-from palpate.phantom import make_phantom
+from palpate.phantom import make_phantom, oblique_affine
 from palpate.predictor import Prediction, Predictor
 from palpate.prompts import Click, Prompt, Scribble
 from palpate.randomness import counted_rng
@@ -66,6 +67,8 @@ def test_corrections_are_evaluated_one_by_one() -> None:
     assert len(obeyed.prompts) == len(obeyed.dice) == len(obeyed.iou) == len(obeyed.predicted_iou) == 5
     assert obeyed.dice[0] == pytest.approx(0.5)
     assert obeyed.iou[0] == pytest.approx(1 / 3)
+    assert (obeyed.volumes_ml[0], obeyed.target_ml) == pytest.approx((8**3 * 8 / 1000, 8**3 * 8 / 1000))
+    assert len(obeyed.volumes_ml) == 5
     assert len(obeyed.effects) == 4
     assert all(step.followed for step in obeyed.effects)
     assert {step.positive for step in obeyed.effects} == {True, False}
@@ -121,3 +124,46 @@ def test_automatic_is_all_that_is_proposed_in_the_whole_scan() -> None:
         everything |= one.mask.full()
     assert everything.any()
     assert found == ("a", dice(everything, truth))
+
+
+class Directional:
+    """A ball of 6 mm around the click, without what lies before it along the array's first axis; no matter which."""
+
+    def __init__(self, whole: bool) -> None:
+        self.whole, self.volumes = whole, list[Volume]()
+
+    def set_volume(self, volume: Volume) -> None:
+        self.volumes.append(volume)
+
+    def predict(self, prompts: Sequence[Prompt]) -> "Drawn":
+        volume, place = self.volumes[-1], prompts[0].places[0]
+        away = (np.indices(volume.shape).T - place) * volume.spacing
+        ball = (np.linalg.norm(away, axis=-1) <= 6).T
+        ball[: 0 if self.whole else place[0]] = False
+        return Drawn(Mask(ball, (0, 0, 0), volume.grid))
+
+
+class Drawn(NamedTuple):
+    mask: Mask
+    predicted_iou: None = None
+
+
+def test_axis_orders_move_the_click_with_the_scan() -> None:
+    """A ball knows no axes: one Dice in all orders. What looks along the first axis of an array has several."""
+    target = np.zeros((14, 12, 10), bool)
+    target[4:9, 3:8, 2:7] = True
+    values = np.arange(target.size, dtype=np.int16).reshape(target.shape)
+    affine = oblique_affine((14, 12, 10), (1.0, 2.0, 3.0), orientation="LPI", angles_deg=(9, -5, 8))
+    scan = LabelledVolume("a", "p", Volume(values, affine, unit="HU"), target)
+    even, odd = Directional(whole=True), Directional(whole=False)
+    found = dict(in_axis_orders(even, scan, seed=3))
+    assert list(found) == ["as it is", "reversed order", "next axis first", "all reversed", "swapped, two reversed"]
+    assert len(set(found.values())) == 1
+    assert 0 < found["as it is"] < 1
+    assert len(set(dict(in_axis_orders(odd, scan, seed=3)).values())) > 1
+    volumes = dict(zip(found, even.volumes, strict=True))
+    assert volumes["as it is"] is scan.volume
+    assert np.array_equal(volumes["reversed order"].array, values.T)
+    assert np.array_equal(volumes["swapped, two reversed"].array, values.transpose(1, 0, 2)[::-1, :, ::-1])
+    assert np.allclose(volumes["next axis first"].affine, np.diag([2.0, 3.0, 1.0, 1.0])), "no orientation, no origin"
+    assert {volume.unit for volume in volumes.values()} == {"HU"}

@@ -2,9 +2,21 @@
 
 from .calibration import Reliability, calibrated, sampled
 from .figure import Figure, bootstrap_interval
+from .generality import ScanResult
 from .ledger import HeldOutLedger
 from .metrics import dice, iou
-from .protocol import Automatic, Corrected, CorrectionEffect, OneClick, automatic, corrected, interact, one_click
+from .protocol import (
+    Automatic,
+    Corrected,
+    CorrectionEffect,
+    OneClick,
+    automatic,
+    corrected,
+    in_axis_orders,
+    interact,
+    one_click,
+)
+from .region_growing import RegionGrowing
 
 __all__ = [
     "Automatic",
@@ -13,12 +25,15 @@ __all__ = [
     "Figure",
     "HeldOutLedger",
     "OneClick",
+    "RegionGrowing",
     "Reliability",
+    "ScanResult",
     "automatic",
     "bootstrap_interval",
     "calibrated",
     "corrected",
     "dice",
+    "in_axis_orders",
     "interact",
     "iou",
     "one_click",
