@@ -20,7 +20,7 @@ from torch import Tensor
 from .bundle import Bundle
 from .errors import ModelError, SettingsError
 from .extras import needed
-from .frame import Frame
+from .frame import Frame, padding_value
 from .inference.progress import Cancel, Progress, ProgressHook
 from .inference.runtime import Runtime
 from .inference.settings import InferenceSettings
@@ -128,7 +128,8 @@ class Proposer:
         """
         settings, watch = self.runtime.preprocessing, Progress(progress, cancel)
         frame = Frame.whole(volume.grid, settings)
-        values, inside = frame.extract(volume.array)
+        padding = padding_value(volume.array, volume.shape) if self.settings.rules > 1 else None
+        values, inside, _ = frame.extract_scan(volume.array, padding)
         both = torch.stack([values, inside.float()])[None]
         del values, inside
         total, done = windows(frame.size, settings.crop), 0

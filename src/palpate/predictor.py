@@ -70,6 +70,14 @@ class Predictor:
         """What masks depend on, beside a scan and its prompts."""
         return InferenceIdentity.of(self.runtime.name, self.runtime.sha256(), self.settings, self._policy.zooms)
 
+    def with_rules(self, rules: int) -> Predictor:
+        """A predictor of the same model at work, by another version of the rules (`InferenceSettings.rules`).
+
+        Raises:
+            SettingsError: no such version.
+        """
+        return Predictor(self.runtime, replace(self.settings, rules=rules))
+
     @property
     def scan(self) -> EncodedScan | None:
         """The scan of `predict`; None: none yet."""
@@ -109,7 +117,7 @@ class Predictor:
         """A scan on this model, for `predict_on`; its crops are encoded when they are needed. As `set_volume`."""
         from .formats import as_volume  # file libraries are loaded where they are needed
 
-        return EncodedScan(self.runtime, as_volume(volume))
+        return EncodedScan(self.runtime, as_volume(volume), rules=self.settings.rules)
 
     def predict_on(
         self,

@@ -153,6 +153,9 @@ def test_keys_are_those_of_the_version_before(folder: Path, more: dict[str, Any]
     )
     (folder / "mask_0.nii.gz").write_bytes(b"mended")
     assert batch(folder, **more).missing == ()
+    assert batch(folder, **more, rules=1).missing == ()
+    (folder / "mask_0.nii.gz").unlink()
+    assert len(batch(folder, **more).missing) == 1
 
 
 def test_again_elsewhere_nothing_is_done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fakes import faking, truth_in
+from fakes import FakeRuntime, faking, truth_in
 from palpate.bundle import Bundle
 from palpate.frame import Frame, Preprocessing
 from palpate.inference import ByteCache, EncodedScan, TorchRuntime, View
@@ -145,6 +145,22 @@ def mirrored_about(frame: Frame, edge: int) -> Frame:
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
     mirror[0, 3] = edge - 1
     return Frame(frame.grid, frame.size, mirror @ frame.mirrored().to_scan)
+
+
+def test_padding_is_outside_the_scan_by_the_newest_rules() -> None:
+    """The same body, padded: its crop is that of the body alone; by the first rules the fill is a value."""
+    body = Volume(np.random.default_rng(0).normal(0, 100, (40, 40, 40)).astype(np.float32), np.eye(4))
+    array = np.full((80, 80, 80), -3024, dtype=np.float32)
+    array[20:60, 20:60, 20:60] = body.array
+    images = []
+    for volume, centre, rules in ((body, 20, 2), (Volume(array, np.eye(4)), 40, 2), (Volume(array, np.eye(4)), 40, 1)):
+        runtime = FakeRuntime(lambda prompts: torch.zeros(prompts.view.frame.size))
+        scan = EncodedScan(runtime, volume, ByteCache(2**20), rules)
+        scan.features(Frame.centred(volume.grid, (centre,) * 3, runtime.preprocessing))
+        images.append(runtime.encoded[0])
+    padded, as_values = ((image - images[0])[..., 7:25, 7:25, 7:25].abs().max() for image in images[1:])
+    assert padded < 0.01  # a corner is rounded
+    assert as_values > 0.5
 
 
 def test_scans_on_one_runtime_share_no_features() -> None:

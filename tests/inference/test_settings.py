@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palpate.errors import DeviceError, SettingsError
-from palpate.inference import BUDGET, InferenceIdentity, InferenceSettings
+from palpate.inference import BUDGET, RULES, InferenceIdentity, InferenceSettings
 from palpate.predictor import Predictor
 from small import CPU, prompted_bundle, small_bundle
 
@@ -49,18 +49,29 @@ def test_threads_are_the_processs() -> None:
 
 def test_an_identity_is_what_masks_depend_on() -> None:
     plain = InferenceIdentity.of("a", SHA256, InferenceSettings())
-    assert plain == InferenceIdentity(name="a", sha256=SHA256, budget=BUDGET, precision="float32")
+    assert plain == InferenceIdentity(name="a", sha256=SHA256, budget=BUDGET, precision="float32", rules=RULES)
     assert plain.same_as(InferenceIdentity.of("b", SHA256, InferenceSettings(device="cuda", threads=3)))
-    for other in (InferenceSettings(zoom=False), InferenceSettings(budget=3), InferenceSettings(precision="bfloat16")):
-        assert not plain.same_as(InferenceIdentity.of("a", SHA256, other))
+    for other in ({"zoom": False}, {"budget": 3}, {"precision": "bfloat16"}, {"rules": 1}):
+        assert not plain.same_as(InferenceIdentity.of("a", SHA256, InferenceSettings(**other)))
     without_zoom = InferenceIdentity.of("a", SHA256, InferenceSettings(budget=3), zooms=False)
     assert without_zoom.budget is None
     assert without_zoom.same_as(InferenceIdentity.of("a", SHA256, InferenceSettings(zoom=False)))
-    assert plain.arithmetic == "float32 32"
-    assert without_zoom.arithmetic == "float32 no zoom"
+    assert plain.arithmetic == "float32 32 rules 2"
+    assert without_zoom.arithmetic == "float32 no zoom rules 2"
     assert plain.description == f"a ({'a' * 12})"
     low = InferenceIdentity.of("a", SHA256, InferenceSettings(budget=3, precision="bfloat16"))
     assert low.description == f"a ({'a' * 12}, budget 3, bfloat16)"
+
+
+def test_what_knows_no_versions_of_the_rules_has_the_first() -> None:
+    """A journal of version 0.1.0 names none; its masks, states and keys are those of the first."""
+    old = InferenceIdentity.model_validate_json(f'{{"name": "a", "sha256": "{SHA256}", "budget": 32}}')
+    assert old.same_as(InferenceIdentity.of("a", SHA256, InferenceSettings(rules=1)))
+    assert old.arithmetic == "float32 32"
+    assert old.description == f"a ({'a' * 12}, rules 1)"
+    for rules in (0, RULES + 1):
+        with pytest.raises(SettingsError, match=f"rules of version {rules}; this program knows 1 to {RULES}"):
+            InferenceSettings(rules=rules)
 
 
 def test_a_models_identity_is_its_bundles() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from palpate.errors import OutputError, SessionError
-from palpate.inference import InferenceSettings
+from palpate.inference import RULES, InferenceSettings
 from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompt_file import LONG
@@ -312,6 +312,26 @@ def test_zoom_switched_off_is_no_other_model_where_it_has_none(copied: Path) -> 
     """The same masks either way, so the journal is as good."""
     same = Predictor(quick_predictor().runtime, InferenceSettings(zoom=False))
     Session.open(copied, same, SCAN, read_only=True).close()
+
+
+def test_a_session_keeps_to_the_rules_that_it_was_made_by(copied: Path) -> None:
+    """A journal of before there were versions says none: the first. Going on by the newest is another model."""
+    first = copied / "journal.jsonl"
+    assert b'"rules"' in lines(copied)[0]
+    header = json.loads(lines(copied)[0])
+    assert header["model"]["rules"] == RULES
+    del header["model"]["rules"], header["crc32"]
+    first.write_bytes(sealed(header) + b"".join(lines(copied)[1:]))
+    with Session.open(copied, quick_predictor(), SCAN) as session:
+        assert session.identity.rules == session.predictor.settings.rules == 1
+        assert not session.other_model
+        session.rename(1, "by the first rules")
+    assert b"other_model" not in first.read_bytes()
+    with Session.open(copied, quick_predictor(), SCAN, allow_other_model=True) as session:
+        assert session.other_model
+        session.rename(1, "by the newest")
+    assert json.loads(lines(copied)[-2])["step"]["model"]["rules"] == RULES
+    assert opened(copied).identity.rules == RULES
 
 
 def test_another_model_is_refused_unless_allowed(copied: Path) -> None:

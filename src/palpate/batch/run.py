@@ -90,10 +90,7 @@ class Batch:
         # Whether the model has other fields than its own is in its SHA-256; keys have the settings as they are.
         identity = InferenceIdentity.of(settings.model, sha256, settings)
         stats = FileStats()
-        model = f"{identity.sha256} {identity.arithmetic}"
-        if not postprocessing.is_default:  # so that rows of earlier versions, which had none, stay done
-            model += f" {postprocessing.threshold} {postprocessing.keep}"
-        self._keys = {job: job.key(model, stats) for job in jobs}
+        self._keys = {job: self._key(job, identity, postprocessing, stats) for job in jobs}
         if pictures is not None:
             pictures = replace(pictures, keys={job.output: key for job, key in self._keys.items()})
         self._start = WorkerStart(settings, sha256, pictures, postprocessing)
@@ -103,6 +100,15 @@ class Batch:
             check_outputs_replaceable(self.missing)
         if pictures is not None:
             pictures.check(self.jobs, overwrite=overwrite)
+
+    def _key(self, job: Job, identity: InferenceIdentity, postprocessing: Postprocessing, stats: FileStats) -> str:
+        """A job's key; of one that was done by an earlier version of the rules, that one's: what is finished stays."""
+        extra = ""
+        if not postprocessing.is_default:  # so that rows of earlier versions, which had none, stay done
+            extra = f" {postprocessing.threshold} {postprocessing.keep}"
+        versions = (identity.model_copy(update={"rules": rules}) for rules in range(identity.rules, 0, -1))
+        keys = [job.key(f"{version.sha256} {version.arithmetic}{extra}", stats) for version in versions]
+        return next((key for key in keys if self._results.done(job, key)), keys[0])
 
     def run(self, workers: int = 1, progress: BatchProgressHook | None = None, timeout: float | None = None) -> Summary:
         """Do what is missing; a job that fails is a row of the results, and the rest go on.

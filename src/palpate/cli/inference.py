@@ -32,18 +32,19 @@ class MachineOptions:
         Raises:
             DeviceError: no such precision.
         """
-        return InferenceOptions(self, model, base, True, None).settings()
+        return InferenceOptions(self, model, base, True, None, None).settings()
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How to infer, as typed; a budget of None is the default."""
+    """How to infer, as typed; a budget or a version of the rules of None is the default."""
 
     machine: MachineOptions
     model: str
     base: Path | None
     zoom: bool
     budget: int | None
+    rules: int | None
 
     def settings(self) -> InferenceSettings:
         """The same as settings of the library.
@@ -51,7 +52,7 @@ class InferenceOptions:
         Raises:
             DeviceError: no such precision.
         """
-        from ..inference import BUDGET, InferenceSettings
+        from ..inference import BUDGET, RULES, InferenceSettings
 
         precision: Precision = self.machine.precision  # type: ignore[assignment] # InferenceSettings checks it
         return InferenceSettings(
@@ -62,6 +63,7 @@ class InferenceOptions:
             threads=self.machine.threads,
             zoom=self.zoom,
             budget=BUDGET if self.budget is None else self.budget,
+            rules=RULES if self.rules is None else self.rules,
         )
 
 
@@ -124,8 +126,17 @@ def _inference(
             help="Most crops of a refinement along a large lesion's boundary; 32 by default.",
         ),
     ] = None,
+    rules: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=_PANEL,
+            help="Version of the rules by which masks are made; the newest by default. 1: as the first version of "
+            "palpate-tiny made them. A session keeps to its own.",
+        ),
+    ] = None,
 ) -> InferenceOptions:
-    return InferenceOptions(machine, model, base, zoom, budget)
+    return InferenceOptions(machine, model, base, zoom, budget, rules)
 
 
 Inference = Annotated[InferenceOptions, OptionGroup(_inference)]

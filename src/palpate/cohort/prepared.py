@@ -29,6 +29,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import CohortError
+from ..frame import padding_value
 from ..resampling import Sliceable
 from ..volume import Grid, Index3, Volume
 from .chunks import ChunkedArray
@@ -93,6 +94,11 @@ class PreparedScan:
     def image(self) -> Sliceable:
         """The scan's voxels, `[X, Y, Z]`."""
         return ChunkedArray(self.folder / "image.b2nd")
+
+    @cached_property
+    def padding(self) -> float | None:
+        """The constant that pads the scan (`frame.padding_value`); None: nothing does."""
+        return padding_value(self.image, self.record.shape)
 
     @cached_property
     def target(self) -> Sliceable:

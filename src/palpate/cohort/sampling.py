@@ -102,7 +102,7 @@ class CropSampler:
         motion = settings.motion(self.preprocessing.crop, rng)
         motion[:3] *= settings.field(self._diameter(scan), rng)  # the shift too: it is a share of the crop's edge
         frame = planned.moved(motion)
-        (values, share), inside = frame.extract_all((scan.image, scan.target), self.device)
+        values, inside, (share,) = frame.extract_scan(scan.image, scan.padding, self.device, (scan.target,))
         if rng.random() < settings.mask_out_prob:
             inside = inside & self._box(rng).to(inside.device)
         truth = (share > 0.5) & inside
@@ -162,9 +162,8 @@ class CropSampler:
         cohort = self.cohorts[int(rng.integers(len(self.cohorts)))]
         other = cohort[int(rng.integers(len(cohort)))]
         centre = [int(rng.integers(n)) for n in other.grid.shape]
-        other_values, other_inside = Frame.centred(other.grid, centre, self.preprocessing).extract(
-            other.image, self.device
-        )
+        other_frame = Frame.centred(other.grid, centre, self.preprocessing)
+        other_values, other_inside, _ = other_frame.extract_scan(other.image, other.padding, self.device)
         new = other_inside & ~inside
         if int(inside.sum()) < 2 or int(new.sum()) < 2:
             return values, inside

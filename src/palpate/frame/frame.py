@@ -22,6 +22,7 @@ from ..masks import Probability
 from ..prompts import Box, InitialMask, Prompt
 from ..resampling import EDGE, Sliceable, places_of, resample
 from ..volume import FloatArray, Grid, Index3, Source
+from .padding import PaddingVoxels, without_padding
 from .preprocessing import Normalisation, Preprocessing
 
 # D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.
@@ -233,9 +234,39 @@ class Frame:
             mirror[axis, axis], mirror[axis, 3] = -1, self.grid.shape[axis] - 1
         return resample(arrays, self.grid.shape, mirror @ self.to_scan, self.size, device, backwards)
 
-    def image(self, voxels: Sliceable, normalisation: Normalisation, device: torch.device | str = "cpu") -> Tensor:
-        """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan."""
-        values, inside = self.extract(voxels, device)
+    def extract_scan(
+        self,
+        voxels: Sliceable,
+        padding: float | None,
+        device: torch.device | str = "cpu",
+        beside: Sequence[Sliceable] = (),
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A scan in this crop, as `extract`, where padding lies outside; and other arrays, in the same resampling.
+
+        Args:
+            voxels: the scan's.
+            padding: its value (`padding_value`); None: nothing pads it.
+            device: where to compute.
+            beside: other arrays on its grid.
+
+        Returns:
+            Values `[D, H, W]`, whether a place lies in the scan, bool `[D, H, W]`, and the other arrays `[N, D, H, W]`.
+        """
+        if padding is None:
+            values, inside = self.extract_all((voxels, *beside), device)
+            return values[0], inside, values[1:]
+        values, inside = self.extract_all((voxels, PaddingVoxels(voxels, padding), *beside), device)
+        return *without_padding(values[0], inside, values[1], padding), values[2:]
+
+    def image(
+        self,
+        voxels: Sliceable,
+        normalisation: Normalisation,
+        device: torch.device | str = "cpu",
+        padding: float | None = None,
+    ) -> Tensor:
+        """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan and where that is padding."""
+        values, inside, _ = self.extract_scan(voxels, padding, device)
         return normalisation.apply(values, inside)[None, None]
 
     def covered(self) -> tuple[Index3, Index3]:

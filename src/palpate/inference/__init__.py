@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from .plausibility import MaskWarning
     from .prediction import Prediction
     from .runtime import Capabilities, Runtime, TorchRuntime
-    from .settings import BUDGET, InferenceIdentity, InferenceSettings
+    from .settings import BUDGET, RULES, InferenceIdentity, InferenceSettings
     from .views import View
 
 __all__ = [
     "BUDGET",
     "CACHE",
+    "RULES",
     "ByteCache",
     "Capabilities",
     "EncodedScan",
@@ -41,7 +42,7 @@ _PARTS = {
     "plausibility": ("MaskWarning",),
     "prediction": ("Prediction",),
     "runtime": ("Capabilities", "Runtime", "TorchRuntime"),
-    "settings": ("BUDGET", "InferenceIdentity", "InferenceSettings"),
+    "settings": ("BUDGET", "RULES", "InferenceIdentity", "InferenceSettings"),
     "views": ("View",),
 }
 _HOME = {name: part for part, names in _PARTS.items() for name in names}

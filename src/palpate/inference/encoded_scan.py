@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from torch import Tensor
 
-from ..frame import Frame, Preprocessing
+from ..frame import Frame, Preprocessing, padding_value
 from ..masks import Patch, Probability
 from ..prompts import Prompt
 from ..volume import Volume
 from .cache import CACHE, ByteCache, Key
 from .crop_prompts import CropPrompts
 from .runtime import EncodedCrop, Runtime
+from .settings import RULES
 from .views import View
 
 _numbers = itertools.count()
@@ -29,16 +31,18 @@ class EncodedScan:
         runtime: the model at work.
         volume: the scan; its voxels must not change any more.
         cache: where features and states of lesions lie.
+        rules: version of the rules by which masks are made (`InferenceSettings.rules`).
 
     Attributes:
         runtime: as given.
         volume: as given.
         cache: as given.
+        rules: as given.
         number: which one of this process; part of every key in the cache.
     """
 
-    def __init__(self, runtime: Runtime, volume: Volume, cache: ByteCache = CACHE):
-        self.runtime, self.volume, self.cache = runtime, volume, cache
+    def __init__(self, runtime: Runtime, volume: Volume, cache: ByteCache = CACHE, rules: int = RULES):
+        self.runtime, self.volume, self.cache, self.rules = runtime, volume, cache, rules
         self.number = next(_numbers)
         weakref.finalize(self, cache.release, self.number)
 
@@ -47,12 +51,18 @@ class EncodedScan:
         """The model's."""
         return self.runtime.preprocessing
 
+    @cached_property
+    def padding(self) -> float | None:
+        """The constant that pads the scan, and so lies outside it; None: nothing does, or the rules know of none."""
+        return padding_value(self.volume.array, self.volume.shape) if self.rules > 1 else None
+
     def features(self, frame: Frame, progress: Callable[[float], None] | None = None) -> EncodedCrop:
         """A crop's features; encoded now, unless they are cached."""
         key = self._key(frame)
         found = self.cache.get(key)
         if found is None:
-            image = frame.image(self.volume.array, self.preprocessing.normalisation, self.runtime.device)
+            normalisation = self.preprocessing.normalisation
+            image = frame.image(self.volume.array, normalisation, self.runtime.device, self.padding)
             found = self.runtime.encode(image, progress)
             self.cache.put(key, found, found.nbytes)
         assert isinstance(found, EncodedCrop)

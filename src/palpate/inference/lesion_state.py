@@ -128,7 +128,8 @@ def state_keys(
 ) -> list[Key]:
     """The cache's key of the state after each of the prompts."""
     region = b"" if forbidden is None else _region_digest(forbidden)
-    so_far = hashlib.sha256(f"{policy.zoom} {budget} ".encode() + region).digest()
+    rules = "" if scan.rules == 1 else f"rules {scan.rules} "  # so states of before there were versions stay
+    so_far = hashlib.sha256(f"{policy.zoom} {budget} {rules}".encode() + region).digest()
     keys = []
     for prompt in prompts:
         so_far = hashlib.sha256(so_far + prompt.digest).digest()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from .runtime import Runtime
 
+RULES = 2  # the newest version of the rules by which masks are made
 BUDGET = 32  # most crops of a refinement: on two cores five seconds of palpate-tiny
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -34,10 +35,13 @@ class InferenceSettings:
         zoom: try wider fields where a mask reaches its crop's border, and narrower ones for small lesions and along the
             boundary of large ones, as far as the model was trained for (`Preprocessing.zoom`); False: one crop.
         budget: most crops of a refinement along a large lesion's boundary, a prompt; 0: none.
+        rules: the version of the rules by which masks are made. 1: those of version 0.1.0 up to palpate-tiny, for its
+            sessions and batches to give the same masks. 2: a scan's padding lies outside it (`frame.padding`), and a
+            wider view cannot grow a mask that a nearer one bounds (`views`).
 
     Raises:
         DeviceError: no such precision.
-        SettingsError: a budget or a number of threads that is none.
+        SettingsError: a budget, a number of threads or a version of the rules that is none.
     """
 
     model: str = "palpate-tiny"
@@ -48,6 +52,7 @@ class InferenceSettings:
     threads: int | None = None
     zoom: bool = True
     budget: int = BUDGET
+    rules: int = RULES
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -55,6 +60,8 @@ class InferenceSettings:
             raise SettingsError(f"a budget of {self.budget} crops; give 0 or more")
         if self.threads is not None and self.threads < 1:
             raise SettingsError(f"{self.threads} threads; give 1 or more")
+        if not 1 <= self.rules <= RULES:
+            raise SettingsError(f"rules of version {self.rules}; this program knows 1 to {RULES}")
 
     def load(self) -> Bundle:
         """The model.
@@ -93,6 +100,7 @@ class InferenceIdentity(BaseModel):
         sha256: of the model's tensors, shape and preprocessing.
         budget: most crops of a refinement; None: one crop, no zoom.
         precision: the arithmetic of its network.
+        rules: the version of the rules by which masks are made; of what was written before there were versions, 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +108,7 @@ class InferenceIdentity(BaseModel):
     sha256: Sha256
     budget: int | None = Field(BUDGET, ge=0)
     precision: Precision = "float32"
+    rules: int = Field(1, ge=1, le=RULES)
 
     @classmethod
     def of(cls, name: str, sha256: str, settings: InferenceSettings, zooms: bool = True) -> Self:
@@ -112,21 +121,23 @@ class InferenceIdentity(BaseModel):
             zooms: whether the model was trained for other fields than its own.
         """
         budget = settings.budget if settings.zoom and zooms else None
-        return cls(name=name, sha256=sha256, budget=budget, precision=settings.precision)
+        return cls(name=name, sha256=sha256, budget=budget, precision=settings.precision, rules=settings.rules)
 
     def same_as(self, other: InferenceIdentity) -> bool:
         """Whether the same prompts give the same masks."""
-        mine, others = ((one.sha256, one.budget, one.precision) for one in (self, other))
+        mine, others = ((one.sha256, one.budget, one.precision, one.rules) for one in (self, other))
         return mine == others
 
     @property
     def arithmetic(self) -> str:
-        """What of the settings a mask depends on, in words: "float32 32", "bfloat16 no zoom", ..."""
-        return f"{self.precision} {'no zoom' if self.budget is None else self.budget}"
+        """What of the settings a mask depends on, in words: "float32 32 rules 2", "bfloat16 no zoom", ..."""
+        rules = "" if self.rules == 1 else f" rules {self.rules}"  # so keys of before there were versions stay
+        return f"{self.precision} {'no zoom' if self.budget is None else self.budget}{rules}"
 
     @property
     def description(self) -> str:
         """The model, and what of the settings is not the default, for people."""
         extra = "" if self.budget == BUDGET else ", no zoom" if self.budget is None else f", budget {self.budget}"
         extra += "" if self.precision == "float32" else f", {self.precision}"
+        extra += "" if self.rules == RULES else f", rules {self.rules}"
         return f"{self.name} ({self.sha256[:12]}{extra})"

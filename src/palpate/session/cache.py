@@ -116,6 +116,8 @@ def cache_keys(scan: ScanIdentity, identity: InferenceIdentity, prompts: Sequenc
         prompts: in their order.
     """
     begin = f"{VERSION} {scan.sha256} {identity.sha256} {identity.budget} {identity.precision}"
+    if identity.rules > 1:  # so keys of before there were versions stay
+        begin += f" rules {identity.rules}"
     digest = hashlib.sha256(begin.encode()).digest()
     keys = []
     for prompt in prompts:

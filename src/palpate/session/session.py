@@ -95,7 +95,8 @@ class Session(PromptEdits):
 
         Args:
             folder: where it is.
-            predictor: the model that it was made with.
+            predictor: the model that it was made with. Unless another model is allowed, the session keeps to the
+                version of the rules that it was made by (`InferenceSettings.rules`), so that its masks stay.
             volume: the scan that it was made on; where its file lies now does not matter.
             allow_other_model: go on with another model: masks are then this model's. It is written down with the first
                 operation, which is refused if this model refuses any lesion's prompts; until then the session is the
@@ -111,6 +112,8 @@ class Session(PromptEdits):
         check_scan(folder, read_header(folder).scan, identify_scan(volume))
         store = SessionStore.open(folder, volume, read_only=read_only)
         session = cls.__new__(cls)
+        if not allow_other_model and store.identity.rules != predictor.identity.rules:
+            predictor = predictor.with_rules(store.identity.rules)
         session._set(predictor, volume, store)
         made_with, this = store.identity, session.identity
         if session.other_model and not allow_other_model:
