@@ -5,7 +5,7 @@ import torch
 
 from palpate.bundle import with_extra_heads
 from palpate.model.network import Features
-from palpate.model.quality import QualityHead, shape_of
+from palpate.model.quality import QualityHead, evidence_of, shape_of
 from palpate.training.losses import quality_loss
 from small import CONFIG, judging_bundle, prompted_bundle, small_bundle
 
@@ -59,6 +59,46 @@ def test_shape_by_hand() -> None:
     assert inside == 0
     assert torch.isclose(doubt, torch.log(torch.tensor(1 / 4096)) / 5)
     assert face == 0.25
+
+
+def test_evidence_by_hand() -> None:
+    """A bright cube in a crop of 0: no deviation in it nor around it, and all of the gradient on its boundary."""
+    image = torch.zeros(1, 1, 24, 24, 24)
+    image[:, :, 8:16, 8:16, 8:16] = 2
+    cube = (image > 1).float()
+    lesion, deviation, around, around_deviation, contrast, clear, boundary, inside, crop, sharp = evidence_of(
+        image, cube
+    )[0]
+    torch.testing.assert_close(
+        torch.stack([lesion, around, contrast]), torch.tensor([2.0, 0.0, 2.0]), atol=1e-4, rtol=0
+    )
+    assert float(deviation) < 0.05
+    assert float(around_deviation) < 1e-6
+    assert float(clear) > 20
+    assert float(inside) < 1e-6
+    assert float(crop) == pytest.approx(6 * 64 * 2 / 3 / 24**3, rel=1e-4), "six faces of 64 steps of 2, a third each"
+    assert float(boundary) > 10 * float(crop)
+    assert float(sharp) > 5
+    half = evidence_of(image, torch.nn.functional.max_pool3d(cube, 9, stride=1, padding=4))[0]
+    assert half[1] > 0.5, "a mask far too large holds what is not alike"
+    assert half[5] < clear / 10
+    assert (evidence_of(image, torch.zeros_like(cube))[0, :7] == 0).all()
+
+
+def test_a_network_that_gains_a_refiner_expects_what_it_did() -> None:
+    judging = judging_bundle()
+    gained = with_extra_heads(judging, refiner=4)
+    probability = torch.rand(2, 32, 32, 32)
+    with torch.no_grad():
+        before, after = (
+            bundle.network.predict_iou(encoded(bundle.network), probability) for bundle in (judging, gained)
+        )
+        assert torch.equal(before, after)
+        quality = gained.network.quality
+        assert quality is not None
+        assert quality.evidence is not None
+        torch.nn.init.normal_(quality.evidence.weight)
+        assert not torch.equal(before, gained.network.predict_iou(encoded(gained.network), probability))
 
 
 def test_it_learns_the_ratio() -> None:

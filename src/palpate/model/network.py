@@ -126,7 +126,7 @@ class Network(nn.Module):
         if self.quality is None:
             raise ValueError("this network predicts no IoU (quality_width is 0)")
         partial, deepest = features.prepared.partial.detach(), features.deepest.detach()
-        logits: Tensor = self.quality(partial, deepest, probability.detach().permute(0, 2, 3, 1))
+        logits: Tensor = self.quality(partial, deepest, probability.detach().permute(0, 2, 3, 1), features.image)
         return logits
 
     def forward(
