@@ -56,7 +56,7 @@ def test_report_page_and_preset(cohort: Path, tmp_path: Path) -> None:
     preset.write_text(preset.read_text().replace("batch: 4", "batch: 2"))
     refused = run(cohort, "--preset", preset, "--network", "tiny")
     assert refused.exit_code == 2
-    assert "mine.yaml exists; give --overwrite to replace it, or name another" in refused.output
+    assert "mine.yaml exists; give --overwrite to replace it, name another, or leave --preset out" in refused.output
     assert Preset.load(preset).recipe.batch == 2
     page.write_text("<!doctype html>my own page")
     refused = run(cohort, "--page", page)
@@ -95,9 +95,21 @@ def test_errors_give_an_exit_code_and_a_report(tmp_path: Path) -> None:
     assert "errors: 1; warnings: 0" in done.stdout
     assert "error: unreadable" in done.stderr
     assert "scan_1.nii.gz" in done.stderr
+    assert done.stdout.splitlines()[-1] == "next: mend the errors, then audit again"
     quiet = run(tmp_path, "--quiet")
     assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (1, "", done.stderr)
     assert json.loads(run(tmp_path, "--json").stdout)["issues"][0]["kind"] == "unreadable"
+
+
+def test_a_preset_of_a_cohort_with_errors_is_written_and_not_trained_by(tmp_path: Path) -> None:
+    folder = written(tmp_path / "faulty", 4)
+    (folder / "scan_1.nii.gz").write_bytes(b"nothing")
+    done = run(folder, "--preset", tmp_path / "p.yaml")
+    assert done.exit_code == 1
+    assert (tmp_path / "p.yaml").exists()
+    end = f"with --overwrite, which replaces {tmp_path / 'p.yaml'}: it was made of the cohort as it is"
+    assert done.stdout.splitlines()[-1] == f"next: mend the errors, then audit again, {end}"
+    assert "palpate train" not in done.stdout
 
 
 def test_the_next_step_repeats_the_patient_rule(cohort: Path, tmp_path: Path) -> None:
@@ -121,7 +133,7 @@ def test_a_preset_that_cannot_be_suggested_costs_no_report(tmp_path: Path) -> No
     done = run(made, "--preset", tmp_path / "p.yaml")
     assert done.exit_code == 1
     assert "error: too few patients: 2 patients cannot be split" in done.stderr
-    assert "p.yaml: not written" in done.stdout
+    assert done.stdout.splitlines()[-2].startswith(f"{tmp_path / 'p.yaml'}: not written")
     assert not (tmp_path / "p.yaml").exists()
     assert json.loads(run(made, "--preset", tmp_path / "p.yaml", "--json").stdout)["preset"] is None
 

@@ -54,10 +54,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(place: Path, run: Path, *more: str) -> list[str]:
-    base = [sys.executable, "-m", "palpate.cli", "train", "--device", "cpu", "--no-test"]
+    """To begin a run without the test patients, or to resume it, which is no longer to be told so."""
+    base = [sys.executable, "-m", "palpate.cli", "train", "--device", "cpu"]
     if (run / "settings.json").exists():
         return [*base, "--resume", str(run), *more]
-    return [*base, str(place / "prepared"), "--preset", str(place / "preset.yaml"), "--out", str(run), *more]
+    beginning = ("--preset", str(place / "preset.yaml"), "--out", str(run), "--no-test")
+    return [*base, str(place / "prepared"), *beginning, *more]
 
 
 def trained(place: Path, run: Path, *more: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -120,6 +122,8 @@ def test_loader_workers_and_a_resume_at_the_end_change_nothing(place: Path, whol
     again = trained(place, run)
     assert again.returncode == 0
     assert f"finished after {STEPS} steps" in again.stdout
+    assert "test, one click" not in again.stdout
+    assert "no use of test patients" in again.stderr
     assert_same(run, whole)
 
 

@@ -87,6 +87,22 @@ def test_it_is_gone_on_with(cohort: PreparedCohort, tmp_path: Path) -> None:
     assert again.settings.preset.automatic
 
 
+def test_the_choice_of_test_patients_is_kept(cohort: PreparedCohort, tmp_path: Path) -> None:
+    """A run that leaves the test patients alone does so when it is resumed, until it is told otherwise."""
+    preset = starting_from_nothing("mine", (), COARSE, SPLIT).with_recipe(steps=1, num_validations=1, batch=1)
+    preset.write(tmp_path / "preset.yaml")
+    folder, accelerator = tmp_path / "run", Accelerator(cpu=True)
+
+    def again(test: bool | None = None) -> Run:
+        return resumed(folder, accelerator, 0, lambda _: None, test)
+
+    new([cohort.folder], str(tmp_path / "preset.yaml"), Changes(), folder, None, accelerator, 0, lambda _: None, False)
+    assert again().train().test is None
+    assert again().train().test is None
+    assert again(True).train().test is not None
+    assert again().settings.test
+
+
 def test_a_dry_run_validates_a_whole_scan(cohort: PreparedCohort, tmp_path: Path) -> None:
     record = estimate_cost(started(cohort, tmp_path, []))
     assert record["steps"] == 4

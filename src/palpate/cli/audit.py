@@ -98,7 +98,7 @@ def audit(
     again = [f"--{name}={value}" for name, value in (("patient", patient), ("channel", channel)) if value]
     lines = _sentences(found, cohort, page, written, again)
     if preset is not None and written is None:
-        lines.append(f"{preset}: not written, since no settings can be suggested")
+        lines.insert(-1, f"{preset}: not written, since no settings can be suggested")  # before what is next
     console.result(_record(found, page, written), lines, _issues(found, page))
     if found.has_errors:
         raise typer.Exit(HAS_ERRORS)
@@ -192,11 +192,19 @@ def _sentences(found: Audit, cohort: Path, page: Path | None, preset: Path | Non
     lines += ["", *(f"{path}: written" for path in (page, preset) if path is not None)]
     if page is None:
         lines.append("pictures and distributions: --page audit.html")
-    if preset is not None:
+    if found.has_errors:
+        lines.append(_mend_first(preset))
+    elif preset is not None:
         lines.append(_next(cohort, preset, again))
     elif found.suggestion is not None:
         lines.append("settings for a training: --preset mine.yaml")
     return lines
+
+
+def _mend_first(preset: Path | None) -> str:
+    """What to do where a training would be wrong; a preset of such a cohort is to be made anew."""
+    end = f", with --overwrite, which replaces {preset}: it was made of the cohort as it is" if preset else ""
+    return f"next: mend the errors, then audit again{end}"
 
 
 def _next(cohort: Path, preset: Path, again: list[str]) -> str:

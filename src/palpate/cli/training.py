@@ -176,7 +176,12 @@ def train(
     ] = None,
     hours: Annotated[float | None, typer.Option(help="End after this time; the state and the best model stay.")] = None,
     test: Annotated[
-        bool, typer.Option("--test/--no-test", help="At the end, evaluate the test patients, and record it.")
+        bool,
+        typer.Option(
+            "--test/--no-test",
+            help="At the end, evaluate the test patients, and record it. --resume keeps the choice, if it has none of "
+            "its own.",
+        ),
     ] = True,
     workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: none beside the training's.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto or cpu; GPUs are chosen by CUDA_VISIBLE_DEVICES.")] = "auto",
@@ -188,11 +193,14 @@ def train(
     """Train a model on prepared cohorts; stop it any time, and resume it with --resume."""
     from ..training.launch import Changes, new, resumed
 
-    _check_asked(given_options(context))
+    given = given_options(context)
+    _check_asked(given)
     accelerator = _accelerator(device, threads)
     console.silent = not accelerator.is_main_process
     if resume is not None:
-        run = resumed(resume, accelerator, workers, console.info)
+        # A dry run leaves nothing, so it keeps no choice either.
+        choice = test if "test" in given and not dry_run else None
+        run = resumed(resume, accelerator, workers, console.info, choice)
     else:
         changes = Changes(
             init=init, tuning=tune, network=network, depth=depth, interactive=interactive, automatic=automatic,
@@ -207,13 +215,14 @@ def train(
                 "nothing to train is named, or no preset: `palpate train PREPARED --preset PRESET --out RUN`, "
                 "or `--resume RUN`"
             )
-        run = new(prepared, preset, changes, None if dry_run else out, share, accelerator, workers, console.info)
+        where = None if dry_run else out
+        run = new(prepared, preset, changes, where, share, accelerator, workers, console.info, test)
     if dry_run:
         _dry_run(console, run)
         return
     console.info(_plan(run))
     with _stopping(console) as stop, _display(console, run) as report:
-        outcome = run.train(report, stop, hours, test)
+        outcome = run.train(report, stop, hours)
     accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
     console.result(_record(run, outcome), _sentences(run, outcome))
 
@@ -252,9 +261,10 @@ def _plan(run: Run) -> str:
     counts = ", ".join(f"{len(run.scans(subset))} {subset}" for subset in SUBSETS)
     trainer, preset = run.trainer, run.settings.preset
     tuned = sum(p.numel() for p in trainer.tuned.values())
+    spared = "" if run.settings.test else "; no use of test patients"
     return (
         f"{preset.name}: {counts} scans; {tuned:,} tuned parameters; step {trainer.step} of {trainer.total}, "
-        f"batch {preset.recipe.batch}, on {trainer.device.type}"
+        f"batch {preset.recipe.batch}, on {trainer.device.type}{spared}"
     )
 
 

@@ -87,6 +87,7 @@ def new(
     accelerator: Any,  # noqa: ANN401 - accelerate has no types
     workers: int,
     notify: Callable[[str], None],
+    test: bool = True,
 ) -> Run:
     """A new run; `out` None: one that leaves nothing, for a dry run.
 
@@ -95,7 +96,7 @@ def new(
     """
     folder = Path("dry-run") if out is None else out
     processes = accelerator.num_processes
-    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), out, shares, processes)
+    settings, bundle = begin(prepared, changes.applied(Preset.load(preset)), out, shares, processes, test)
     for change in bundle.provenance.changes:
         notify(f"{settings.preset.init}: {change}")
     run = Run(settings, bundle, folder, accelerator, workers, notify)
@@ -112,8 +113,16 @@ def resumed(
     accelerator: Any,  # noqa: ANN401 - accelerate has no types
     workers: int,
     notify: Callable[[str], None],
+    test: bool | None = None,
 ) -> Run:
     """The run in a folder, at its newest state.
+
+    Args:
+        folder: the run's.
+        accelerator: of accelerate.
+        workers: loader processes.
+        notify: called with sentences for the user.
+        test: whether the test patients are evaluated when it ends, kept from now on; None: as it was begun.
 
     Raises:
         SettingsError: no run there, or a damaged state.
@@ -121,10 +130,14 @@ def resumed(
         ModelError: the model that it started from is gone or another.
     """
     settings = Settings.read(folder)
+    if test is not None:
+        settings = settings.model_copy(update={"test": test})
     bundle = starting_bundle(settings.preset)
     if frozen_sha256(bundle.network.state_dict(), bundle.network.config) != settings.base_sha256:
         raise ModelError(f"{settings.preset.init}: not the model that the training in {folder} was started from")
     run = Run(settings, bundle, folder, accelerator, workers, notify)
     if not run.restore():
         notify(f"{folder}: no state was saved yet; starting from the beginning")
+    if test is not None and run.main:
+        settings.write(folder)
     return run

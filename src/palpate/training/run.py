@@ -171,7 +171,7 @@ class Run:
         report: Callable[[TrainingProgress], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
         hours: float | None = None,
-        test: bool = True,
+        test: bool | None = None,
     ) -> TrainingOutcome:
         """Train to the end, a plateau, the end of `hours`, or until `stop` is true.
 
@@ -179,7 +179,8 @@ class Run:
             report: called after every step.
             stop: asked after every step.
             hours: time for this call.
-            test: evaluate the best model on test patients when it ends (not when it is stopped).
+            test: evaluate the best model on test patients when it ends (not when it is stopped); None: as the settings
+                say.
         """
         records = Records(self.folder, self.trainer.step) if self.main else None
         began = saved = time.monotonic()
@@ -204,7 +205,7 @@ class Run:
             if ends:
                 why = "stopped" if asked else "hours" if late else "plateau"
                 break
-        return self._finish(why, records, test)
+        return self._finish(why, records, self.settings.test if test is None else test)
 
     @property
     def ended(self) -> bool:

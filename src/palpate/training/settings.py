@@ -47,6 +47,7 @@ class Settings(BaseModel):
         cohorts_sha256: content of each prepared cohort.
         base_sha256: the frozen tensors of the model that was started from.
         processes: how many train together: with the batch, they determine the crops of a step.
+        test: whether the test patients are evaluated when it ends; version 0.1.0 did not keep it, and meant True.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +60,7 @@ class Settings(BaseModel):
     cohorts_sha256: tuple[str, ...]
     base_sha256: str
     processes: int = 1
+    test: bool = True
 
     def write(self, run: Path) -> None:
         """Write `run/settings.json`."""
@@ -209,6 +211,7 @@ def begin(
     run: Path | None,
     shares: Sequence[float] | None = None,
     processes: int = 1,
+    test: bool = True,
 ) -> tuple[Settings, Bundle]:
     """The settings of a new run in the folder `run`, and the model that it starts from; nothing is written yet.
 
@@ -218,6 +221,7 @@ def begin(
         run: its folder; None: a run without one.
         shares: of the cohorts.
         processes: how many train.
+        test: whether the test patients are evaluated when it ends.
 
     Raises:
         SettingsError: a run or anything else lies there already.
@@ -239,6 +243,7 @@ def begin(
         cohorts_sha256=tuple(cohort.sha256 for cohort in cohorts),
         base_sha256=frozen_sha256(bundle.network.state_dict(), bundle.network.config),
         processes=processes,
+        test=test,
     )
     return settings, bundle
 
