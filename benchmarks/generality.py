@@ -465,10 +465,8 @@ def tune_baseline(data: Path, count: int) -> None:
     """Print region growing's one-click Dice under a grid of settings, on made targets of another seed."""
     kinds = list(hosts(data).values())
     made = [numbered_target(kinds, index, TUNING_SEED).scan for index in range(count)]
-    for multiplier, iterations, neighbourhood, smoothing, reach in product(
-        (1.5, 2.0, 2.5, 3.0), (1, 3), (1, 2), (0.0, 1.0), (15.0, 40.0)
-    ):
-        settings = GrowingSettings(multiplier, iterations, neighbourhood, smoothing, reach)
+    for tolerance, smoothing, reach in product((0.05, 0.1, 0.15, 0.2, 0.3), (0.0, 0.7, 1.2), (10.0, 15.0, 25.0)):
+        settings = GrowingSettings(tolerance, smoothing, reach)
         values = [result.dice[0] for result in corrected(RegionGrowing(settings), made, 1)]
         print(f"{np.mean(values):.4f} {settings}", flush=True)
 
