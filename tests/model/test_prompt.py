@@ -26,3 +26,16 @@ def test_order_of_clicks_does_not_matter_to_the_network() -> None:
     deepest = torch.randn(1, 32, 4, 4, 4, dtype=torch.float64)
     points = torch.rand(1, 3, 3, dtype=torch.float64) * 1.6 - 0.8
     torch.testing.assert_close(encoder(deepest, points), encoder(deepest, points.flip(1)))
+
+
+def test_points_that_are_none_change_nothing() -> None:
+    """A crop filled up to the number of another's points is answered as alone."""
+    torch.manual_seed(0)
+    encoder = PromptEncoder(NetworkConfig(neck_width=32, prompt_mlp=16, dense_width=4)).double()
+    assert encoder.labels is not None
+    torch.nn.init.normal_(encoder.labels.weight)
+    deepest = torch.randn(2, 32, 4, 4, 4, dtype=torch.float64)
+    points = torch.rand(2, 3, 3, dtype=torch.float64) * 1.6 - 0.8
+    together = encoder(deepest, points, torch.tensor([[0, 1, 2], [3, -1, -1]]))
+    torch.testing.assert_close(together[:1], encoder(deepest[:1], points[:1], torch.tensor([[0, 1, 2]])))
+    torch.testing.assert_close(together[1:], encoder(deepest[1:], points[1:, :1], torch.tensor([[3]])))

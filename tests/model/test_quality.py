@@ -44,7 +44,8 @@ def test_no_gradient_leaves_it() -> None:
     network = judging_bundle().network.train()
     logits = network.decode(features := encoded(network), torch.full((2, 1, 3), 12.0))
     probability = logits.softmax(dim=1)[:, 1]
-    quality_loss(network.predict_iou(features, probability), logits, torch.ones(2, 32, 32, 32).long()).backward()  # type: ignore[no-untyped-call]
+    losses = quality_loss(network.predict_iou(features, probability), logits, torch.ones(2, 32, 32, 32).long())
+    losses.sum().backward()  # type: ignore[no-untyped-call]
     moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved
     assert all(name.startswith("quality.") for name in moved)

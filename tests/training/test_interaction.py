@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from palpate.cohort.augmentation import Augmentation, PromptSampling
-from palpate.cohort.sampling import CropSampler
+from palpate.cohort.sampling import CropSampler, Example
 from palpate.errors import SettingsError
-from palpate.model import Network
+from palpate.model import Features, Network
 from palpate.phantom import make_phantom
-from palpate.training.interaction import Interaction
+from palpate.training.interaction import Answer, Interaction
 from palpate.training.loop import Trainer
 from palpate.training.preset import starting_from_nothing
 from palpate.training.recipe import Recipe
@@ -38,41 +38,65 @@ def test_rounds_and_kinds_are_counted() -> None:
     assert {PromptSampling().num_rounds(0, n) for n in range(20)} == {1}
 
 
-def test_logits_repeat_and_are_learned_from() -> None:
+def test_answers_repeat_and_are_learned_from() -> None:
     network = prompted_bundle().network.train()
     example = stacked(sampler(), 0, 6, 1)
     interaction = Interaction(PROMPTS, PREPROCESSING, 0)
-    for number in range(6):
-        features = network.encode(example.image[number : number + 1])
-        first = example.clicks[number, 0]
-        one, two = (interaction.answers(network, features, example.truth[number], first, number) for _ in range(2))
-        assert len(one) == len(two) == (1 if PROMPTS.num_rounds(0, number) == 1 else 2), "the first and the last"
-        for a, b in zip(one, two, strict=True):
-            assert torch.equal(a.logits, b.logits)
-            assert torch.equal(a.prompted, b.prompted)
-            assert a.logits.requires_grad
-            assert a.logits.shape == (1, 2, 32, 32, 32)
-            assert example.truth[number][tuple(a.prompted.t())].shape == (len(a.prompted),)
+    features = network.encode(example.image)
+    one, two = (interaction.answers(network, features, example.truth, example.clicks[:, 0], range(6)) for _ in range(2))
+    first, last = one
+    assert first.crops == [0, 1, 2, 3, 4, 5]
+    assert last.crops == [number for number in range(6) if PROMPTS.num_rounds(0, number) > 1]
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a.logits, b.logits)
+        assert a.logits.requires_grad
+        assert a.logits.shape == (len(a.crops), 2, 32, 32, 32)
+        for crop, prompted, again in zip(a.crops, a.prompted, b.prompted, strict=True):
+            assert torch.equal(prompted, again)
+            assert example.truth[crop][tuple(prompted.t())].shape == (len(prompted),)
+
+
+def test_crops_answered_together_are_answered_as_alone() -> None:
+    """Crops of other numbers of prompts and rounds beside it change nothing but rounding."""
+    network = prompted_bundle().network.train()
+    example = stacked(sampler(), 0, 6, 1)
+    interaction = Interaction(PROMPTS, PREPROCESSING, 0)
+
+    def answers(crops: list[int]) -> list[Answer]:
+        features = network.encode(example.image[crops])
+        return interaction.answers(network, features, example.truth[crops], example.clicks[crops, 0], crops)
+
+    together = answers([0, 1, 2, 3, 4, 5])
+    for crop in range(6):
+        alone = answers([crop])
+        of_crop = [
+            (a.logits[a.crops.index(crop)], a.prompted[a.crops.index(crop)]) for a in together if crop in a.crops
+        ]
+        assert len(alone) == len(of_crop)
+        for answer, (logits, prompted) in zip(alone, of_crop, strict=True):
+            torch.testing.assert_close(answer.logits[0], logits, rtol=1e-4, atol=1e-4)
+            assert torch.equal(answer.prompted[0], prompted)
 
 
 class Blank(Network):
     """A network that finds no target anywhere, whatever the prompts."""
 
-    def decode(self, *_: object) -> Tensor:
-        return torch.stack([torch.ones(1, 32, 32, 32), torch.zeros(1, 32, 32, 32)], 1).requires_grad_()
+    def decode(self, features: Features, *_: object) -> Tensor:
+        empty = torch.ones(len(features.deepest), 32, 32, 32)
+        return torch.stack([empty, torch.zeros_like(empty)], 1).requires_grad_()
 
 
 def test_the_last_answer_is_learned_from_where_no_error_is_left() -> None:
     """A user who runs out of errors before the last round: the last answer counts, as a last round's."""
     network = Blank(prompted_bundle().network.config).train()
     interaction = Interaction(PROMPTS.model_copy(update={"rounds": 50, "stroke_prob": 0.0}), PREPROCESSING, 0)
-    truth = torch.zeros(32, 32, 32, dtype=torch.int64)
-    truth[16, 16, 16] = truth[16, 16, 17] = 1
+    truth = torch.zeros(1, 32, 32, 32, dtype=torch.int64)
+    truth[0, 16, 16, 16:18] = 1
     number = next(n for n in range(200) if interaction.sampling.num_rounds(0, n) > 4)
     features = network.encode(torch.randn(1, 1, 32, 32, 32))
-    found = interaction.answers(network, features, truth, torch.tensor([16.0, 16.0, 16.0]), number)
+    found = interaction.answers(network, features, truth, torch.full((1, 3), 16.0), [number])
     assert len(found) == 2
-    assert len(found[1].prompted) < interaction.sampling.num_rounds(0, number), (
+    assert len(found[1].prompted[0]) < interaction.sampling.num_rounds(0, number), (
         "there are no more than two voxels to prompt"
     )
     assert all(answer.logits.requires_grad for answer in found)
@@ -81,12 +105,21 @@ def test_the_last_answer_is_learned_from_where_no_error_is_left() -> None:
 def test_a_crop_without_target_gets_a_background_click() -> None:
     network = prompted_bundle().network
     interaction = Interaction(PROMPTS, PREPROCESSING, 0)
-    nothing = torch.zeros(32, 32, 32, dtype=torch.int64)
-    prompt = interaction._first(nothing.bool().numpy(), torch.zeros(3), 5)
+    nothing = torch.zeros(1, 32, 32, 32, dtype=torch.int64)
+    prompt = interaction._first(nothing[0].bool().numpy(), torch.zeros(3), 5)
     assert not prompt.positive
     features = network.encode(torch.randn(1, 1, 32, 32, 32))
-    (answer,) = interaction.answers(network, features, nothing, torch.zeros(3), 5)
+    (answer,) = interaction.answers(network, features, nothing, torch.zeros(1, 3), [5])
     assert answer.logits.isfinite().all()
+
+
+def test_crops_count_alike_however_many_answers_they_have() -> None:
+    """The loss of a batch is the mean of its crops' losses, each of them the mean over the crop's answers."""
+    recipe = Recipe(steps=1, batch=4, precision="float32")
+    example = stacked(sampler(), 0, 4, 1)
+    together, alone = (Trainer(prompted_bundle().network, sampler(), recipe, notify=print) for _ in range(2))
+    losses = [alone.gradients(Example(*(part[crop : crop + 1] for part in example))) for crop in range(4)]
+    assert together.gradients(example) == pytest.approx(sum(losses) / 4, rel=1e-4)
 
 
 def test_training_moves_all_that_prompts_go_through() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import Features, Network
@@ -27,6 +28,28 @@ class PromptTensors(NamedTuple):
     points: Tensor
     labels: Tensor | None
     maps: Tensor | None
+
+    @classmethod
+    def stacked(cls, crops: Sequence[PromptTensors]) -> PromptTensors:
+        """Those of several crops as one batch, for a network that takes more than foreground clicks.
+
+        Crops with fewer points than others are filled up with points of label -1: none.
+        """
+        most = max(one.points.shape[1] for one in crops)
+        points, labels, maps = [], [], []
+        for one in crops:
+            assert one.labels is not None
+            assert one.maps is not None
+            missing = most - one.points.shape[1]
+            points.append(F.pad(one.points, (0, 0, 0, missing)))
+            labels.append(F.pad(one.labels, (0, missing), value=-1))
+            maps.append(one.maps)
+        return cls(torch.cat(points), torch.cat(labels), torch.cat(maps))
+
+    @property
+    def clicked(self) -> Tensor:
+        """The places of one crop's prompts, but for boxes, `[N, 3]`."""
+        return self.points[0] if self.labels is None else self.points[self.labels < 2]
 
 
 @dataclass(frozen=True, eq=False)

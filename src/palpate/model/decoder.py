@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 from .dense import DenseFeatures
+from .norm import NormReLU
 
 
 class Prepared(NamedTuple):
@@ -54,11 +55,11 @@ class Head(nn.Module):
         super().__init__()
         self.conv1 = conv3(inputs, outputs)
         self.conv2 = conv3(outputs, outputs)
+        self.norm = NormReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, inputs, h, w, d]` to `[B, outputs, 2h, 2w, 2d]`."""
-        x = F.relu(F.instance_norm(self.conv1(x)))
-        x = F.relu(F.instance_norm(self.conv2(x)))
+        x = self.norm(self.conv2(self.norm(self.conv1(x))))
         return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=True)
 
 
@@ -82,6 +83,7 @@ class DetailPath(nn.Module):
         )
         self.join = nn.ModuleList(conv3(2 * w, w) for w in widths[:-1])
         self.classify = conv3(width, 2)
+        self.norm = NormReLU()
 
     def descend(self, crop: Tensor) -> tuple[Tensor, ...]:
         """The crop `[B, 1, H, W, D]` at each level, finest first; the last lies on the decoder's grid."""
@@ -89,7 +91,7 @@ class DetailPath(nn.Module):
         for level, convolution in enumerate(self.down):
             # Halving between pixel centres is the mean of 2³ voxels, and known in half precision on CPUs.
             source = F.interpolate(levels[-1], scale_factor=0.5, mode="trilinear") if level else crop
-            levels.append(F.relu(F.instance_norm(convolution(source))))
+            levels.append(self.norm(convolution(source)))
         return tuple(levels)
 
     def ascend(self, x: Tensor, levels: tuple[Tensor, ...], fine: Tensor | None = None) -> Tensor:
@@ -100,7 +102,7 @@ class DetailPath(nn.Module):
         stages = zip(levels[:-1], self.narrow, self.join, strict=True)
         for level, narrow, join in reversed(list(stages)):
             wide = F.interpolate(narrow(x), size=level.shape[2:], mode="trilinear", align_corners=True)
-            x = F.relu(F.instance_norm(join(torch.cat([wide, level], dim=1))))
+            x = self.norm(join(torch.cat([wide, level], dim=1)))
         logits: Tensor = self.classify(x if fine is None else x + fine)
         return logits
 
@@ -116,6 +118,7 @@ class MaskDecoder(nn.Module):
         self.heads = nn.ModuleList(Head(config.neck_width, width) for _ in range(4))
         self.joint = conv3(4 * width + 1 + (config.detail_width << levels), width)
         self.classify = conv3(width, 2)
+        self.norm = NormReLU()
         self.detail = DetailPath(config.detail_width, levels, width) if config.detail_width else None
 
     def prepare(self, maps: tuple[Tensor, ...], crop: Tensor) -> Prepared:
@@ -142,7 +145,7 @@ class MaskDecoder(nn.Module):
         x = prepared.partial + F.conv3d(self.heads[3](conditioned), share, padding=1)
         if dense is not None:
             x = x + dense.middle
-        x = F.relu(F.instance_norm(x))
+        x = self.norm(x)
         logits = F.interpolate(self.classify(x), size=prepared.size, mode="trilinear", align_corners=True)
         if self.detail is None:
             return Decoded(logits, x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,13 +31,16 @@ class Features(NamedTuple):
     prepared: Prepared
     image: Tensor | None = None
 
-    def one(self, number: int) -> Features:
-        """The features of one crop of a batch, as a batch of one."""
-        part = slice(number, number + 1)
-        partial, levels, size = self.prepared
-        image = None if self.image is None else self.image[part]
-        levels = tuple(level[part] for level in levels)
-        return Features(self.deepest[part], Prepared(partial[part], levels, size), image)
+    def of(self, crops: Sequence[int]) -> Features:
+        """The features of some crops of a batch, by their numbers in it."""
+        if list(crops) == list(range(len(self.deepest))):
+            return self
+        index = torch.tensor(crops, device=self.deepest.device)
+        deepest, partial, *levels = (
+            part.index_select(0, index) for part in (self.deepest, self.prepared.partial, *self.prepared.levels)
+        )
+        image = None if self.image is None else self.image.index_select(0, index)
+        return Features(deepest, Prepared(partial, tuple(levels), self.prepared.size), image)
 
 
 class Network(nn.Module):
@@ -88,7 +91,8 @@ class Network(nn.Module):
         Args:
             features: what `encode` gave.
             clicks: float `[B, N, 3]`, positions (d, h, w) in the crop; a promptless network takes None only.
-            labels: int64 `[B, N]`, what each is, by its place in `prompt.LABELS`; None: all are positive clicks.
+            labels: int64 `[B, N]`, what each is, by its place in `prompt.LABELS`; -1: none, where other crops of the
+                batch have more; None: all are positive clicks.
             maps: float `[B, 4, D, H, W]`, the prompts as maps (`dense.CHANNELS`); None: the tokens alone.
 
         Raises:

@@ -22,13 +22,17 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, inner)
         self.out_proj = nn.Linear(inner, width)
 
-    def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        """Query `[B, N, C]` attends to key `[B, M, C]` (values too): `[B, N, C]`."""
+    def forward(self, query: Tensor, key: Tensor, present: Tensor | None = None) -> Tensor:
+        """Query `[B, N, C]` attends to key `[B, M, C]` (values too): `[B, N, C]`.
+
+        `present`, bool `[B, M]`, says which keys there are; None: all.
+        """
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in (self.q_proj(query), self.k_proj(key), self.v_proj(key))
         )
-        out = F.scaled_dot_product_attention(q, k, v)
+        mask = None if present is None else present[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -62,10 +66,13 @@ class PromptLayer(nn.Module):
         if config.spare_attention:
             self.cross_attn_token_to_image = Attention(width, width // 2, config.prompt_heads)
 
-    def forward(self, clicks: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Click tokens `[B, N, C]` and image `[B, voxels, C]` to the same."""
+    def forward(self, clicks: Tensor, image: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Click tokens `[B, N, C]` and image `[B, voxels, C]` to the same.
+
+        `present`, bool `[B, queries + N]`, says which queries and clicks there are; None: all.
+        """
         queries = torch.cat([self.global_query.expand(clicks.shape[0], -1, -1).to(clicks.dtype), clicks], dim=1)
-        queries = self.norm2(queries + self.norm1(self.self_attn(queries, queries)))
+        queries = self.norm2(queries + self.norm1(self.self_attn(queries, queries, present)))
         count = self.global_query.shape[1]
         context, clicks = queries[:, :count], queries[:, count:]
         context = self.norm3(context + self.mlp(context))
@@ -77,6 +84,7 @@ class PromptEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
+        self.queries = config.queries
         self.layers = nn.ModuleList(PromptLayer(config) for _ in range(config.prompt_layers))
         self.labels = nn.Embedding(len(LABELS), config.neck_width) if config.dense_width else None
         if self.labels is not None:
@@ -92,13 +100,16 @@ class PromptEncoder(nn.Module):
     def forward(self, deepest: Tensor, points: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map `[B, C, H, W, D]` and normalised points `[B, N, 3]` (h, w, d) to the conditioned map.
 
-        `labels`, int64 `[B, N]`, say what each point is, by its place in `LABELS`; None: all are positive clicks.
+        `labels`, int64 `[B, N]`, say what each point is, by its place in `LABELS`; None: all are positive clicks. Where
+        a crop has fewer points than others of the batch, -1 stands for none: nothing attends to such a point.
         """
-        clicks = self.sample(deepest, points)
+        clicks, present = self.sample(deepest, points), None
         if self.labels is not None:
             kinds = points.new_zeros(points.shape[:2], dtype=torch.int64) if labels is None else labels
-            clicks = clicks + self.labels(kinds).to(clicks.dtype)
+            clicks = clicks + self.labels(kinds.clamp_min(0)).to(clicks.dtype)
+            if bool((kinds < 0).any()):
+                present = F.pad(kinds >= 0, (self.queries, 0), value=True)
         image = deepest.flatten(2).transpose(1, 2)
         for layer in self.layers:
-            clicks, image = layer(clicks, image)
+            clicks, image = layer(clicks, image, present)
         return image.transpose(1, 2).reshape(deepest.shape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..cohort.sampling import CropSampler, Example
 from ..errors import DeviceError, SettingsError, out_of_memory
 from ..model import Features, Network
+from .freed_memory import keep_freed_memory
 from .interaction import Interaction
-from .losses import dice_cross_entropy, prompt_consistency, quality_loss
+from .losses import dice_cross_entropy, foreground_lead, prompt_consistency, quality_loss
 from .recipe import Recipe
 
 State = dict[str, Tensor]
@@ -93,9 +95,10 @@ class Trainer:
         self.network.freeze()
         self.network.encoder.checkpointing = recipe.checkpointing
         # Channels last: the narrow 3-D convolutions and their gradients are faster so, on CPUs and GPUs.
-        self.network.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        if self.network.refiner is not None:
-            self.network.refiner.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        for module in self.network.modules():
+            if isinstance(module, nn.Conv3d):
+                module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        keep_freed_memory()
         self.tuned: dict[str, nn.Parameter] = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.tuned.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -158,26 +161,31 @@ class Trainer:
         features = self.network.encode(piece.image)
         if self.network.dense is None:
             logits = self.network.decode(features, None if self.network.prompt is None else piece.clicks)
-            return dice_cross_entropy(logits, piece.truth) + self._iou_loss(features, logits, piece.truth)
+            return self._loss_of_crops(features, logits, piece.truth).mean()
+        numbers: list[int] = piece.number.tolist()
+        answers = self.interaction.answers(self.network, features, piece.truth, piece.clicks[:, 0], numbers)
+        count = Counter(crop for answer in answers for crop in answer.crops)
         loss = torch.zeros((), device=self.device)
-        samples = zip(piece.truth, piece.clicks[:, 0], piece.number.tolist(), strict=True)
-        for crop, (truth, first, number) in enumerate(samples):
-            alone = features.one(crop)
-            answers = self.interaction.answers(self.network, alone, truth, first, number)
-            for logits, prompted in answers:
-                one = dice_cross_entropy(logits, truth[None]) + self._iou_loss(alone, logits, truth[None])
-                one = one + self.sampler.prompt_sampling.consistency_weight * prompt_consistency(
-                    logits, truth, prompted
-                )
-                loss = loss + one / (len(answers) * len(piece.image))
+        for answer in answers:
+            truth = piece.truth[answer.crops]
+            losses = self._loss_of_crops(features.of(answer.crops), answer.logits, truth)
+            consistency = [prompt_consistency(*one) for one in zip(answer.logits, truth, answer.prompted, strict=True)]
+            losses = losses + self.sampler.prompt_sampling.consistency_weight * torch.stack(consistency)
+            # Of a crop all answers count as much together as the only one of another.
+            weight = [1 / (count[crop] * len(numbers)) for crop in answer.crops]
+            loss = loss + (losses * torch.tensor(weight, device=self.device)).sum()
         return loss
 
-    def _iou_loss(self, features: Features, logits: Tensor, truth: Tensor) -> Tensor:
-        """The loss of the predicted IoU, 0 for a network without one; no gradient flows into the mask."""
+    def _loss_of_crops(self, features: Features, logits: Tensor, truth: Tensor) -> Tensor:
+        """The loss of masks and, of a network that predicts their IoU, of that, `[B]`.
+
+        No gradient flows from the predicted IoU into the mask.
+        """
+        losses = dice_cross_entropy(logits, truth)
         if self.network.quality is None:
-            return logits.new_zeros(())
-        quality = self.network.predict_iou(features, logits.detach().float().softmax(dim=1)[:, 1])
-        return quality_loss(quality, logits, truth)
+            return losses
+        quality = self.network.predict_iou(features, foreground_lead(logits.detach()).sigmoid())
+        return losses + quality_loss(quality, logits, truth)
 
     def _averaged(self, loss: Tensor) -> float:
         """Average gradients and loss over all processes, in one exchange."""

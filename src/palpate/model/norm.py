@@ -1,0 +1,75 @@
+"""InstanceNorm and ReLU of the decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-5  # added to the variance (docs/design/network.md, section 3)
+LANES = 256  # numbers summed side by side, a whole number of positions
+
+
+class NormReLU(nn.Module):
+    """InstanceNorm without parameters, then ReLU.
+
+    In training by `ChannelsLastNormReLU`, the same numbers up to rounding, which leaves a map's channels last:
+    PyTorch's InstanceNorm copies the map there and back, forwards and backwards. Inference keeps PyTorch's own
+    rounding, with which the masks of models that exist were measured.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W, D]` to the same."""
+        if self.training:
+            done: Tensor = ChannelsLastNormReLU.apply(x)  # type: ignore[no-untyped-call]
+            return done
+        return F.relu(F.instance_norm(x, eps=EPS))
+
+
+class ChannelsLastNormReLU(torch.autograd.Function):
+    """InstanceNorm and ReLU of a map whose channels lie last in memory, in float32.
+
+    PyTorch's GroupNorm and BatchNorm know that layout too, but add up a channel's 64³ numbers one by one: their results
+    are off by 1e-4 of a standard deviation. Here sums are nested, and the variance is of centred numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
+        """`[B, C, H, W, D]` to the same, channels last."""
+        rows = _rows(x)
+        normal = rows - _mean(rows)
+        scale = (_mean(normal * normal) + EPS).rsqrt_()
+        normal.mul_(scale)
+        ctx.save_for_backward(normal, scale)
+        return _map(normal.clamp_min(0).to(x.dtype), x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
+        """The gradient of the map, channels last."""
+        normal, scale = ctx.saved_tensors
+        rows = torch.ops.aten.threshold_backward(_rows(gradient).float(), normal, 0)
+        mean, slope = _mean(rows), _mean(rows * normal)
+        rows.sub_(mean).addcmul_(normal, slope, value=-1).mul_(scale)
+        return _map(rows.to(gradient.dtype), gradient.shape)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A map `[B, C, H, W, D]` as `[B, positions, C]`; no copy where its channels lie last."""
+    return x.permute(0, 2, 3, 4, 1).contiguous().view(len(x), -1, x.shape[1])
+
+
+def _map(rows: Tensor, shape: torch.Size) -> Tensor:
+    """The opposite of `_rows`."""
+    return rows.view(shape[0], *shape[2:], shape[1]).permute(0, 4, 1, 2, 3)
+
+
+def _mean(rows: Tensor) -> Tensor:
+    """Means over the positions of `[B, positions, C]`, float32 `[B, 1, C]`."""
+    count, channels = rows.shape[1:]
+    beside = max(1, LANES // channels)
+    while count % beside:
+        beside -= 1
+    sums = rows.view(len(rows), count // beside, beside * channels).sum(dim=1, dtype=torch.float32)
+    return sums.view(len(rows), beside, channels).sum(dim=1, keepdim=True) / count
