@@ -116,7 +116,7 @@ def test_it_learns_the_ratio() -> None:
     optimiser = torch.optim.Adam(network.quality.parameters(), lr=0.01)
     for _ in range(80):
         optimiser.zero_grad()
-        quality_loss(network.predict_iou(features, probability), logits, truth).backward()  # type: ignore[no-untyped-call]
+        quality_loss(network.predict_iou(features, probability), logits, truth).mean().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert torch.allclose(
         network.predict_iou(features, probability).sigmoid(), torch.tensor([3 / 16, 13 / 16]), atol=0.05

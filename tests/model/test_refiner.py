@@ -91,11 +91,12 @@ def test_training_and_inference_see_the_same() -> None:
         torch.testing.assert_close(refiner(image, maps, logits, joined), learning, rtol=1e-4, atol=1e-4)
 
 
-def test_the_features_of_one_crop_hold_its_image() -> None:
+def test_the_features_of_some_crops_hold_their_images() -> None:
     network, crop = Network(REFINED), torch.randn(2, 1, 32, 32, 32)
     with torch.no_grad():
         features = network.encode(crop)
-        second = features.one(1)
+        assert features.of([0, 1]) is features
+        second = features.of([1])
         assert second.image is not None
         assert torch.equal(second.image, crop[1:].permute(0, 1, 3, 4, 2))
         clicks, labels, maps = (part[1:] for part in prompts())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palpate.training.losses import dice_cross_entropy, prompt_consistency, quality_loss
+from palpate.training.losses import dice_cross_entropy, dice_cross_entropy_of_crops, prompt_consistency, quality_loss
 
 
 def test_loss_by_hand() -> None:
@@ -16,7 +16,7 @@ def test_loss_by_hand() -> None:
     truth = torch.tensor([1, 0]).view(1, 1, 1, 2)
     dice = 1 - 2 * 0.75 / (1.5 + 1)
     entropy = -(np.log(0.75) + np.log(0.25)) / 2
-    losses = dice_cross_entropy(torch.cat([logits, -logits]), truth.expand(2, -1, -1, -1))
+    losses = dice_cross_entropy_of_crops(torch.cat([logits, -logits]), truth.expand(2, -1, -1, -1))
     assert losses[0].item() == pytest.approx(0.5 * dice + 0.5 * entropy, abs=1e-5)
     assert losses[1].item() == pytest.approx(0.5 * (1 - 2 * 0.25 / (0.5 + 1)) + 0.5 * entropy, abs=1e-5)
 
@@ -29,7 +29,8 @@ def test_loss_as_by_softmax() -> None:
     overlap, size = (probability * truth).sum(dim=(1, 2, 3)), (probability + truth).sum(dim=(1, 2, 3))
     entropy = torch.nn.functional.cross_entropy(logits, truth, reduction="none").mean(dim=(1, 2, 3))
     expected = 0.5 * (1 - (2 * overlap + 1e-5) / (size + 1e-5)) + 0.5 * entropy
-    torch.testing.assert_close(dice_cross_entropy(logits, truth), expected)
+    torch.testing.assert_close(dice_cross_entropy(logits, truth), expected.mean())
+    torch.testing.assert_close(dice_cross_entropy_of_crops(logits, truth), expected)
 
 
 def test_named_voxels_by_hand() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from . import cues
 from .config import NetworkConfig
 from .dense import CHANNELS, in_eights, zeroed
+from .norm import NormReLU
 
 LARGEST_LOGIT = 8.0  # of the decoder, as it is seen here
 
@@ -28,13 +29,14 @@ class Block(nn.Module):
         super().__init__()
         steps = neighbours(widths)
         self.convolutions = nn.ModuleList(nn.Conv3d(a, b, 3, padding=1, bias=False) for a, b in steps)
+        self.norm = NormReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, first width, h, w, d]` to `[B, last width, h, w, d]`."""
         for convolution in self.convolutions:
             assert isinstance(convolution, nn.Conv3d)
             known = torch.is_grad_enabled() or x.shape[1] % 8 == 0
-            x = F.relu(F.instance_norm(convolution(x) if known else in_eights(convolution, x)))
+            x = self.norm(convolution(x) if known else in_eights(convolution, x))
         return x
 
 

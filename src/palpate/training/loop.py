@@ -23,7 +23,7 @@ from ..errors import DeviceError, SettingsError, out_of_memory
 from ..model import Features, Network
 from .freed_memory import keep_freed_memory
 from .interaction import Interaction
-from .losses import dice_cross_entropy, foreground_lead, prompt_consistency, quality_loss
+from .losses import dice_cross_entropy_of_crops, foreground_lead, prompt_consistency, quality_loss
 from .recipe import Recipe
 
 State = dict[str, Tensor]
@@ -181,7 +181,7 @@ class Trainer:
 
         No gradient flows from the predicted IoU into the mask.
         """
-        losses = dice_cross_entropy(logits, truth)
+        losses = dice_cross_entropy_of_crops(logits, truth)
         if self.network.quality is None:
             return losses
         quality = self.network.predict_iou(features, foreground_lead(logits.detach()).sigmoid())

@@ -1,4 +1,4 @@
-"""The losses of training (docs/design/network.md, section 4), one number a crop."""
+"""The losses of training (docs/design/network.md, section 4)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from torch import Tensor
 
 
 def dice_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """0.5 · soft Dice loss (softmax, target only) + 0.5 · cross-entropy, `[B]`.
+    """0.5 · soft Dice loss (softmax, target only, mean over the batch) + 0.5 · cross-entropy.
 
     Args:
         logits: `[B, 2, D, H, W]`.
         truth: `[B, D, H, W]` int64, 0 or 1.
     """
+    return dice_cross_entropy_of_crops(logits, truth).mean()
+
+
+def dice_cross_entropy_of_crops(logits: Tensor, truth: Tensor) -> Tensor:
+    """`dice_cross_entropy` of each crop by itself, `[B]`."""
     # Of two classes softmax is the sigmoid of the difference: one map instead of two, and each is read once.
     lead = foreground_lead(logits).flatten(1)
     target = truth.flatten(1).to(lead.dtype)
