@@ -108,8 +108,8 @@ def noise_scan(seed: int = 0) -> Volume:
 _PREPARED = tempfile.TemporaryDirectory(prefix="palpate-tests-", ignore_cleanup_errors=True)
 
 
-def prepared_scan(volume: Volume, target: npt.NDArray[np.bool_], name: str = "scan") -> PreparedScan:
-    """A prepared scan of a volume and its target `[X, Y, Z]`, in a folder that goes when the process ends."""
+def prepared_scan(volume: Volume, target: npt.NDArray[np.bool_ | np.uint8], name: str = "scan") -> PreparedScan:
+    """A prepared scan of a volume and its target or labels `[X, Y, Z]`, in a folder that goes when the process ends."""
     folder = Path(_PREPARED.name)
     key = pack_arrays(canonical_image(volume.array), target.astype(np.uint8), volume.grid, folder)
     record = ScanRecord.model_validate_json((folder / key / "scan.json").read_text())

@@ -152,6 +152,21 @@ def test_every_room_has_a_rule() -> None:
     assert all(may <= ROOMS for may in ALLOWED.values())
 
 
+def test_targets_that_train_and_targets_that_judge_share_no_code() -> None:
+    """Else a model would be judged on what it was taught."""
+    files = (SOURCE / "cohort" / "targets").glob("*.py")
+    makers = {"palpate.cohort.targets", *(f"palpate.cohort.targets.{path.stem}" for path in files)}
+    for name, path in modules():
+        found = set(imports(ast.parse(path.read_text()), name))
+        if name.startswith("palpate.evaluation"):
+            assert not {other for other in found if other in makers or other.startswith("palpate.cohort.sampling")}, (
+                name
+            )
+        if name.startswith("palpate.cohort"):
+            assert not {other for other in found if other.startswith("palpate.evaluation")}, name
+    assert "palpate.cohort.targets.painting" in makers
+
+
 def test_the_table_is_read() -> None:
     text = (
         "| `atomic` | files | errors |\n| `model/` | torch | nothing |\n| `volume` | grids | errors, atomic; more |\n"

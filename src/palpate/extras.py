@@ -15,7 +15,7 @@ from .errors import SettingsError
 
 # As in pyproject.toml: a test compares them.
 EXTRAS = {
-    "train": ("accelerate", "blosc2", "jinja2", "matplotlib", "psutil", "ruamel.yaml", "tensorboard"),
+    "train": ("accelerate", "blosc2", "jinja2", "matplotlib", "psutil", "ruamel.yaml", "scikit-image", "tensorboard"),
     "auto": ("monai",),
     "pictures": ("matplotlib",),
 }

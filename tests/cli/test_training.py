@@ -19,6 +19,7 @@ from palpate.cli import app
 from palpate.cohort.augmentation import PromptSampling
 from palpate.cohort.prepared import PreparedCohort
 from palpate.frame import CropPercentiles, Preprocessing
+from palpate.pictures import is_own_picture
 from palpate.training.preset import starting_from_nothing
 from processes import in_two_processes
 from small import small_bundle, small_cohort
@@ -238,6 +239,19 @@ def test_a_dry_run_estimates_the_cost_and_leaves_nothing(place: Path, tmp_path: 
     record = json.loads(trained(place, run, "--dry-run", "--json", folder=tmp_path).stdout)
     assert record["steps"] == STEPS
     assert record["peak_memory_gb"] > 0.1
+
+
+def test_examples_are_drawn_and_nothing_else_is_left(place: Path, tmp_path: Path) -> None:
+    run = place / "looked-at"
+    done = trained(place, run, "--examples", str(tmp_path / "crops.png"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert not run.exists()
+    record = json.loads(done.stdout)
+    assert (record["examples"], record["kinds"]) == (str(tmp_path / "crops.png"), {"contours": 48})
+    assert is_own_picture(tmp_path / "crops.png")
+    wrong = trained(place, run, "--examples", str(tmp_path / "crops.txt"))
+    assert wrong.returncode == 2
+    assert "a picture's name ends in one of" in wrong.stderr
 
 
 def test_test_patients_are_measured_at_the_end_and_each_use_is_counted(place: Path) -> None:

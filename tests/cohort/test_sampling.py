@@ -11,7 +11,8 @@ from palpate.cohort import LabelledVolume
 from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import PreparedScan
-from palpate.cohort.sampling import CropSampler
+from palpate.cohort.sampling import CropSampler, Example
+from palpate.cohort.targets import MADE, TargetKind, TargetSampling
 from palpate.frame import CropPercentiles, Frame, Preprocessing
 from palpate.phantom import make_phantom
 from palpate.randomness import counted_rng
@@ -53,6 +54,152 @@ def sampler(
     seed: int = 3,
 ) -> CropSampler:
     return CropSampler([cohort], None, PREPROCESSING, augmentation or Augmentation(), prompt_sampling, seed)
+
+
+def before_there_were_made_targets(drawn: CropSampler, index: int, clicks: int) -> Example:
+    """An example as it was drawn when contours were the only targets: what a training that is resumed relies on."""
+    rng = counted_rng(drawn.seed, "training crop", index)
+    scan, settings = drawn.scan(index), drawn.augmentation
+    planned = drawn._frame(scan, rng)
+    motion = settings.motion(drawn.preprocessing.crop, rng)
+    motion[:3] *= settings.field(drawn._diameter(scan), rng)
+    frame = planned.moved(motion)
+    values, inside, (share,) = frame.extract_scan(scan.image, scan.padding, "cpu", (scan.target,))
+    if rng.random() < settings.mask_out_prob:
+        inside = inside & drawn._box(rng)
+    truth = (share > 0.5) & inside
+    if rng.random() < settings.background_paste_prob:
+        values, inside = drawn._pasted(values, inside, rng)
+    if rng.random() < settings.intensity_shift_prob:
+        values = values + float(rng.uniform(-1, 1)) * settings.intensity_shift
+    image = settings.perturb(drawn.preprocessing.normalisation.apply(values, inside), rng) * inside
+    middle = frame.crop_index(planned.scan_index([n // 2 for n in planned.size]))
+    return Example(image[None], truth.long(), drawn._clicks(truth, middle, clicks, rng), torch.tensor(index))
+
+
+def test_contours_alone_are_drawn_as_ever(cohort: list[PreparedScan]) -> None:
+    """To the bit, so that a training of an earlier version goes on as it would have."""
+    settings = Augmentation(
+        mask_out_prob=0.5, background_paste_prob=0.5, rotate90_prob=0.5, intensity_shift=20, resize_prob=0.5
+    )
+    drawn = sampler(cohort, settings, PromptSampling())
+    for index in range(12):
+        pairs = zip(drawn.example(index, 4), before_there_were_made_targets(drawn, index, 4), strict=True)
+        assert all(torch.equal(new, old) for new, old in pairs)
+
+
+@pytest.mark.parametrize("kind", [*MADE, "labels"])
+def test_made_targets_hold_the_click_and_repeat(cohort: list[PreparedScan], kind: TargetKind) -> None:
+    weights = TargetSampling(**{"contours": 0, kind: 1})
+    settings = Augmentation(resize_prob=0.5, mask_out_prob=0.3, background_paste_prob=0.3, axis_order_prob=0.5)
+    one, two = (CropSampler([cohort], None, PREPROCESSING, settings, ONE, 3, targets=weights) for _ in range(2))
+    on_target = []
+    for index in range(10):
+        example = one.example(index, 1)
+        assert one.kind(index) == kind
+        assert all(torch.equal(a, b) for a, b in zip(example, two.example(index, 1), strict=True))
+        d, h, w = example.clicks[0].round().long().clamp(0, 31).tolist()
+        on_target.append(bool(example.truth[d, h, w]))
+        if kind in MADE:
+            assert 20 <= int(example.truth.sum()) <= 0.6 * 32**3
+    assert np.mean(on_target) == 1 if kind in MADE else np.mean(on_target) > 0.7
+
+
+def test_a_target_with_a_kind_of_its_own_changes_no_other(cohort: list[PreparedScan]) -> None:
+    """Examples that keep their contour are drawn as in a training on contours alone."""
+    mixed = CropSampler(
+        [cohort], None, PREPROCESSING, Augmentation(), ONE, 3, targets=TargetSampling(contours=1, synthetic=1)
+    )
+    kinds = [mixed.kind(index) for index in range(12)]
+    assert set(kinds) == {"contours", "synthetic"}
+    for index, kind in enumerate(kinds):
+        same = torch.equal(mixed.example(index, 1).image, sampler(cohort).example(index, 1).image)
+        assert same == (kind == "contours")
+
+
+def test_each_label_is_a_target_of_its_own() -> None:
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[5:15, 5:15, 5:15], label[25:35, 25:35, 25:35] = 1, 2
+    scan = prepared_scan(Volume(label * 100.0 + np.random.default_rng(0).random(label.shape), np.eye(4)), label)
+    drawn = CropSampler([[scan]], None, PREPROCESSING, STILL, ONE, targets=TargetSampling(contours=0, labels=1))
+    seen = set()
+    for index in range(8):
+        example = drawn.example(index, 1)
+        assert 100 <= int(example.truth.sum()) <= 150, "a thousand voxels at twice the spacing; both labels have 250"
+        seen.add(bool(example.image[0][example.truth.bool()].median() > 0.8 * example.image.amax()))
+    assert seen == {True, False}, "the bright one and the other"
+
+
+def test_labels_that_touch_are_joined_at_times() -> None:
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[10:20, 10:30, 10:30], label[20:30, 10:30, 10:30], label[2:5, 2:5, 2:5] = 1, 2, 3
+    scan = prepared_scan(Volume(label * 100.0, np.eye(4)), label)
+    preprocessing = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
+    drawn = CropSampler([[scan]], None, preprocessing, STILL, ONE, targets=TargetSampling(contours=0, labels=1))
+    sizes = {int(drawn.example(index, 1).truth.sum()) for index in range(60)}
+    assert sizes == {27, 4000, 8000}, "the small one touches none"
+
+
+def test_scans_without_any_target_are_learned_from_too(cohort: list[PreparedScan]) -> None:
+    volume = Volume(np.random.default_rng(0).normal(100, 10, (40, 40, 40)), np.eye(4))
+    empty = prepared_scan(volume, np.zeros((40, 40, 40), bool))
+    weights = TargetSampling(contours=1, synthetic=0.5, transplants=0.5)
+    drawn = CropSampler([[*cohort, empty]], None, PREPROCESSING, Augmentation(), ONE, targets=weights)
+    mine = [index for index in range(30) if drawn.scan(index) is empty]
+    assert len(mine) == 10
+    assert "contours" not in {drawn.kind(index) for index in mine}
+    assert all(bool(drawn.example(index, 1).truth.any()) for index in mine)
+
+
+def test_crops_lie_in_the_body_and_not_in_the_air_around_it() -> None:
+    """One voxel in four is body; all but one crop in ten are centred there."""
+    values = np.zeros((40, 40, 40))
+    values[:20, :20] = 100
+    scan = prepared_scan(Volume(values, np.eye(4)), np.zeros(values.shape, bool))
+    drawn = sampler([scan])
+    frames = [drawn._frame_anywhere(scan, counted_rng(0, "test", number)) for number in range(60)]
+    hits = [values[tuple(frame.scan_index([16, 16, 16]).round().astype(int))] for frame in frames]
+    assert np.mean(np.array(hits) > 0) > 0.9
+
+
+def test_size_and_field_of_view_of_made_targets_are_drawn_apart(cohort: list[PreparedScan]) -> None:
+    settings = Augmentation(resize_prob=1.0, resize=(0.5, 4.0))
+    drawn = CropSampler(
+        [cohort], None, PREPROCESSING, settings, ONE, 3, targets=TargetSampling(contours=0, synthetic=1)
+    )
+    fields, filled = [], []
+    for index in range(60):
+        rng = counted_rng(3, "training crop", index)
+        scan = drawn.scan(index)
+        drawn._frame_anywhere(scan, rng)
+        motion = drawn._motion(scan, index, True, rng)
+        fields.append(np.cbrt(abs(np.linalg.det(motion[:3, :3]))))
+        filled.append(float(drawn.example(index, 1).truth.float().mean()))
+    assert max(fields) / min(fields) > 2
+    assert abs(np.corrcoef(np.log(fields), np.log(filled))[0, 1]) < 0.35
+
+
+def test_axis_orders_by_hand() -> None:
+    turned = STILL.model_copy(update={"axis_order_prob": 1.0})
+    spacing = (2.0, 1.0, 1.0)
+    orders = [turned.axis_order(spacing, counted_rng(0, "order", number)) for number in range(400)]
+    assert len({tuple(np.sign(order[:3, :3]).ravel()) for order in orders}) == 48, "six orders, each axis either way"
+    for order in orders:
+        steps = np.diag(spacing) @ order[:3, :3] @ np.linalg.inv(np.diag(spacing))
+        assert np.allclose(np.abs(steps).sum(axis=0), 1), "in millimetres it is an exchange of axes"
+        assert np.allclose(steps @ steps.T, np.eye(3))
+    assert np.array_equal(STILL.axis_order(spacing, counted_rng(0, "order", 0)), np.eye(4))
+
+
+def test_an_axis_order_turns_the_crop_and_nothing_else(cohort: list[PreparedScan]) -> None:
+    plain, turned = (sampler(cohort, STILL.model_copy(update={"axis_order_prob": p})) for p in (0.0, 1.0))
+    differ = 0
+    for index in range(6):
+        one, other = plain.example(index, 1), turned.example(index, 1)
+        assert one.clicks.tolist() == other.clicks.tolist() == [[16.0, 16.0, 16.0]], "the middle voxel stays"
+        assert float(one.truth.sum()) == pytest.approx(float(other.truth.sum()), rel=0.1)
+        differ += not torch.equal(one.truth, other.truth)
+    assert differ >= 5
 
 
 def test_an_example_is_a_function_of_its_number(cohort: list[PreparedScan]) -> None:

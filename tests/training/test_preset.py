@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from palpate.bundle import paper_preprocessing
 from palpate.cohort import PaperSplit
 from palpate.cohort.augmentation import PromptSampling
+from palpate.cohort.targets import TargetSampling
 from palpate.errors import SettingsError
 from palpate.frame import CropPercentiles, Preprocessing
 from palpate.simulation import FIRST_PROMPT_KINDS
@@ -122,6 +123,7 @@ def test_the_automatic_form_of_ones_own(tmp_path: Path) -> None:
     [
         ({"dense": 16}, "an automatic model takes no prompts: leave out dense 16"),
         ({"quality": 8}, "leave out quality 8"),
+        ({"targets": TargetSampling(synthetic=1)}, "leave out targets other than contours"),
         (
             {"prompt_sampling": PromptSampling(rounds=3)},
             "leave out prompts with corrections or of other kinds than clicks",
@@ -145,6 +147,19 @@ def test_the_preset_of_the_page_on_automatic_models(tmp_path: Path) -> None:
     preprocessing = Preprocessing(crop=(64, 64, 64), spacing=(1.0, 1.0, 1.0), normalisation=CropPercentiles())
     expected = starting_from_nothing("hippocampus-automatic", (), preprocessing, None).as_automatic()
     assert Preset.load(tmp_path / "page.yaml") == expected.with_recipe(steps=1500)
+
+
+def test_targets_stay_in_a_preset_and_its_interactive_form(tmp_path: Path) -> None:
+    targets = TargetSampling(contours=0.4, supervoxels=0.3, synthetic=0.3)
+    preset = starting_from_nothing("mine", (), PREPROCESSING, None).model_copy(update={"targets": targets})
+    preset.write(tmp_path / "mine.yaml")
+    assert Preset.load(tmp_path / "mine.yaml").targets == targets
+    assert preset.as_interactive().targets == targets
+    assert preset.as_automatic().targets == TargetSampling()
+    text = (tmp_path / "mine.yaml").read_text().replace("synthetic: 0.3", "blobs: 0.3")
+    (tmp_path / "wrong.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=r"targets\.blobs: Extra inputs are not permitted"):
+        Preset.load(tmp_path / "wrong.yaml")
 
 
 def test_an_interactive_preset_takes_every_prompt_and_zooms(tmp_path: Path) -> None:

@@ -177,4 +177,4 @@ def test_a_preset_of_ones_own_with_both_lengths_is_refused(tmp_path: Path) -> No
 def test_the_kind_of_normalisation_comes_first() -> None:
     """What low and high mean depends on it."""
     settings = re.findall(r"^    (\w+):", to_yaml(Preset.load("kits21")), re.MULTILINE)
-    assert settings == ["kind", "low", "high", "mean", "std"]
+    assert settings[:5] == ["kind", "low", "high", "mean", "std"]

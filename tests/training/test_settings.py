@@ -11,6 +11,7 @@ from palpate.cohort import Split
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import CohortIndex, PreparedCohort, PreparedEntry
 from palpate.cohort.split import Subset
+from palpate.cohort.targets import TargetSampling
 from palpate.errors import CohortError, SettingsError
 from palpate.model import SIZES
 from palpate.training.preset import Preset, starting_from_nothing
@@ -149,6 +150,15 @@ def test_scans_without_the_lesion_are_left_out(tmp_path: Path) -> None:
     counts = [len(cohort_scans([cohort], PRESET.model_copy(update={"target_labels": v}))[0]) for v in ((), (1,), (7,))]
     assert counts[0] == 2
     assert counts[2] == 0
+
+
+def test_scans_without_the_lesion_train_where_targets_are_made(tmp_path: Path) -> None:
+    cohort = prepare(small_cohort(tmp_path, 2, labels=(1, 2)), tmp_path / "prepared", workers=1)
+    preset = PRESET.model_copy(update={"target_labels": (7,), "targets": TargetSampling(synthetic=1)})
+    assert len(cohort_scans([cohort], preset)[0]) == 2, "there is no label 7"
+    labels = preset.model_copy(update={"targets": TargetSampling(labels=1)})
+    assert len(cohort_scans([cohort], labels)[0]) == 2, "but others"
+    assert cohort_scans([cohort], preset.model_copy(update={"targets": TargetSampling()})) == [[]]
 
 
 def test_an_automatic_start_drops_the_prompts(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..training.outcome import TrainingOutcome, TrainingProgress
     from ..training.run import Run
 
+EXAMPLES = 48  # training crops in a picture of them
 OF_ANY_RUN = {
     "resume",
     "hours",
@@ -32,6 +34,7 @@ OF_ANY_RUN = {
     "device",
     "threads",
     "dry_run",
+    "examples",
     "machine",
     "quiet",
     "log",
@@ -189,17 +192,22 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure a step, print expected time and memory, and leave nothing.")
     ] = False,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help=f"Draw the first {EXAMPLES} training crops into this picture, and train nothing."),
+    ] = None,
 ) -> None:
     """Train a model on prepared cohorts; stop it any time, and resume it with --resume."""
     from ..training.launch import Changes, new, resumed
 
     given = given_options(context)
     _check_asked(given)
+    trial = dry_run or examples is not None
     accelerator = _accelerator(device, threads)
     console.silent = not accelerator.is_main_process
     if resume is not None:
         # A dry run leaves nothing, so it keeps no choice either.
-        choice = test if "test" in given and not dry_run else None
+        choice = test if "test" in given and not trial else None
         run = resumed(resume, accelerator, workers, console.info, choice)
     else:
         changes = Changes(
@@ -210,15 +218,15 @@ def train(
             num_validations=num_validations,
             seed=seed,
         )  # fmt: skip
-        if not prepared or preset is None or (out is None and not dry_run):
+        if not prepared or preset is None or (out is None and not trial):
             raise SettingsError(
                 "nothing to train is named, or no preset: `palpate train PREPARED --preset PRESET --out RUN`, "
                 "or `--resume RUN`"
             )
-        where = None if dry_run else out
+        where = None if trial else out
         run = new(prepared, preset, changes, where, share, accelerator, workers, console.info, test)
-    if dry_run:
-        _dry_run(console, run)
+    if trial:
+        _dry_run(console, run) if examples is None else _draw_examples(console, run, examples)
         return
     console.info(_plan(run))
     with _stopping(console) as stop, _display(console, run) as report:
@@ -231,7 +239,7 @@ def _check_asked(given: dict[str, str]) -> None:
     """Refuse options that would have no effect.
 
     Raises:
-        SettingsError: beside --resume, what the run knows already; or two lengths.
+        SettingsError: beside --resume, what the run knows already; two lengths; or two ways to train nothing.
     """
     known = [option for name, option in given.items() if name not in OF_ANY_RUN]
     if "resume" in given and known:
@@ -239,6 +247,8 @@ def _check_asked(given: dict[str, str]) -> None:
             f"{', '.join(known)}: a resumed run keeps its settings; leave it out, or start another run with "
             "--init RUN/last.safetensors"
         )
+    if "dry_run" in given and "examples" in given:
+        raise SettingsError("--dry-run measures a step and --examples draws crops; give one of the two")
     if "steps" in given and "epochs" in given:
         raise SettingsError("--steps and --epochs both say how long; give one of the two")
 
@@ -265,6 +275,20 @@ def _plan(run: Run) -> str:
     return (
         f"{preset.name}: {counts} scans; {tuned:,} tuned parameters; step {trainer.step} of {trainer.total}, "
         f"batch {preset.recipe.batch}, on {trainer.device.type}{spared}"
+    )
+
+
+def _draw_examples(console: Console, run: Run, path: Path) -> None:
+    from ..cohort.example_sheet import example_sheet
+    from ..pictures import save_picture
+
+    sampler = run.trainer.sampler
+    save_picture(example_sheet(sampler, EXAMPLES), path)
+    counts = Counter(sampler.kind(number) for number in range(EXAMPLES))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    console.result(
+        {"examples": str(path), "kinds": dict(counts)},
+        [f"{path}: the first {EXAMPLES} training crops by what their targets are: {kinds}", "nothing else was written"],
     )
 
 

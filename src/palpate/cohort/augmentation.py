@@ -12,9 +12,11 @@ from torch import Tensor
 from ..randomness import counted_rng
 from ..simulation import FIRST_PROMPT_KINDS
 from ..volume import FloatArray, Index3
+from .intensity import IntensityMaps
 
 Range = tuple[float, float]
 Three = tuple[float, float, float]
+FINEST = 3.0  # voxels of the crop that a scan's voxel spans at most, where the target is made: no finer detail is there
 
 
 class Augmentation(BaseModel):
@@ -79,6 +81,16 @@ class Augmentation(BaseModel):
     background_paste_prob: float = Field(
         0.0, ge=0, le=1, description="probability, 0 to 1, that voxels outside the scan are pasted from another scan"
     )
+    axis_order_prob: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability, 0 to 1, that a crop's axes are put in a random order, each forwards or backwards, as "
+        "arrays without orientation come",
+    )
+    intensity_maps: IntensityMaps = Field(
+        IntensityMaps(), description="how intensities are remapped at random, before normalisation"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -116,11 +128,40 @@ class Augmentation(BaseModel):
             diameter: of a ball of the target's volume, over the edge of the model's own crop.
             rng: of this crop.
         """
+        low, high = np.clip([diameter / self.occupied[1], diameter / self.occupied[0]], *self.resize)
+        return self._field_between(low, high, rng)
+
+    def field_of_made(self, voxel: float, extent: float, rng: np.random.Generator) -> float:
+        """A crop's field of view over the model's own, where a target is yet to be made: 1, or any that suits the scan.
+
+        The target's size is drawn after it, as a share of the crop, so that neither tells the other.
+
+        Args:
+            voxel: edge of the scan's voxel over that of the model's.
+            extent: longest edge of the scan over that of the model's own crop.
+            rng: of this crop.
+        """
+        low = np.clip(voxel / FINEST, *self.resize)
+        return self._field_between(low, max(low, min(self.resize[1], extent)), rng)
+
+    def _field_between(self, low: float, high: float, rng: np.random.Generator) -> float:
         drawn, place = rng.random(2)
         if drawn >= self.resize_prob:
             return 1.0
-        low, high = np.clip([diameter / self.occupied[1], diameter / self.occupied[0]], *self.resize)
         return float(np.exp(np.log(low) + place * (np.log(high) - np.log(low))))
+
+    def axis_order(self, spacing: Three, rng: np.random.Generator) -> FloatArray:
+        """A random order of a crop's axes, each forwards or backwards, as an affine `[4, 4]` in crop voxels.
+
+        Args:
+            spacing: of the crop along D, H, W, which stays that of each place in the order.
+            rng: of this crop.
+        """
+        matrix, drawn = np.eye(4), rng.random()
+        order, signs = rng.permutation(3), rng.choice((-1.0, 1.0), 3)
+        if drawn < self.axis_order_prob:
+            matrix[:3, :3] = np.eye(3)[order] * signs * np.array(spacing) / np.array(spacing)[:, None]
+        return matrix
 
     def perturb(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """A normalised crop `[D, H, W]` with another contrast and brightness, and with noise."""

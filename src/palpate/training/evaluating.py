@@ -57,7 +57,7 @@ class RunEvaluation:
 
     Args:
         settings: the run's.
-        cohorts: the scans of each cohort that have some target.
+        cohorts: the scans of each cohort; those without a target train alone.
         promptless: whether its models take no prompts.
         notify: called with sentences for the user.
 
@@ -81,9 +81,16 @@ class RunEvaluation:
             sliding_window()
 
     def by_cohort(self, subset: Subset) -> list[list[PreparedScan]]:
-        """The scans of a subset, cohort by cohort."""
+        """The scans of a subset, cohort by cohort; outside of training, those with some target."""
         split = self.settings.split
-        return [[s for s in scans if split.subset_of(s.name, s.patient) == subset] for scans in self.cohorts]
+        return [
+            [
+                s
+                for s in scans
+                if split.subset_of(s.name, s.patient) == subset and (subset == "train" or s.target_voxels)
+            ]
+            for scans in self.cohorts
+        ]
 
     def scans(self, subset: Subset) -> list[PreparedScan]:
         """The scans of a subset, of all cohorts."""

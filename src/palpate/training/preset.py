@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..cohort import PaperSplit, Split
 from ..cohort.augmentation import Augmentation, PromptSampling
+from ..cohort.targets import TargetSampling
 from ..errors import SettingsError
 from ..files import replacing
 from ..frame import Preprocessing
@@ -76,6 +77,9 @@ class Preset(BaseModel):
     )
     preprocessing: Preprocessing = Field(description="how a scan becomes the network's input; stays in the model")
     augmentation: Augmentation = Field(description="how training crops vary at random")
+    targets: TargetSampling = Field(
+        TargetSampling(), description="what a training crop's target is, as weights of its kinds"
+    )
     prompt_sampling: PromptSampling = Field(description="how the prompts of a training crop are drawn")
     recipe: Recipe = Field(description="length, optimiser, arithmetic and validation of the training")
     split: PaperSplit | Split | None = Field(
@@ -94,6 +98,8 @@ class Preset(BaseModel):
             unused.append("prompts with corrections or of other kinds than clicks")
         if self.preprocessing.mirror:
             unused.append("mirror")
+        if not self.targets.contours_alone:
+            unused.append("targets other than contours")
         if self.automatic and unused:
             raise ValueError(f"an automatic model takes no prompts: leave out {', '.join(unused)}")
         return self
@@ -158,6 +164,7 @@ class Preset(BaseModel):
             "preprocessing": self.preprocessing.model_copy(update=preprocessing),
             "augmentation": self.augmentation.model_copy(update=anywhere),
             "prompt_sampling": PromptSampling(target_clicks=(1, 1), random_clicks=0),
+            "targets": TargetSampling(),
         }
         return self._changed(changes)
 

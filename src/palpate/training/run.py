@@ -97,6 +97,7 @@ class Run:
             preset.prompt_sampling,
             preset.recipe.seed,
             device="cpu" if workers or accelerator is None else accelerator.device,
+            targets=preset.targets,
         )
         self.trainer = Trainer(bundle.network, sampler, preset.recipe, accelerator, workers, notify)
         if self.trainer.accelerator.num_processes != settings.processes:

@@ -87,11 +87,12 @@ class Settings(BaseModel):
 
 
 def cohort_scans(prepared: Sequence[PreparedCohort], preset: Preset) -> list[list[PreparedScan]]:
-    """Every scan of each cohort that has some target."""
+    """Every scan of each cohort that training or evaluation can use: with some target, or any, if targets are made."""
     cohorts = []
     for cohort in prepared:
         scans = [cohort.scan(entry, preset.target_labels) for entry in cohort.index.scans]
-        cohorts.append([scan for scan in scans if scan.target_voxels])
+        usable = [s for s in scans if s.target_voxels or preset.targets.possible(False, bool(s.record.labels))]
+        cohorts.append(usable)
     return cohorts
 
 
