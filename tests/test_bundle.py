@@ -18,6 +18,7 @@ from palpate.bundle import (
     frozen_sha256,
     load,
     paper_preprocessing,
+    with_depth,
     with_patch_size,
     with_tuning,
     without_prompt_encoder,
@@ -322,6 +323,17 @@ def test_an_automatic_adapter_needs_the_promptable_base(tmp_path: Path) -> None:
     alone.save(tmp_path / "adapter.safetensors", adapter_only=True)
     state = load(tmp_path / "adapter.safetensors", base=base).network.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in alone.network.state_dict().items())
+
+
+def test_an_adapter_of_the_first_blocks_finds_its_whole_base(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"transformer": "dinov2", "depth": 8})
+    whole = small_bundle(config=config)
+    base = replace(whole, provenance=whole.provenance.model_copy(update={"imported_from": "dinov2"}))
+    cut = trained(with_tuning(with_depth(base, 5), "spatial"))
+    cut.save(tmp_path / "adapter.safetensors", adapter_only=True)
+    assert torch.equal(logits(load(tmp_path / "adapter.safetensors", base=base)), logits(cut))
+    with pytest.raises(ModelError, match="was trained on another base"):
+        load(tmp_path / "adapter.safetensors", base=small_bundle(1, config))
 
 
 def test_sams_weights_on_wider_tokens() -> None:

@@ -71,7 +71,10 @@ def _locate(model: str | Path) -> Path:
 def _frozen_part(path: Path, header: ModelHeader, base: str | Path | Bundle | None) -> dict[str, Tensor]:
     given = base if base is None or isinstance(base, Bundle) else load(base)
     bundle = given or _named_base(path, header)
-    state = bundle.network.state_dict()
+    with torch.device("meta"):
+        own = Network(header.network).state_dict()
+    # Without the blocks that the adapter's network was cut by.
+    state = {name: value for name, value in bundle.network.state_dict().items() if name in own}
     found = frozen_sha256(state, header.network)
     if found != header.base:
         called = f" ({header.base_name})" if header.base_name else ""
