@@ -502,7 +502,7 @@ def run(arguments: argparse.Namespace) -> None:
 def summary(rows: Rows, seen: Sequence[str]) -> list[dict[str, Any]]:
     """Dice by part and kind, and the confidence in one click's masks, as plain data."""
     found = []
-    for name, group in grouped(rows, lambda row: f"{row.part}: {row.kind}").items():
+    for group in grouped(rows, lambda row: f"{row.part}: {row.kind}").values():
         prompts = [count for count in (1, COUNT) if count <= len(group[0].dice)]
         sure = confidence(group)
         record: dict[str, Any] = {"part": group[0].part, "kind": group[0].kind}
@@ -510,7 +510,9 @@ def summary(rows: Rows, seen: Sequence[str]) -> list[dict[str, Any]]:
         record |= {f"after {count}": dice_after(group, count).plain() for count in prompts}
         if group[0].baseline:
             record |= {f"region growing after {count}": baseline_after(group, count).plain() for count in prompts}
-        found.append(record | ({} if sure is None else {"confidence": sure._asdict()}) | {"name": name})
+        if sure is not None:  # JSON knows no NaN
+            record["confidence"] = {key: None if np.isnan(value) else value for key, value in sure._asdict().items()}
+        found.append(record)
     return found
 
 

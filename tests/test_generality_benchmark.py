@@ -104,7 +104,13 @@ def test_tables_by_hand(script: Any) -> None:
         "| all reversed | 0.400 | -0.100 | 1 | 1 |",
     ):
         assert line in lines
-    (record_of_made,) = [found for found in script.summary(rows, ["sarcoma"]) if found["part"] == "made"]
+    found = json.loads(json.dumps(script.summary(rows, ["sarcoma"]), allow_nan=False))
+    by_part = {one["part"]: one for one in found}
+    record_of_made = by_part["made"]
+    assert by_part["organs"]["confidence"] | {"error": 0.5} == {
+        "masks": 1, "runaway": 1, "error": 0.5, "good": 0, "good_share": None, "rank_correlation": None,
+    }  # fmt: skip
+    assert [by_part[part]["seen"] for part in ("sarcoma", "organs")] == [True, False]
     assert record_of_made["after 5"]["dice"] == 0.7
     assert record_of_made["region growing after 1"]["dice"] == 0.1
 
