@@ -1,13 +1,15 @@
-"""What two rules of prompts cost or gain in Dice on validation: a box's margin, and a background click's reach.
+"""What rules of prompts cost or gain in Dice on validation: a box's margin, a background click's reach and its place.
 
     python benchmarks/prompt_rules.py boxes DATA
     python benchmarks/prompt_rules.py background DATA
+    python benchmarks/prompt_rules.py excess DATA
 
 `boxes` draws a box as the simulated user does, too small by 5 to 15 % of an edge at each face, and moved by 10 to 20 %.
 It predicts with the box as a hint, and cuts that mask to the box and to some margins. `background` clicks once on the
 lesion, then at several distances off the mask and off the lesion, with the rule that such a click changes nothing
-switched off. Each prints means and 95 % intervals of the change by patient. DATA: as for train_tiny.py, whose split and
-scans these are; of sarcoma, PET alone unless --all-sarcoma is given.
+switched off. `excess` clicks once on the lesion, then on the background in the middle of the largest excess, and sorts
+by how thick that is. Each prints means and 95 % intervals of the change by patient. DATA: as for train_tiny.py, whose
+split and scans these are; of sarcoma, PET alone unless --all-sarcoma is given.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ Row = tuple[str, str, float]  # what is compared, the patient, and a change of D
 KINDS = ("drawn", "too small", "moved")
 MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2)  # of a box's edge, beyond each face; but for 0, a voxel at least
 DISTANCES_MM = ((1, 3), (4, 6), (8, 12), (18, 26))
+THICKNESSES_MM = (0, 3, 5, 8, 12, np.inf)
 
 
 def scans(data: Path, count: int, all_sarcoma: bool) -> Iterator[tuple[str, LabelledVolume]]:
@@ -108,17 +111,44 @@ def background(predictor: Predictor, kind: str, scan: LabelledVolume) -> Iterato
             )
 
 
+def excess(predictor: Predictor, kind: str, scan: LabelledVolume) -> Iterator[Row]:
+    """The change of Dice by a background click in the middle of the largest excess, by the excess's thickness."""
+    predictor.set_volume(scan.volume)
+    first = SimulatedUser(scan.target, scan.volume.grid, 0, scan.name).first()
+    mask = predictor.predict([first]).mask.full()
+    pieces, count = ndimage.label(mask & ~scan.target)
+    if not count:
+        return
+    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    depth = ndimage.distance_transform_edt(largest, sampling=scan.volume.spacing)
+    x, y, z = (int(place) for place in np.unravel_index(int(depth.argmax()), depth.shape))
+    thick = 2 * float(depth.max()) - min(scan.volume.spacing)  # a layer of one voxel is a voxel thick
+    after = predictor.predict([first, Click((x, y, z), positive=False)]).mask.full()
+    upper = next(edge for edge in THICKNESSES_MM if thick <= edge)
+    name, patient = f"up to {upper:g} mm thick", patient_of(kind.partition(" ")[0], scan.name)
+    taken = mask & ~after
+    yield f"{name}: Dice", patient, dice(after, scan.target) - dice(mask, scan.target)
+    yield f"{name}: taken, of the excess", patient, float(taken.sum() / largest.sum())
+    if taken.any():
+        yield f"{name}: lesion of what it took", patient, float((taken & scan.target).sum() / taken.sum())
+
+
+MEASURED: dict[str, Callable[[Predictor, str, LabelledVolume], Iterator[Row]]] = {
+    "boxes": boxes,
+    "background": background,
+    "excess": excess,
+}
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("boxes", "background"))
+    parser.add_argument("what", choices=tuple(MEASURED))
     parser.add_argument("data", type=Path)
     parser.add_argument("--scans", type=int, default=12, help="scans of a cohort, the first by name")
     parser.add_argument("--all-sarcoma", action="store_true", help="CT and T1 too, which take half a minute a mask")
     arguments = parser.parse_args()
-    measured: Callable[[Predictor, str, LabelledVolume], Iterator[Row]] = {"boxes": boxes, "background": background}[
-        arguments.what
-    ]
+    measured = MEASURED[arguments.what]
     predictor = Predictor("palpate-tiny", InferenceSettings(device="cpu"))
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with mock.patch.object(lesion_state, "out_of_reach", return_value=False):  # what it was without that rule

@@ -25,8 +25,8 @@ def refused(*prompts: Prompt) -> str:
         ((40, 5, 5), "As an index counted from 1 it lies inside: --click 39,4,4"),
         ((19, 29, 39), "As an index in the order z, y, x it lies inside: --click 39,29,19"),
         ((20, 30, 40), "As an index in the order z, y, x from 1 it lies inside: --click 39,29,19"),
-        ((120, -230, 430), "As RAS millimetres it lies inside: --click-mm 120,-230,430"),
-        ((-120, 230, 430), "As LPS millimetres it lies inside: --click-mm 120,-230,430"),
+        ((120, -230, 430), "As RAS millimetres it lies inside: --click-mm=120,-230,430"),
+        ((-120, 230, 430), "As LPS millimetres it lies inside: --click-mm=120,-230,430"),
     ],
 )
 def test_an_index_that_was_meant_otherwise(index: tuple[int, int, int], correction: str) -> None:
@@ -46,15 +46,18 @@ def test_each_option_is_named_and_places_of_none_get_no_proposal() -> None:
     inside = Click((1, 1, 1))
     assert refused(inside, Click((40, 5, 5), positive=False)).endswith("--background 39,4,4")
     assert refused(Box((1, 1, 1), (40, 30, 20))).endswith("--box 0,0,0,39,29,19")
-    assert "inside: --" not in refused(inside, Click((120, -230, 430), positive=False))
+    assert refused(inside, Click((120, -230, 430), positive=False)).endswith("inside: --background-mm=120,-230,430")
+    box = "As RAS millimetres it lies inside: --box-mm=110,-240,410,120,-230,430"
+    assert refused(Box((110, -240, 410), (120, -230, 430))).endswith(box)
+    assert "inside: --" not in refused(Box((110, -240, 410), (220, -230, 430))), "one corner of it"
     assert "inside: --" not in refused(Scribble.along([(39, 5, 5), (40, 5, 5)]))
 
 
 @pytest.mark.parametrize(
     ("mm", "correction"),
     [
-        ((-120.5, 230.25, 430), "As LPS millimetres it lies inside: --click-mm 120.5,-230.25,430"),
-        ((430, -230, 120), "As millimetres in the order z, y, x it lies inside: --click-mm 120,-230,430"),
+        ((-120.5, 230.25, 430), "As LPS millimetres it lies inside: --click-mm=120.5,-230.25,430"),
+        ((430, -230, 120), "As millimetres in the order z, y, x it lies inside: --click-mm=120,-230,430"),
         ((12, 8, 5), "As a voxel index it lies inside: --click 12,8,5"),
     ],
 )
@@ -65,6 +68,13 @@ def test_millimetres_that_were_meant_otherwise(mm: tuple[float, ...], correction
     assert "outside the scan, which spans R 99.0 to 179.0, A -261.0 to -201.0, S 398.5 to 458.5 mm (RAS)" in message
     assert "DICOM and most archives show LPS: negate x and y" in message
     assert message.endswith(correction)
+
+
+def test_background_places_name_their_own_option() -> None:
+    with pytest.raises(PromptError, match=r"inside: --background-mm=120\.5,-230\.25,430$"):
+        Click.at_mm(GRID, (-120.5, 230.25, 430), positive=False)
+    with pytest.raises(PromptError, match=r"inside: --background 12,8,5$"):
+        Click.at_mm(GRID, (12, 8, 5), positive=False)
 
 
 def test_the_correction_is_where_it_says() -> None:

@@ -32,9 +32,9 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     line = (
         "click=1,2,3; background=5,6,7;mm=10.2,4.0,6.0; box=9,2,3,4,5,6; scribble=1,1,1:3,1,1 ;"
         "scribble=background:before.nii.gz;"
-        "lasso=background:y=4:1,1:5,1:1,5; initial-mask = before.nii.gz;"
+        "lasso=background:y=4:1,1:5,1:1,5; initial-mask = before.nii.gz; background-mm=10.2,4.0,6.0"
     )
-    click, away, place, box, stroke, painted, lasso, start = (e.prompt(GRID, tmp_path) for e in from_line(line))
+    click, away, place, box, stroke, painted, lasso, start, beside = (e.prompt(GRID, tmp_path) for e in from_line(line))
     assert click == Click((1, 2, 3))
     assert away == Click((5, 6, 7), positive=False)
     assert place == Click((5, 2, 3))
@@ -49,6 +49,29 @@ def test_every_kind_in_the_order_of_the_line(tmp_path: Path) -> None:
     assert (lasso.axis, lasso.slice_index, lasso.positive) == (1, 4, False)
     assert isinstance(start, InitialMask)
     assert start.mask.voxels == 27
+    assert beside == Click((5, 2, 3), positive=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text", "other"),
+    [
+        ("box", "--box", "14.25, -15.75,-21,44,14,11", "--box-mm=14.25,-15.75,-21,44,14,11"),
+        ("click", "--click", "30.75,0.75,-3.75", "--click-mm=30.75,0.75,-3.75"),
+        ("background", "background", "30.75,0.75,-3.75", "background-mm=30.75,0.75,-3.75"),
+        ("click", "click", "30.75,0.75,-3.75", "mm=30.75,0.75,-3.75"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_millimetres_most_likely(kind: str, name: str, text: str, other: str) -> None:
+    with pytest.raises(PromptError) as raised:
+        from_text(kind, text, name)
+    assert str(raised.value).endswith(f"; as RAS millimetres: {other}")
+
+
+def test_what_is_no_place_is_no_place_in_millimetres() -> None:
+    for kind, text in (("click", "1.5,2"), ("click", "1.5,2,nan"), ("scribble", "1.5,2,3:1,2,3")):
+        with pytest.raises(PromptError) as raised:
+            from_text(kind, text, kind)
+        assert "millimetres" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

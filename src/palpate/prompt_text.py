@@ -2,12 +2,13 @@
 
 ::
 
-    click=120,88,45; background=90,80,45; mm=-31.5,12,80.2; box=100,70,40,140,110,52
+    click=120,88,45; mm=-31.5,12,80.2; background=90,80,45; background-mm=-35,2.5,80.2; box=100,70,40,140,110,52
     scribble=118,80,45:124,92,45; scribble=background:painted.nii.gz; lasso=z=45:110,80:130,80:120,100
     initial-mask=before.nii.gz; loose-box=100,70,40,140,110,52; box-mm=-41.5,2,60.2,-21.5,22,80.2
 
-Voxel indices are zero-based (x, y, z) of the scan's array; `mm` and `box-mm` are RAS. They are taken in the order of
-the line. Earlier versions wrote `not` for background and `prior` for initial-mask; both are still read.
+Voxel indices are zero-based (x, y, z) of the scan's array; `mm`, `background-mm` and `box-mm` are RAS. They are
+taken in the order of the line. Earlier versions wrote `not` for background and `prior` for initial-mask; both are
+still read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from .prompt_file import BoxEntry, ClickEntry, InitialMaskEntry, LassoEntry, Pro
 from .prompts import MAX_INDEX, Prompt, Scribble, shown
 from .volume import Grid
 
-TEXT_KINDS = ("initial-mask", "box", "loose-box", "box-mm", "scribble", "lasso", "click", "mm", "background")
+TEXT_KINDS = (
+    "initial-mask", "box", "loose-box", "box-mm", "scribble", "lasso", "click", "mm", "background", "background-mm",
+)  # fmt: skip
 OLD_KINDS = {"prior": "initial-mask", "not": "background"}  # as earlier versions spelt them
 
 
@@ -79,8 +82,8 @@ def from_text(kind: str, text: str, name: str) -> TextEntry:
             return _scribble(text, name)
         case "lasso":
             return _lasso(text, name)
-        case "mm":
-            return ClickEntry(kind="click", mm=_numbers(text, name, float))
+        case "mm" | "background-mm" as place:
+            return ClickEntry(kind="click", mm=_numbers(text, name, float), positive=place == "mm")
         case known:
             return ClickEntry(kind="click", index=_numbers(text, name, int), positive=known == "click")
 
@@ -121,10 +124,24 @@ def _numbers(text: str, name: str, kind: type[int] | type[float], count: int = 3
             6: "100,70,40,140,110,52" if whole else "-41.5,2,60.2,-21.5,22,80.2",
         }[count]
         words = {2: "two", 3: "three", 6: "six"}[count]
-        raise PromptError(f"{name} {shown(text)}: {words} {'whole ' if whole else ''}numbers, such as {example}")
+        meant = _meant_as_mm(text, name, count) if whole else ""
+        raise PromptError(f"{name} {shown(text)}: {words} {'whole ' if whole else ''}numbers, such as {example}{meant}")
     if huge:
         raise PromptError(f"{name} {shown(text)} lies outside any scan; give numbers of at most {MAX_INDEX}")
     return values
+
+
+def _meant_as_mm(text: str, name: str, count: int) -> str:
+    """Where numbers that are not whole have an option of their own, that: they are millimetres, most likely."""
+    kinds = {"click": "mm", "background": "background-mm", "box": "box-mm"}
+    other = {f"--{kind}": f"--{kind}-mm" for kind in kinds} | kinds
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        return ""
+    if name not in other or len(values) != count or not all(map(math.isfinite, values)):
+        return ""
+    return f"; as RAS millimetres: {other[name]}={text.replace(' ', '')}"
 
 
 def _box(kind: str, text: str, name: str) -> TextEntry:

@@ -24,5 +24,7 @@ def test_a_box_in_millimetres_is_the_box_of_its_voxels() -> None:
 
 
 def test_background_prompts_come_last() -> None:
-    given = GivenPrompts((), (("background", "0,0,0"), ("click", "1,2,3"), ("mm", "8,26,42")))
-    assert given.read(VOLUME, refuse_notes) == [Click((1, 2, 3))] * 2 + [Click((0, 0, 0), positive=False)]
+    away = (("background", "0,0,0"), ("background-mm", "6,26,42"))
+    given = GivenPrompts((), (*away, ("click", "1,2,3"), ("mm", "8,26,42")))
+    outside = [Click((0, 0, 0), positive=False), Click((2, 2, 3), positive=False)]
+    assert given.read(VOLUME, refuse_notes) == [Click((1, 2, 3))] * 2 + outside

@@ -575,7 +575,8 @@ def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
     assert records["--budget", 500]["scale"] > 1
     assert records["--budget", 500]["crops"] > records["--budget", 0]["crops"] > 1
     told = segment(folder, tmp_path / "out.nii.gz", "--budget", 0, model="judging").output
-    assert f"overlap with the truth expected {records['--budget', 0]['quality']:.2f}" in told
+    expected = records["--budget", 0]["quality"]
+    assert f"expected Dice {2 * expected / (1 + expected):.2f}" in told
     same = segment(folder, tmp_path / "a.nii.gz", "--uncertainty", tmp_path / "a.nii.gz", model="judging")
     assert same.exit_code == 2
     assert "two results would go to one file" in same.output

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from palpate.automatic import Proposal, Proposer
 from palpate.bundle import without_prompt_encoder
 from palpate.cli import app
+from palpate.cli.changes import change
 from palpate.cli.console import Console
 from palpate.cohort.layouts import find_cohort
 from palpate.formats import read, write
@@ -74,6 +75,7 @@ def test_from_the_first_click_to_an_export(folder: Path, tmp_path: Path) -> None
     predictor.set_volume(volume)
     mask = predictor.predict([Click((8, 7, 5)), Click((9, 5, 4), positive=False)]).mask
     assert f"1 liver1 (accepted, prompts 1, 2): {mask.volume_ml:.2f} mL, " in result.output
+    assert f"background click 9,5,4 {change(predictor.predict([Click((8, 7, 5))]).mask, mask)}" in result.output
     told(run("add", session, folder, "--lesion", "node", "--box", "2,2,2,5,5,4", "--click", "3,3,3", "--json"))
     said = told(
         run("replay", session, folder, "-o", out, "--accepted", "--cohort", tmp_path / "c", "--patient", "P1", "--json")

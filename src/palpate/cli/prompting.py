@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from ..volume import Volume
 
 _OTHERS = "--box, --scribble, --lasso, --initial-mask or --prompts"
-HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
-HOW_TO_CORRECT = f"Give --click or --background X,Y,Z (voxel index), --click-mm X,Y,Z (RAS millimetres), {_OTHERS}"
+HOW_TO_POINT = f"Give --click X,Y,Z (voxel index), --click-mm=X,Y,Z (RAS millimetres), {_OTHERS}"
+HOW_TO_CORRECT = (
+    "Give --click or --background X,Y,Z (voxel index), --click-mm=X,Y,Z or --background-mm=X,Y,Z (RAS millimetres), "
+    f"{_OTHERS}"
+)
 _PANEL = "Prompts"
 
 
@@ -93,6 +96,10 @@ def _given(
         list[str] | None,
         typer.Option(rich_help_panel=_PANEL, help="Voxel index X,Y,Z outside the lesion; may be repeated."),
     ] = None,
+    background_mm: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_PANEL, help="Place X,Y,Z outside the lesion in RAS mm; may be repeated."),
+    ] = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
@@ -137,7 +144,7 @@ def _given(
             rich_help_panel=_PANEL,
             help="A JSON file of prompts, in its order (docs/how-to/prompts.md); may be repeated. Prompts are taken in "
             "this order: files, initial masks, boxes, boxes in mm, strokes, lassos, clicks, clicks in mm; then "
-            "background strokes, lassos and clicks; within each of these, as typed.",
+            "background strokes, lassos, clicks and clicks in mm; within each of these, as typed.",
         ),
     ] = None,
 ) -> GivenPrompts:
@@ -150,6 +157,7 @@ def _given(
         "click": click,
         "mm": click_mm,
         "background": background,
+        "background-mm": background_mm,
     }
     texts = tuple((kind, text) for kind, given in kinds.items() for text in given or ())
     return GivenPrompts(tuple(prompts or ()), texts, loose_box)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PromptError
+from .changes import prompt_changes
 from .console import Console, app
 from .inference import Inference
 from .outputs import (
@@ -60,7 +61,7 @@ class Outputs:
     app,
     examples=(
         "palpate segment scan.nii.gz --click 120,88,45 -o lesion.nii.gz",
-        "palpate segment series/ --click-mm -31.5,12,80.2 -o lesion.nrrd --picture lesion.png",
+        "palpate segment series/ --click-mm=-31.5,12,80.2 -o lesion.nrrd --picture lesion.png",
         "palpate segment scan.mha --click 60,70,20 --background 66,64,22 -o lesion.mha --json",
         "palpate segment scan.nii.gz --box 100,70,40,140,110,52 -o lesion.nii.gz",
         "palpate segment scan.nii.gz --initial-mask before.nii.gz --scribble 118,80,45:124,92,45 "
@@ -113,11 +114,12 @@ def segment(
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
+    changes = prompt_changes(predictor, given, postprocessing)
     prediction = postprocessed(prediction, postprocessing, given, console)
     with console.step("save", f"saving {output}"):
         _save(prediction, outputs, volume, given, known)
     record = _record(scan, outputs, predictor.runtime.name, given, prediction, known) | postprocessing.record
-    console.result(record, _lines(record, console.seconds))
+    console.result(record, [*_lines(record, prediction.expected_dice, console.seconds), *changes])
 
 
 def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: list[Prompt], known: Mask | None) -> None:
@@ -169,15 +171,15 @@ def _record(
     return record
 
 
-def _lines(record: dict[str, Any], seconds: dict[str, float]) -> list[str]:
+def _lines(record: dict[str, Any], expected_dice: float | None, seconds: dict[str, float]) -> list[str]:
     times = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items())
     if record["empty"]:
         found = "the mask is empty"
     else:
         extent = " x ".join(f"{edge:.1f}" for edge in record["extent_mm"])
         found = f"{record['volume_ml']:.2f} mL, {extent} mm (x, y, z)"
-        if record["quality"] is not None:
-            found += f", overlap with the truth expected {record['quality']:.2f}"
+        if expected_dice is not None:
+            found += f", expected Dice {expected_dice:.2f}"
     lines = [f"{record['mask']}: {found}; {sum(seconds.values()):.1f} s ({times})"]
     if "dice" in record:
         lines.append(f"Dice against the known mask: {record['dice']:.3f}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SessionError, SettingsError
+from .changes import change
 from .console import Console, given_options
 from .outputs import OverwriteOption, check_replaced
 from .postprocessing import PostprocessingOptions, ThresholdOption
@@ -51,10 +52,12 @@ def add(
         if not given and not accept:
             raise SessionError(f"nothing to do for lesion {lesion!r}. {HOW_TO_CORRECT}, or --accept")
         with command.segmenting() as progress, all_or_nothing(session):
+            before = _mask_before(session, lesion)
             number = _prompted(session, lesion, given, progress)
             if accept:
                 session.accept(number)
-        command.report(session, [session.lesion(number)])
+        told = [] if before is None or not given else [_change(given, before, session.mask(number))]
+        command.report(session, [session.lesion(number)], told=told)
 
 
 @session_verb("replace-prompt", "--lesion liver1 --number 2 --click 121,88,45")
@@ -346,6 +349,23 @@ def _overlap(one: Mask, other: Mask) -> float:
     ]
     both = int(np.count_nonzero(parts[0] & parts[1]))
     return both / (one.voxels + other.voxels - both)
+
+
+def _mask_before(session: Session, name: str) -> Mask | None:
+    """The mask of a lesion that further prompts are given to, if it is known without computing it."""
+    numbers = numbers_called(session, name)
+    before = session.lesion(numbers[0]) if numbers else None
+    if before is None or not (before.prompts or before.initial_mask):
+        return None
+    return session.store.mask(before)
+
+
+def _change(given: list[Prompt], before: Mask, after: Mask) -> str:
+    """What further prompts changed of a lesion's mask."""
+    from ..session.summary import prompt_text
+
+    words = prompt_text(given[0]) if len(given) == 1 else f"these {len(given)} prompts"
+    return f"{words} {change(before, after)}"
 
 
 def _check_times(times: int, there: int, done: str) -> None:

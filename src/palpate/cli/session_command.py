@@ -151,6 +151,7 @@ class SessionCommand:
         more: dict[str, Any] | None = None,
         none: str = "no lesion",
         postprocessing: Postprocessing | None = None,
+        told: Sequence[str] = (),
     ) -> None:
         """Print lesions as they are now, or that there is none.
 
@@ -162,6 +163,7 @@ class SessionCommand:
             more: what was exported, for the JSON: "files" and "cohort".
             none: what to print where there is no lesion.
             postprocessing: of the masks that were exported, whose sizes are printed.
+            told: further sentences for people.
         """
         with self.segmenting() as progress:
             records = [_facts(session, lesion, progress, postprocessing) for lesion in lesions]
@@ -170,6 +172,7 @@ class SessionCommand:
                 self.console.warn(f"lesion {record['name']!r}: {warning['message']}")
         more = more or {}
         sentences = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
+        sentences += told
         sentences += [f"wrote {path}" for path in more.get("files", [])]
         if more.get("cohort"):
             sentences.append(f"in the cohort as {more['cohort']}")

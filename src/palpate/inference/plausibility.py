@@ -34,7 +34,7 @@ class MaskWarning:
             and strokes was given; "beyond_box", "beyond_outline": much of the mask lay outside the last box, or lies
             outside the last lasso on its slice; "growth": many times the initial mask; "ignored_background": a
             background prompt that was out of the mask's reach changed nothing.
-        value: what was found: an overlap, mL, a share of the mask, a factor, or a distance in mm.
+        value: what was found: an intersection over union, mL, a share of the mask, a factor, or a distance in mm.
         limit: what it may be.
         message: one sentence, with what to do.
     """
@@ -80,11 +80,16 @@ def _ignored(prompt: Prompt, mask: Mask) -> MaskWarning:
     return MaskWarning("ignored_background", mm, REACH_MM, message)
 
 
+def dice_of_iou(iou: float) -> float:
+    """The Dice of two masks with this intersection over union: people read the one, the network predicts the other."""
+    return 2 * iou / (1 + iou)
+
+
 def _overlap(predicted_iou: float | None) -> Iterator[MaskWarning]:
     if predicted_iou is not None and predicted_iou < MIN_OVERLAP:
         message = (
-            f"the model expects this mask to overlap little with the truth ({predicted_iou:.2f}); look at it, and "
-            "correct it or draw a box"
+            f"the model expects a Dice of only {dice_of_iou(predicted_iou):.2f} for this mask; look at it, and correct "
+            "it or draw a box"
         )
         yield MaskWarning("low_overlap", predicted_iou, MIN_OVERLAP, message)
 

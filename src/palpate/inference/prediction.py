@@ -11,7 +11,7 @@ from ..frame import Frame
 from ..masks import Mask, Probability
 from ..prompts import Prompt
 from .blending import NEGLIGIBLE
-from .plausibility import MaskWarning, mask_warnings
+from .plausibility import MaskWarning, dice_of_iou, mask_warnings
 from .views import View
 
 
@@ -54,6 +54,11 @@ class Prediction:
             return self
         warnings = mask_warnings(prompts, mask, self.predicted_iou, self.cut, self.ignored, emptied)
         return replace(self, mask=mask, warnings=warnings)
+
+    @property
+    def expected_dice(self) -> float | None:
+        """The Dice with the truth that `predicted_iou` amounts to, 0 to 1; None: the model predicts none."""
+        return None if self.predicted_iou is None else dice_of_iou(self.predicted_iou)
 
     @property
     def uncertainty(self) -> Probability:

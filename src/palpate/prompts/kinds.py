@@ -122,14 +122,22 @@ class Click(_PromptBase):
             TypeError: a scan that is none of these.
             ScanError: a path or an image that cannot be read.
         """
-        return cls(_voxel_at(as_grid(scan), mm, "click"), positive)
+        option = "--click-mm" if positive else "--background-mm"
+        return cls(_voxel_at(as_grid(scan), mm, "click", option), positive)
 
     def _content(self) -> tuple[npt.NDArray[Any], ...]:
         return (self.places,)
 
 
-def _voxel_at(grid: Grid, mm: Sequence[float], what: str) -> Index3:
-    """The voxel that holds a point, RAS millimetres; `what` is what the errors call the point."""
+def _voxel_at(grid: Grid, mm: Sequence[float], what: str, option: str | None = None) -> Index3:
+    """The voxel that holds a point, RAS millimetres.
+
+    Args:
+        grid: the scan's.
+        mm: the point.
+        what: what the errors call it.
+        option: what it alone is typed after on the command line; None: it is a part of what is typed.
+    """
     given = numbers(mm)
     if given is None or given.shape != (3,) or not np.isfinite(given).all():
         raise PromptError(f"a place is three RAS millimetres x, y, z, not {shown(mm)}")
@@ -140,7 +148,6 @@ def _voxel_at(grid: Grid, mm: Sequence[float], what: str) -> Index3:
         corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape])).reshape(3, -1).T
         low, high = grid.to_mm(corners).min(axis=0), grid.to_mm(corners).max(axis=0)
         spans = ", ".join(f"{a} {lo:.1f} to {hi:.1f}" for a, lo, hi in zip(("R", "A", "S"), low, high, strict=True))
-        option = "--click-mm" if what == "click" else None
         raise PromptError(
             f"{what} at {place.tolist()} mm lies outside the scan, which spans {spans} mm (RAS); "
             f"{mm_advice(place, grid, option)}"

@@ -22,7 +22,8 @@ def index_advice(places: Places, grid: Grid, option: str | None) -> str:
     Args:
         places: the prompt's voxels `[N, 3]`: one, or a box's two corners.
         grid: the scan's.
-        option: what its index is typed after, as "--click"; None: it is not typed as an option.
+        option: what its index is typed after, as "--click", beside which "--click-mm" takes places in millimetres;
+            None: it is not typed as an option.
     """
     if option is None:
         return _OF_INDEX
@@ -34,10 +35,9 @@ def index_advice(places: Places, grid: Grid, option: str | None) -> str:
     for words, name, moved in candidates:
         if _inside(moved, grid):
             return f"{_OF_INDEX}. As an index {words} it lies inside: {name} {_typed(moved)}"
-    if option == "--click":  # the others have no option in millimetres
-        for words, mm in _as_mm(places[0].astype(np.float64)):
-            if _inside(_voxel(mm, grid), grid):
-                return f"{_OF_INDEX}. As {words} it lies inside: --click-mm {_typed(mm)}"
+    for words, mm in _as_mm(places.astype(np.float64)):
+        if _inside(_voxel(mm, grid), grid):
+            return f"{_OF_INDEX}. As {words} it lies inside: {option}-mm={_typed(mm)}"
     return _OF_INDEX
 
 
@@ -51,23 +51,23 @@ def mm_advice(mm: FloatArray, grid: Grid, option: str | None) -> str:
     """
     for words, moved in _as_mm(mm)[1:]:
         if _inside(_voxel(moved, grid), grid):
-            typed = f"{option} {_typed(moved)}" if option else _typed(moved)
+            typed = f"{option}={_typed(moved)}" if option else _typed(moved)
             return f"{_OF_MM}. As {words} it lies inside: {typed}"
     whole = np.rint(mm)
     if (whole == mm).all() and _inside(whole, grid):
-        typed = f"--click {_typed(whole)}" if option else _typed(whole)
+        typed = f"{option.removesuffix('-mm')} {_typed(whole)}" if option else _typed(whole)
         return f"{_OF_MM}. As a voxel index it lies inside: {typed}"
     return _OF_MM
 
 
 def _as_mm(place: FloatArray) -> list[tuple[str, FloatArray]]:
-    """What three numbers may mean as millimetres, and the same place in RAS."""
+    """What numbers `[3]` or `[N, 3]` may mean as millimetres, and the same places in RAS."""
     lps = place * (-1, -1, 1)
     return [
         ("RAS millimetres", place),
         ("LPS millimetres", lps),
-        ("millimetres in the order z, y, x", place[::-1]),
-        ("LPS millimetres in the order z, y, x", place[::-1] * (-1, -1, 1)),
+        ("millimetres in the order z, y, x", place[..., ::-1]),
+        ("LPS millimetres in the order z, y, x", place[..., ::-1] * (-1, -1, 1)),
     ]
 
 
