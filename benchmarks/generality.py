@@ -432,7 +432,14 @@ def tables(about: dict[str, Any], rows: Rows, seen: Sequence[str]) -> list[str]:
     """All tables of a log, as Markdown."""
     parts = {part: [row for row in rows if row.part == part] for part in PARTS}
     taken = sum({(row.part, row.name, row.seed): row.seconds for row in rows if row.part != "known"}.values())
+    counted = {
+        part: len({(row.tags.get("scan", row.name), row.seed) for row in found}) for part, found in parts.items()
+    }
+    seeds = ", ".join(map(str, sorted({row.seed for row in rows})))
+    given = f" --seen {' '.join(seen)}" if seen else ""
     lines = [f"# {about['model']}: how far it generalises", ""]
+    lines += [f"Written by `python benchmarks/generality.py DATA --model {about['model']} --log LOG{given}`;"]
+    lines += [f"measurements: {', '.join(f'{part} {count}' for part, count in counted.items())}; seeds {seeds}."]
     lines += [
         f"Weights (SHA-256) {about['sha256']}. {about['cpu']}, {about['threads']} thread(s); {taken / 60:.0f} min."
     ]

@@ -94,6 +94,8 @@ def test_tables_by_hand(script: Any) -> None:
     ]
     lines = script.tables(ABOUT, rows, ["sarcoma"])
     for line in (
+        "Written by `python benchmarks/generality.py DATA --model m --log LOG --seen sarcoma`;",
+        "measurements: made 2, organs 1, sarcoma 1, known 1, axes 1; seeds 0.",
         "| 12 mm and more | 0.300 [0.200, 0.400] | 0.700 [0.600, 0.800] | 0.100 [0.100, 0.100] | 0.100 [0.100, 0.100] | 2 | 2 |",  # noqa: E501
         "| 12 mm and more; hard | 0.400 | 0.800 | 0.100 | 0.100 | 1 | 1 |",
         "| faint | 0.400 | 0.800 | 0.100 | 0.100 | 1 | 1 |",
