@@ -5,10 +5,13 @@ import re
 import shlex
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from palpate.cli import app
+from palpate.frame import CropPercentiles
 from palpate.training.preset import Preset
 from small import small_cohort
 
@@ -160,6 +163,7 @@ def test_suggested_numbers_are_shown(cohort: Path) -> None:
     [
         (["--network", "huge"], "--network 'huge': one of vit_b, tiny"),
         (["--split-from", "kits"], "no preset 'kits'"),
+        (["--modality", "US"], "--modality 'US': one of CT, MR, PET"),
         (["--page", "gone/audit.html"], "does not exist"),
         (["--patient", "("], "is no regular expression"),
     ],
@@ -168,6 +172,28 @@ def test_what_cannot_be_done(cohort: Path, arguments: list[str], message: str) -
     done = run(cohort, *arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_scans_in_8_bits_are_an_error_until_they_are_said_to_be_mr(tmp_path: Path) -> None:
+    folder = written(tmp_path / "mr", 6)
+    for number in range(6):
+        path = folder / f"scan_{number}.nii.gz"
+        image = nib.load(path)
+        voxels = (np.asarray(image.dataobj) + 1100).clip(0, 1500) / 10  # nothing like HU
+        kind = np.uint8 if number == 5 else np.float32
+        nib.save(nib.Nifti1Image(voxels.astype(kind), image.affine), path)
+    unknown = run(folder)
+    assert unknown.exit_code == 1
+    assert "or take it out; MR? give --modality MR" in unknown.stderr
+    assert "MR? give --modality MR" in unknown.stdout
+    known = run(folder, "--modality", "mr", "--preset", tmp_path / "mr.yaml")
+    assert known.exit_code == 0, known.output
+    assert "the scans are MR, and MR's intensities have no unit" in known.stdout
+    assert "give --modality" not in known.output
+    assert Preset.load(tmp_path / "mr.yaml").preprocessing.normalisation == CropPercentiles()
+    ct = run(folder, "--modality", "CT")
+    assert ct.exit_code == 1
+    assert "give --modality" not in ct.output
 
 
 def test_a_split_that_is_another_cohorts(cohort: Path) -> None:

@@ -98,7 +98,7 @@ def test_mr_is_clipped_at_its_own_percentiles_however_alike_its_numbers_are(tmp_
     found = audit(Cohort(tmp_path, "", tuple(scans), modality=modality), workers=1)
     assert found.suggestion is not None
     assert found.suggestion.preprocessing.normalisation == CropPercentiles()
-    said = f"the layout says {modality}, and MR's intensities have no unit"
+    said = f"the scans are {modality}, and MR's intensities have no unit"
     assert found.suggestion.reasons["intensities"].endswith(said)
     assert [(issue.kind, issue.severity) for issue in found.issues] == [("another scale", "warning")]
 
@@ -109,7 +109,8 @@ def test_without_mr_alike_numbers_are_fixed(tmp_path: Path, modality: str) -> No
     suggestion = audit(Cohort(tmp_path, "", scans, modality=modality), workers=1).suggestion
     assert suggestion is not None
     assert isinstance(suggestion.preprocessing.normalisation, ClipZScore)
-    assert ("the layout says" in suggestion.reasons["intensities"]) == (modality == "CT")
+    assert ("the scans are" in suggestion.reasons["intensities"]) == (modality == "CT")
+    assert suggestion.reasons["intensities"].endswith("; MR? give --modality MR") == (not modality)
 
 
 def shifted(scan: LabelledScan, inside: float, outside: float = 0.0) -> LabelledScan:

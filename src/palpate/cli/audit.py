@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputError, SettingsError
+from .completion import complete_from
 from .console import Console, app
 from .outputs import check_own
 from .verbs import verb
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 HAS_ERRORS = 1  # exit code of a cohort with errors
 MAX_OF_KIND = {"error": 12, "warning": 3}  # issues of a kind on the terminal; the page and --json have all of them
 CROPS = {"vit_b": 128, "tiny": 64}
+MODALITIES = ("CT", "MR", "PET")
 
 
 @verb(
@@ -27,6 +29,7 @@ CROPS = {"vit_b": 128, "tiny": 64}
         "palpate audit Task04_Hippocampus --page audit.html",
         "palpate audit nodules/ --patient '^(LIDC-IDRI-[0-9]+)' --preset nodules.yaml",
         "palpate audit cohort.csv --target 2 --network tiny --preset mine.yaml",
+        "palpate audit brains/ --modality MR --preset brains.yaml",
         "palpate audit kits/ --target 2 --split-from kits21",
     ),
 )
@@ -40,6 +43,14 @@ def audit(
         str | None, typer.Option(help="A regular expression whose first group, in a scan's name, is its patient.")
     ] = None,
     channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CT|MR|PET",
+            help="What the scans are, where the layout does not say it: MR's intensities have no unit.",
+            autocompletion=complete_from(*MODALITIES),
+        ),
+    ] = None,
     network: Annotated[
         str,
         typer.Option(
@@ -74,7 +85,7 @@ def audit(
             check_writable(path)
     if not overwrite:
         _check_replaced(page, preset)
-    scans = find_cohort(cohort, patient=patient, channel=channel)
+    scans = find_cohort(cohort, patient=patient, channel=channel, modality=_modality(modality))
     labels = tuple(target or ())
     edge = CROPS[network]
     with console.bar("auditing", len(scans.scans)) as advance:
@@ -102,6 +113,13 @@ def audit(
     console.result(_record(found, page, written), lines, _issues(found, page))
     if found.has_errors:
         raise typer.Exit(HAS_ERRORS)
+
+
+def _modality(given: str | None) -> str | None:
+    """What `--modality` says, in capitals."""
+    if given is None or given.upper() in MODALITIES:
+        return given and given.upper()
+    raise SettingsError(f"--modality {given!r}: one of {', '.join(MODALITIES)}")
 
 
 def _split(name: str | None) -> Split | None:

@@ -69,6 +69,8 @@ def prepare(
     from ..cohort.prepare import prepare as pack
 
     found = find_cohort(cohort, patient=patient, channel=channel)
+    if found.absent:
+        console.warn(found.absent)
     with console.bar("preparing", len(found.scans)) as advance:
         prepared = pack(
             found,

@@ -15,7 +15,7 @@ from .outliers import find_outlying
 from .scan_statistics import ScanStatistics, scan_statistics
 from .scans import Cohort
 from .split import Split
-from .suggestion import SuggestedSettings, suggest_settings
+from .suggestion import MR_ADVICE, SuggestedSettings, may_be_mr, suggest_settings
 
 SAMPLES = 2_000_000  # intensities sampled of a whole cohort's targets, and as many of all else
 
@@ -83,6 +83,6 @@ def audit(
     usable = [one for one in statistics if one.usable]
     suggestion, impossible = suggest_settings(usable, target_labels, crop, split, cohort.modality)
     fixed = suggestion is not None and isinstance(suggestion.preprocessing.normalisation, ClipZScore)
-    outlying = find_outlying(usable, comparable=fixed)
+    outlying = find_outlying(usable, comparable=fixed, advice=MR_ADVICE if may_be_mr(usable, cohort.modality) else "")
     issues = ordered([*find_issues(cohort, statistics, target_labels, split), *outlying, *impossible])
     return Audit(cohort, statistics, issues, suggestion, target_labels)

@@ -36,6 +36,7 @@ RANKS = (
     "copies",
     "in no subset",
     "patients unknown",
+    "listed, not there",
 )
 
 
@@ -77,6 +78,8 @@ def find_issues(
     """
     for sentence in cohort.incomplete:
         yield Issue("incomplete", "error", sentence.partition(":")[0], sentence)
+    if cohort.absent:
+        yield Issue("listed, not there", "warning", cohort.absent.partition(":")[0], cohort.absent)
     for one in statistics:
         yield from _of_scan(one, target_labels)
     readable = [one for one in statistics if one.error is None]

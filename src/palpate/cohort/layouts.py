@@ -61,18 +61,20 @@ class _Found:
         self.scans.append(LabelledScan(name, image, label, patient or name, subset))
 
     @property
-    def faults(self) -> tuple[str, ...]:
-        """Sentences about all that is missing, each with what to do: scans without any file are one sentence."""
-        sentences = sorted(self.incomplete)
-        if self.gone:
-            first = ", ".join(self.gone[:3]) + (", ..." if len(self.gone) > 3 else "")
-            sentences.append(
-                f"{self.listing}: lists {len(self.gone)} scans that are not there ({first}); edit {self.listing}"
-            )
-        return tuple(sentences)
+    def absent(self) -> str:
+        """A sentence about the listed scans without any file; empty: there are none."""
+        if not self.gone:
+            return ""
+        first = ", ".join(self.gone[:3]) + (", ..." if len(self.gone) > 3 else "")
+        return (
+            f"{self.listing}: lists {len(self.gone)} scans that are not there ({first}); if they should be, add them: "
+            "the others make a cohort without them"
+        )
 
 
-def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int = 0) -> Cohort:
+def find_cohort(
+    origin: str | Path, *, patient: str | None = None, channel: int = 0, modality: str | None = None
+) -> Cohort:
     """The labelled scans in a folder, or in a CSV.
 
     Args:
@@ -80,6 +82,7 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
         patient: a regular expression; what its first group (or all of it) finds in a scan's name is the scan's
             patient. Without it, a scan's patient is what the layout says, else the scan itself.
         channel: which channel of a scan, in layouts that have several.
+        modality: what the scans are, as "CT", "MR" or "PET"; None: what the layout says.
 
     Raises:
         CohortError: no such folder, no layout that fits, no pair, names that repeat, or a pattern that misses a name.
@@ -94,7 +97,8 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
         raise CohortError(f"{origin}: no such folder or file; check the spelling")
     found = _csv(origin) if origin.suffix.lower() == ".csv" else _folder(origin, channel)
     if not found.scans:
-        first = f"; the first: {found.faults[0]}" if found.faults else ""
+        faults = [*sorted(found.incomplete), *filter(None, [found.absent])]
+        first = f"; the first: {faults[0]}" if faults else ""
         raise CohortError(f"{origin}: laid out as {found.layout}, but no scan has its label{first}")
     scans = sorted(found.scans, key=lambda scan: scan.name)
     for one, next_ in pairwise(scans):
@@ -104,7 +108,8 @@ def find_cohort(origin: str | Path, *, patient: str | None = None, channel: int 
             )
     if patient is not None:
         scans = [replace(scan, patient=_patient(patient, scan.name)) for scan in scans]
-    return Cohort(origin, found.layout, tuple(scans), found.labels, found.faults, found.modality)
+    incomplete, known = tuple(sorted(found.incomplete)), modality or found.modality
+    return Cohort(origin, found.layout, tuple(scans), found.labels, incomplete, found.absent, known)
 
 
 def _patient(pattern: str, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ UNLIKE = 3.0  # and beyond which a scan's levels are unlike the others' (root me
 FLOOR = 0.03  # of a scan's range: a deviation below this is no deviation
 
 
-def find_outlying(usable: Sequence[ScanStatistics], comparable: bool) -> Iterator[Issue]:
+def find_outlying(usable: Sequence[ScanStatistics], comparable: bool, advice: str = "") -> Iterator[Issue]:
     """Scans whose intensities differ from what the cohort's have in common, each with what to do.
 
     Medians over scans, and median deviations from them, say what is common, so that a few outlying scans count little.
@@ -31,9 +32,14 @@ def find_outlying(usable: Sequence[ScanStatistics], comparable: bool) -> Iterato
         usable: statistics of the scans that can be read and have some target.
         comparable: whether equal intensities are to mean the same in every scan: then a scan on another scale, shifted,
             or rescaled into 8 bits is an error. An inverted one is always a warning, to be looked at.
+        advice: what to try first about an error; empty: nothing.
     """
-    if len(usable) < MIN_SCANS:
-        return
+    for issue in _outlying(usable, comparable) if len(usable) >= MIN_SCANS else ():
+        said = f"{issue.message}; {advice}" if advice and issue.severity == "error" else issue.message
+        yield replace(issue, message=said)
+
+
+def _outlying(usable: Sequence[ScanStatistics], comparable: bool) -> Iterator[Issue]:
     severity: Severity = "error" if comparable else "warning"
     yield from _on_another_scale(usable, severity)
     inverted = {one.name: one for one in _inverted(usable)}

@@ -77,9 +77,10 @@ class Cohort:
         layout: which layout it is, in words.
         scans: sorted by name.
         labels: what the layout calls its label values; empty where it does not say.
-        incomplete: files without their other half, and scans that are listed and not there, as sentences that name
-            them and what to do.
-        modality: what the layout calls the kind of its scans, as "MRI" or "CT"; empty where it does not say.
+        incomplete: files without their other half, as sentences that name them and what to do.
+        absent: scans that are listed, neither half of which is there, as a sentence; empty: none. They may be meant to
+            be away: a part of a cohort can be trained on.
+        modality: the kind of the scans, as the user or the layout calls it ("MRI", "CT"); empty where neither says it.
     """
 
     origin: Path
@@ -87,6 +88,7 @@ class Cohort:
     scans: tuple[LabelledScan, ...]
     labels: dict[int, str] = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
+    absent: str = ""
     modality: str = ""
 
 

@@ -20,9 +20,10 @@ from .split import SUBSETS, Split, Subset, propose_split
 COMPARABLE = 2.0  # scans' medians in the target may differ by this many standard deviations of a target's own voxels
 CLEARLY_COMPARABLE = 1.0  # and by this many where nothing says that the numbers have a unit
 AIR, DENSEST = -500.0, 5000.0  # HU: scans of CT with air reach below the one, and none reaches the other
-# The layout's words for a modality. MR's intensities have no unit; of other kinds (PET, ultrasound) the numbers decide.
+# Words for a modality. MR's intensities have no unit; of other kinds (PET, ultrasound) the numbers decide.
 MR_WORDS = re.compile(r"(mp)?mri?|t[12]\w*|flair|adc|dwi|dce|swi|pd")
 OTHER_WORDS = re.compile(r"pet|suv|us|ultrasound|spect|cbct|xa|cr|dx")
+MR_ADVICE = "MR? give --modality MR"
 MIN_PATIENTS, OF_PATIENTS = 4, 20  # in a subset, of a cohort of so many: a figure of fewer is falsely sure
 FILLED = 0.75  # of a crop's edge, by a target larger than 95 % of all
 NEEDED: tuple[tuple[Subset, str], ...] = (("train", "learn from"), ("validation", "choose the best weights by"))
@@ -59,7 +60,7 @@ def suggest_settings(
         target_labels: label values of the target; none: all above 0.
         crop: voxels of the model's crop.
         given: a split to keep, if it is this cohort's.
-        modality: what the layout calls the kind of its scans; empty where it does not say.
+        modality: what the user or the layout calls the kind of its scans; empty where neither says it.
 
     Returns:
         None and one issue where too few patients can be trained on.
@@ -131,17 +132,22 @@ def _like_hounsfield(usable: Sequence[ScanStatistics]) -> bool:
     return low < AIR and high < DENSEST
 
 
+def may_be_mr(usable: Sequence[ScanStatistics], modality: str) -> bool:
+    """Whether nothing says what the scans are, and their numbers do not look like HU."""
+    return not modality and not _like_hounsfield(usable)
+
+
 def _why_percentiles(usable: Sequence[ScanStatistics], modality: str, ratio: float) -> str | None:
     """Why each crop's own percentiles suit the scans; None where fixed intensities do.
 
     Args:
         usable: statistics of the scans.
-        modality: as the layout calls it.
+        modality: as the user or the layout calls it.
         ratio: how far the targets' medians differ, in standard deviations of a target's own voxels.
     """
     kind, hounsfield = _kind(modality), _like_hounsfield(usable)
     if kind == "MR":
-        return f"the layout says {modality}, and MR's intensities have no unit"
+        return f"the scans are {modality}, and MR's intensities have no unit"
     if kind == "CT" and hounsfield:
         return None
     if ratio > COMPARABLE:
@@ -173,7 +179,9 @@ def _normalisation(usable: Sequence[ScanStatistics], modality: str) -> tuple[Cli
     rounded = [float(f"{value:.6g}") for value in (clip_low, clip_high, mean, std)]
     fixed = ClipZScore(low=rounded[0], high=rounded[1], mean=rounded[2], std=rounded[3])
     rule = "clip at {} and {} (0.5 and 99.5 percentiles of a target), mean {}, deviation {}, each a median over scans"
-    said = f"; the layout says {modality}" if _kind(modality) else ""
+    said = f"; the scans are {modality}" if _kind(modality) else ""
+    if may_be_mr(usable, modality):
+        said = f"; {MR_ADVICE}"
     return fixed, f"{rule.format(*map(_short, rounded))}: {compared}{said}"
 
 
