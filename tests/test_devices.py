@@ -10,7 +10,10 @@ from palpate.errors import DeviceError
 def test_devices_by_name() -> None:
     assert device_named("cpu") == torch.device("cpu")
     assert device_named("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(DeviceError, match=r"device 'abacus' is not here \(.+\); try --device cpu"):
+    with pytest.raises(
+        DeviceError,
+        match=r"device 'abacus' is not here \(.+\); try --device cpu, or see docs/how-to/gpus-and-threads\.md",
+    ):
         device_named("abacus")
 
 

@@ -29,7 +29,9 @@ def device_named(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise DeviceError(f"device {name!r} is not here ({reason}); try --device cpu") from error
+        raise DeviceError(
+            f"device {name!r} is not here ({reason}); try --device cpu, or see docs/how-to/gpus-and-threads.md"
+        ) from error
     return device
 
 

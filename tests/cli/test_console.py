@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import typer
@@ -120,3 +121,20 @@ def test_a_warning_of_ours_is_one_line() -> None:
     first, second = said.splitlines()[:2]
     assert first == "warning: odd header"
     assert "UserWarning: other" in second
+
+
+def test_where_nobody_watches_a_line_says_now_and_then_how_many_are_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Console().bar("segmenting", 7) as advance:
+        for count in range(1, 8):
+            now += 20
+            advance(count, f"mask{count}.nii.gz")
+    lines = ["segmenting: 2 of 7, last mask2.nii.gz", "segmenting: 4 of 7, last mask4.nii.gz"]
+    assert capsys.readouterr().err.splitlines() == [*lines, "segmenting: 6 of 7, last mask6.nii.gz"]
+    with Console(quiet=True).bar("segmenting", 7) as advance:
+        now += 1000
+        advance(3, "mask3.nii.gz")
+    assert capsys.readouterr() == ("", "")

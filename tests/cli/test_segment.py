@@ -290,7 +290,10 @@ def test_a_truth_whose_header_is_rounded_is_drawn_too(folder: Path, tmp_path: Pa
 
 def test_a_truth_on_another_grid(folder: Path, tmp_path: Path) -> None:
     truth, out = save_scan(tmp_path / "truth.nii.gz", np.ones((8, 8, 8), np.uint8)), tmp_path / "m.nii.gz"
-    refuse(segment(folder, out, "--truth", truth), "not on the scan's grid", out)
+    done = segment(folder, out, "--truth", truth)
+    refuse(done, "not on the scan's grid", out)
+    scan = folder / "synthetic_scan.nii.gz"
+    assert f"first run palpate resample {truth} --like {scan} -o truth_on_scan.nii.gz" in done.stderr
 
 
 def test_a_truth_that_is_no_mask(folder: Path, tmp_path: Path) -> None:
@@ -537,7 +540,7 @@ def test_a_painted_mask_is_a_stroke(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--background", "15,20,18"), "small takes foreground clicks only"),
+        (("--background", "15,20,18"), "the model 'small' takes foreground clicks only"),
         (("--box", "1,2,3"), "--box '1,2,3': six whole numbers"),
         (("--box", "0,0,0,99,9,9"), "box (99, 9, 9) lies outside the scan"),
         (("--scribble", "1,2"), "--scribble '1,2': three whole numbers"),

@@ -25,6 +25,7 @@ from palpate.inference import LesionState
 from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Click, InitialMask, Prompt
+from palpate.volume import Volume
 from small import CPU, empty_bundle, noise_scan, quick_bundle, quick_predictor, small_bundle
 
 VERBS = (
@@ -170,6 +171,10 @@ def test_what_goes_wrong_is_one_line(folder: Path, tmp_path: Path) -> None:
     assert json.loads(missing.stdout)["error"] == "SessionError"
     assert "holds no session" in missing.stderr
     run("add", session, folder, "--lesion", "a", "--click", "8,7,5")
+    write(Volume(read(folder / "scan.nii.gz").array[:, :-1], np.eye(4)), tmp_path / "scan.nii.gz")
+    wrong = run("add", session, tmp_path, "--lesion", "a", "--click", "8,7,5")
+    assert wrong.exit_code == 2
+    assert "was made on another scan" in wrong.stderr, "there is no model in that folder either: it was not looked for"
     other = run("replay", session, folder, model=1)
     assert other.exit_code == 2
     assert "was made with the model small" in other.stderr

@@ -75,6 +75,8 @@ def whole(place: Path) -> Path:
     done = trained(place, run)
     assert done.returncode == 0, done.stderr
     assert f"finished after {STEPS} steps" in done.stdout
+    for said in (f"step 1 of {STEPS}: loss", "evaluating 1 validation scan, one click", "calibrating on validation"):
+        assert said in done.stderr, "a log is not silent for minutes"
     model = run / "best.safetensors"
     assert f"next: `palpate segment SCAN --click X,Y,Z -o lesion.nii.gz --model {model}`" in done.stdout
     return run

@@ -261,5 +261,5 @@ def test_a_model_of_the_paper_takes_all_clicks_at_once() -> None:
     assert steps(runtime) == first
     assert predictor.predict_on(scan, clicks) is both
     assert steps(runtime) == 0
-    with pytest.raises(PromptError, match="fake takes foreground clicks only"):
+    with pytest.raises(PromptError, match="the model 'fake' takes foreground clicks only"):
         predictor.predict_on(scan, [clicks[0], Click((60, 40, 30), positive=False)])

@@ -147,7 +147,7 @@ def test_a_model_without_dense_prompts_gets_the_clicks_alone() -> None:
     number = session.add(initial_mask=block((5, 5, 3)))
     session.add_prompt(number, INSIDE)
     assert np.array_equal(session.mask(number).full(), straight([INSIDE], prompted=False))
-    with pytest.raises(PromptError, match="small takes foreground clicks only"):
+    with pytest.raises(PromptError, match="the model 'small' takes foreground clicks only"):
         session.add_prompt(number, OUTSIDE)
     assert session.lesion(number).prompts == (INSIDE,)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from .verbs import verb
 
 if TYPE_CHECKING:
     from ..batch import Summary
+    from ..batch.jobs import Job
 
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -61,7 +62,7 @@ def batch(
     listed = read_jobs(jobs, loose_boxes=loose_box)
     drawn = None if pictures is None else JobPictures(pictures, display.unit, display.window)
     target = results_path(jobs) if results is None else results
-    with _stoppable(console):
+    with _stoppable(console) as reached:
         with console.step("load", f"loading {inference.model}"):
             todo = Batch(
                 listed,
@@ -71,8 +72,15 @@ def batch(
                 pictures=drawn,
                 postprocessing=postprocessing,
             )
-        with console.bar("segmenting", len(listed), done=len(listed) - len(todo.missing)) as advance:
-            summary = todo.run(workers, lambda done, job: advance(done, job.output.name), timeout)
+        before = len(listed) - len(todo.missing)
+        reached(before, len(listed))
+        with console.bar("segmenting", len(listed), done=before) as advance:
+
+            def progress(done: int, job: Job) -> None:
+                reached(done, len(listed))
+                advance(done, job.output.name)
+
+            summary = todo.run(workers, progress, timeout)
     record = _record(jobs, target, summary) | postprocessing.record | {"pictures": text(pictures)}
     console.result(record, [_sentence(record)], _problems(record))
     if summary.failed or summary.undrawn:
@@ -80,17 +88,25 @@ def batch(
 
 
 @contextmanager
-def _stoppable(console: Console) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C stop it, in a shell's background too, where Ctrl-C is ignored; print how to go on."""
+def _stoppable(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Let SIGTERM and Ctrl-C stop it, in a shell's background too, where Ctrl-C is ignored; print how to go on.
+
+    Yields a function that takes how many of how many jobs are finished.
+    """
+    finished = ""
+
+    def reached(count: int, total: int) -> None:
+        nonlocal finished
+        finished = f" after {count} of {total}"
 
     def stop(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield reached
     except KeyboardInterrupt:
-        console.info("stopped; what was finished is kept. Run the same command again to do the rest")
+        console.info(f"stopped{finished}; what was finished is kept. Run the same command again to do the rest")
         raise typer.Exit(STOPPED) from None
     finally:
         for number, handler in before.items():

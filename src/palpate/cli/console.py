@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HELP = {"-h", "--help"}
 FAULTY = 1  # exit code of work that was done, but not on everything
 FAILED = 2  # exit code of everything a user can mend
+SECONDS_BETWEEN_LINES = 30.0  # of progress where nobody watches
 OUT_OF_MEMORY = "not enough memory: close what else runs, use another device (--device cpu), or a smaller model"
 
 
@@ -277,9 +278,12 @@ class Console:
 
     @contextmanager
     def bar(self, doing: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-        """A progress bar with time left; yields a function that takes how many are done, and a few words."""
+        """A progress bar with time left; yields a function that takes how many are done, and a few words.
+
+        Where nobody watches, as in a log, a line now and then says how many are done.
+        """
         if not self.live:
-            yield lambda count, words: None
+            yield self._lines(doing, total)
             return
         from rich.console import Console as Terminal
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -294,6 +298,18 @@ class Console:
         with Progress(*columns, console=Terminal(stderr=True), redirect_stdout=False) as progress:
             task = progress.add_task(doing, total=total, completed=done, words="")
             yield lambda count, words: progress.update(task, completed=count, words=words)
+
+    def _lines(self, doing: str, total: int) -> Callable[[int, str], None]:
+        """What prints a line of progress now and then."""
+        printed = time.monotonic()
+
+        def advance(count: int, words: str) -> None:
+            nonlocal printed
+            if time.monotonic() - printed >= SECONDS_BETWEEN_LINES and count < total:
+                printed = time.monotonic()
+                self.info(f"{doing}: {count} of {total}, last {words}")
+
+        return advance
 
     def result(self, record: dict[str, Any], sentences: list[str], problems: Sequence[str] = ()) -> None:
         """Print the result, as one JSON object or as sentences.

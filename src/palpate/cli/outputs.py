@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +168,14 @@ def check_inputs_stay(results: tuple[Path | None, ...], inputs: tuple[Path, ...]
             raise OutputError(f"cannot write {path}: prompts are read from it, and it would be lost; name another")
 
 
-def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | None:
+def read_truth(console: Console, path: Path | None, volume: Volume, scan: Path) -> Mask | None:
     """A known mask on the scan's grid, or None.
+
+    Args:
+        console: reads it.
+        path: its file.
+        volume: the scan.
+        scan: the scan's file, which the error for another grid names.
 
     Raises:
         GeometryError: it lies on another grid.
@@ -182,9 +189,9 @@ def read_truth(console: Console, path: Path | None, volume: Volume) -> Mask | No
     known = console.read(path)
     differences = known.grid.differences(volume.grid)
     if differences:
+        command = shlex.join(["palpate", "resample", str(path), "--like", str(scan), "-o", "truth_on_scan.nii.gz"])
         raise GeometryError(
-            f"{path}: not on the scan's grid, so it cannot be compared: {'; '.join(differences)}; first run "
-            f"palpate resample {path} --like SCAN -o OUT"
+            f"{path}: not on the scan's grid, so it cannot be compared: {'; '.join(differences)}; first run {command}"
         )
     _check_labels(known.array, path)
     return Mask(known.array > 0, (0, 0, 0), volume.grid)  # from which another program's header may differ by rounding

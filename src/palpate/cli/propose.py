@@ -88,7 +88,7 @@ def propose(
     _check_listing(listing)
     check_outputs((output, probability), picture, truth)
     volume = console.read(scan, series)
-    known = read_truth(console, truth, volume)
+    known = read_truth(console, truth, volume, scan)
     check_outputs((output, probability), picture, truth, volume)
     check_spared(listing, volume)
     check_replaced(overwrite, output, probability, picture=picture)

@@ -99,7 +99,7 @@ def segment(
     outputs = Outputs(output, probability, uncertainty, picture, display)
     check_outputs(outputs.images, picture, truth)
     volume = console.read(scan, series)
-    known = read_truth(console, truth, volume)
+    known = read_truth(console, truth, volume, scan)
     check_outputs(outputs.images, picture, truth, volume)
     check_inputs_stay((*outputs.images, picture), prompts.read_from())
     check_replaced(overwrite, *outputs.images, picture=picture)

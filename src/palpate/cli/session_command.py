@@ -18,6 +18,7 @@ from .verbs import OptionGroup, Verb, verb
 if TYPE_CHECKING:
     from ..lesions import Postprocessing
     from ..session import Lesion, Session, SessionStore
+    from ..volume import Volume
 
 session_app = typer.Typer(
     help="Several lesions on one scan, in a folder that stores every prompt (docs/how-to/sessions.md).",
@@ -70,6 +71,8 @@ class SessionCommand:
         if not new:
             check_there(self.folder)
         volume = self.console.read(self.scan, self.series)
+        if not new:
+            _check_shape(self.folder, volume)
         with self.console.step("load", f"loading {self.inference.model}"):
             from ..predictor import Predictor
             from ..session import Session
@@ -179,6 +182,21 @@ class SessionCommand:
         header, identity = store_of(session).header, session.identity
         record = {"session": str(self.folder), "scan": header.scan.path, "model": identity.name, "lesions": records}
         self.console.result(record | more, sentences)
+
+
+def _check_shape(folder: Path, volume: Volume) -> None:
+    """Refuse a scan of another shape than a session's before a model is loaded; `Session.open` looks at the voxels.
+
+    Raises:
+        SessionError: it is another scan, or the session cannot be read.
+    """
+    from ..export import identify_scan
+    from ..session.lines import read_header
+    from ..session.session import check_scan
+
+    made_on = read_header(folder).scan
+    if made_on.shape != volume.shape:
+        check_scan(folder, made_on, identify_scan(volume))
 
 
 def session_verb(name: str, *examples: str, scan: bool = True) -> Callable[[Verb], Verb]:

@@ -17,7 +17,7 @@ import typer
 from ..errors import SettingsError
 from ..extras import needed
 from .completion import BUNDLED, PRESETS, PRETRAINED, complete_from
-from .console import FAULTY, Console, app, given_options
+from .console import FAULTY, SECONDS_BETWEEN_LINES, Console, app, given_options
 from .inference import ThreadsOption
 from .verbs import verb
 
@@ -345,18 +345,23 @@ def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _display(console: Console, run: Run) -> Iterator[Callable[[TrainingProgress], None]]:
     """Progress with loss, Dice, time left and memory on a terminal; a line now and then elsewhere."""
-    total = run.trainer.total
+    total, printed = run.trainer.total, -SECONDS_BETWEEN_LINES  # so that the first step has its line
+
+    def words(now: TrainingProgress) -> str:
+        dice = "" if now.dice is None else f", validation Dice {now.dice:.3f}"
+        return f"loss {now.loss:.3f}{dice}, {now.memory_gb:.1f} GB"
+
+    def line(now: TrainingProgress) -> None:
+        nonlocal printed
+        if now.dice is not None or now.seconds - printed >= SECONDS_BETWEEN_LINES:
+            printed = now.seconds
+            console.info(f"step {now.step} of {total}: {words(now)}, {now.seconds:.0f} s")
+
+    if not console.live:
+        yield line
+        return
     with console.bar("training", total, done=run.trainer.step) as advance:
-
-        def report(now: TrainingProgress) -> None:
-            dice = "" if now.dice is None else f", validation Dice {now.dice:.3f}"
-            text = f"loss {now.loss:.3f}{dice}, {now.memory_gb:.1f} GB"
-            advance(now.step, text)
-            validated = now.dice is not None
-            if not console.live and (validated or now.step % (10 * run.report_interval) == 0):
-                console.info(f"step {now.step} of {total}: {text}, {now.seconds:.0f} s")
-
-        yield report
+        yield lambda now: advance(now.step, words(now))
 
 
 def _record(run: Run, outcome: TrainingOutcome) -> dict[str, Any]:

@@ -24,12 +24,12 @@ def check_capabilities(prompts: Sequence[Prompt], runtime: Runtime) -> None:
             continue
         if can.prompt_kinds == {"click"} and not can.background:
             raise PromptError(
-                f"{runtime.name} takes foreground clicks only, as the paper's network does; for anything else take "
-                "palpate-tiny, or train a model with palpate train --interactive"
+                f"the model {runtime.name!r} takes foreground clicks only, as the paper's network does; for anything "
+                "else take palpate-tiny, or train a model with palpate train --interactive"
             )
         side = "foreground" if prompt.positive else "background"
         raise PromptError(
-            f"{runtime.name} takes no {side} {prompt.kind}; it takes {', '.join(sorted(can.prompt_kinds))}"
+            f"the model {runtime.name!r} takes no {side} {prompt.kind}; it takes {', '.join(sorted(can.prompt_kinds))}"
         )
 
 

@@ -243,6 +243,8 @@ class Run:
 
     def evaluate(self, subset: Subset) -> dict[str, Any]:
         """The figure of the EMA network on a subset (`RunEvaluation.evaluate`); every process must call it."""
+        count = len(self.scans(subset))
+        self.notify(f"evaluating {count} {subset} scan{'s' * (count > 1)}, {self.evaluation.protocol.short}")
         return self.evaluation.evaluate(self.model(), subset, self.trainer.accelerator)
 
     def validate_one(self, scan: PreparedScan) -> None:
