@@ -344,6 +344,20 @@ def test_hidden_and_filled(cohort: list[PreparedScan]) -> None:
     assert zeros(mask_out_prob=1.0, background_paste_prob=1.0) < zeros(mask_out_prob=1.0)
 
 
+def test_constant_air_is_not_pasted() -> None:
+    """Scaled to a scan's deviation, its rounding would be noise."""
+    scan = prepared_scan(
+        Volume(np.random.default_rng(0).normal(0, 50, (16, 16, 16)), np.eye(4)), np.ones((16,) * 3, bool)
+    )
+    values, inside = torch.randn(32, 32, 32), torch.zeros(32, 32, 32, dtype=torch.bool)
+    inside[:16] = True
+    air = prepared_scan(Volume(np.full((64, 64, 64), -1000.5), np.eye(4)), np.ones((64,) * 3, bool), "air")
+    for cohort, wanted in (([air], False), ([scan], True)):
+        pasted, known = sampler(cohort)._pasted(values, inside, counted_rng(0, "test", 0))
+        assert torch.equal(pasted, values) != wanted
+        assert torch.equal(known, inside) != wanted
+
+
 def test_counted_draws_are_its_only_source(cohort: list[PreparedScan]) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()

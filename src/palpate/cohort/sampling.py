@@ -23,7 +23,7 @@ from .targets import MADE, Canvas, Donor, TargetKind, TargetSampling, made_targe
 
 CONTOURS = TargetSampling()
 UNION_PROB = 0.2  # that a label is joined by another that it touches
-SOMEWHERE, TRIES = 16, 3  # voxels drawn at a time to find one that is no air, and how often where all are alike
+SOMEWHERE, TRIES = 48, 3  # voxels drawn at a time to find one that is no air, and how often where all are alike
 DONOR_PLACES = 48  # voxels of a donor's target that tell where it lies and how far it reaches
 DONOR_SHARE = (0.1, 0.9)  # smallest and largest of a transplant over the crop's edge
 TURNED = Augmentation(axis_order_prob=1.0)
@@ -190,10 +190,11 @@ class CropSampler:
         for _ in range(TRIES):
             drawn = rng.integers(np.array(scan.grid.shape), size=(SOMEWHERE, 3))
             boxes = [tuple(slice(max(0, place - 1), place + 2) for place in voxel) for voxel in drawn.tolist()]
-            means = np.array([float(np.mean(scan.image[x, y, z])) for x, y, z in boxes])
-            if np.ptp(means):
+            # The lower quartile of the neighbourhood: neither a voxel's noise nor the skin beside the air counts.
+            levels = np.array([float(np.percentile(scan.image[x, y, z], 25)) for x, y, z in boxes])
+            if np.ptp(levels):
                 break
-        bright = np.flatnonzero(means >= means.min() + 0.05 * np.ptp(means))
+        bright = np.flatnonzero(levels >= levels.min() + 0.05 * np.ptp(levels))
         return Frame.centred(scan.grid, drawn[bright[int(rng.integers(len(bright)))]], self.preprocessing)
 
     def _click_inside(self, middle: FloatArray, inside: Tensor) -> Index3 | None:
@@ -291,6 +292,9 @@ class CropSampler:
         new = other_inside & ~inside
         if int(inside.sum()) < 2 or int(new.sum()) < 2:
             return values, inside
-        ratio = values[inside].std() / other_values[new].std().clamp_min(1e-6)
+        deviation = other_values[new].std()
+        if deviation <= 1e-3 * (1 + other_values[new].abs().max()):  # constant air: the ratio would show its rounding
+            return values, inside
+        ratio = values[inside].std() / deviation
         matched = (other_values - other_values[new].mean()) * ratio + values[inside].mean()
         return torch.where(new, matched, values), inside | new

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from canvases import ball, canvas
-from palpate.cohort.targets.canvas import boxed, piece_with, smoothed, stands_out
+from palpate.cohort.targets.canvas import boxed, piece_with, roughness, smoothed, stands_out
+from palpate.cohort.targets.supervoxels import supervoxel
+from palpate.cohort.targets.thresholds import threshold_piece
+from palpate.randomness import counted_rng
 
 
 def test_a_target_holds_the_click_and_is_neither_tiny_nor_the_crop() -> None:
@@ -51,6 +54,24 @@ def test_a_box_stays_in_the_crop() -> None:
     assert boxed(ball(32, (2, 16, 16), 2), 3) == (slice(0, 8), slice(11, 22), slice(11, 22))
 
 
+def test_roughness_by_hand() -> None:
+    cube = np.zeros((12, 12, 12), bool)
+    cube[4:8, 4:8, 4:8] = True
+    assert roughness(cube) == pytest.approx(1)
+    cube[4:8, 4:8, 4:8] = np.indices((4, 4, 4)).sum(axis=0) % 2 == 0
+    assert roughness(cube) == pytest.approx(32 / 32 ** (2 / 3)), "a chess board: every voxel has all its faces"
+    assert roughness(ball(32, (16, 16, 16), 10)) == pytest.approx(1.21, abs=0.06)
+
+
+def test_constant_air_is_known() -> None:
+    crop = canvas()
+    assert not crop.empty_at_click
+    crop.values[14:19, 14:19, 14:19] = -1024
+    assert crop.empty_at_click
+    assert supervoxel(crop, counted_rng(0, "test", 0)) is None
+    assert threshold_piece(crop, counted_rng(0, "test", 0)) is None
+
+
 def test_what_has_an_edge_stands_out() -> None:
     crop, region = canvas(), ball(32, (16, 16, 16), 6)
     assert stands_out(crop.values, region, crop.noise)
@@ -60,3 +81,6 @@ def test_what_has_an_edge_stands_out() -> None:
     thread[2:30, 15:17, 2:30] = True
     painted = crop.values + 500 * thread
     assert not stands_out(painted, thread, crop.noise), "two voxels thick: there is nothing within"
+    holes = region.copy()
+    holes[10:23:2, 10:23:2] = False
+    assert not stands_out(crop.values + 500 * holes, holes, crop.noise), "a sponge"

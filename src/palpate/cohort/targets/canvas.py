@@ -17,7 +17,9 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 FEWEST = 20  # voxels of a target
 LARGEST = 0.6  # of a crop that a target fills
+ROUGHEST = 3.0  # times the faces of a cube of a region's volume: rougher than the contours of lesions and organs are
 CORE = 0.3  # of a region of some size that lies deeper than a voxel: less is threads
+SOME = 200  # voxels from which on a region has a core
 FLATTEST = 40  # percentile of the slopes at a region's border: three fifths of it are steeper
 STEEP = 1.2  # times as steep at a region's border as within it
 STEEP_NOISE = 0.6  # of the noise's deviation: slopes of smoothed noise are about half as steep
@@ -75,6 +77,12 @@ class Canvas:
         smaller = min(np.count_nonzero(target), np.count_nonzero(self.contour))
         return bool(common > 0.2 * smaller and 2 * common < 0.7 * both)
 
+    @property
+    def empty_at_click(self) -> bool:
+        """Whether the crop is constant around the click: the air that a program put around a patient."""
+        near = self.values[tuple(slice(max(0, place - 1), place + 2) for place in self.click)]
+        return float(np.ptp(near)) <= 1e-3 * self.range
+
     @cached_property
     def noise(self) -> float:
         """Deviation of the noise: of each voxel from the mean of its neighbours, by the median; above 0."""
@@ -114,8 +122,14 @@ def boxed(mask: Bools, margin: int) -> tuple[slice, slice, slice]:
     return slices[0], slices[1], slices[2]
 
 
+def roughness(mask: Bools) -> float:
+    """Faces of a region that is not empty, over those of a cube of its volume; 1.2 for a ball."""
+    faces = sum(int(np.count_nonzero(np.diff(mask, axis=axis))) for axis in range(3))
+    return float(faces / (6 * np.count_nonzero(mask) ** (2 / 3)))
+
+
 def stands_out(values: Floats, target: Bools, noise: float) -> bool:
-    """Whether a region has an edge that a reader sees, and is more than threads: what one click can mean.
+    """Whether a region has an edge that a reader sees, and a body: what one click can mean.
 
     Args:
         values: float32 `[D, H, W]`.
@@ -127,7 +141,8 @@ def stands_out(values: Floats, target: Bools, noise: float) -> bool:
     slope = np.sqrt(sum(np.square(step) for step in np.gradient(smooth)))
     inner = ndimage.binary_erosion(mask, border_value=1)
     border = np.asarray(ndimage.binary_dilation(mask) & ~inner)
-    if not border.any() or (mask.sum() >= 200 and inner.sum() < CORE * mask.sum()):
+    thread = mask.sum() >= SOME and inner.sum() < CORE * mask.sum()
+    if not border.any() or thread or roughness(mask) > ROUGHEST:
         return False
     steep = float(np.percentile(slope[border], FLATTEST))
     # The region's own unevenness counts: a border in texture is as steep as the texture.

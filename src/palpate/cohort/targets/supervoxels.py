@@ -21,7 +21,9 @@ UNION_PROB = 0.3  # that a target is a supervoxel and neighbours
 
 
 def supervoxel(canvas: Canvas, rng: np.random.Generator) -> MadeTarget | None:
-    """A supervoxel of the crop, or a union of neighbours; None where the drawn one has no edge to be seen."""
+    """A supervoxel of the crop, or a union of neighbours; None where the drawn one is none that a click can mean."""
+    if canvas.empty_at_click:
+        return None
     divide = (_slic, _watershed, _merged)[int(rng.integers(3))]
     diameter = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(0.8 * min(canvas.values.shape)))))
     box, click = _around(canvas, 5 * diameter)

@@ -9,16 +9,19 @@ from .canvas import FEWEST, Bools, Canvas, Floats, MadeTarget, boxed, piece_with
 
 LEVELS = 10
 LARGEST = 0.35  # of the crop: larger pieces are what surrounds everything
+LOOKED_AT = 4  # levels, those with the steepest borders first
 LEAK = 0.12  # of a piece's voxels on the crop's faces: it has flowed out
 STABLE = 2.0  # times as many voxels at the next level: a piece that leaks, not one with an edge
 
 
 def threshold_piece(canvas: Canvas, rng: np.random.Generator) -> MadeTarget | None:
-    """A connected piece of values like the click's, cleaned; None where no piece has an edge.
+    """A connected piece of values like the click's, cleaned; None where there is none that a click can mean.
 
-    Above a level, below one, or between two: the tolerance is moved, and one of the two pieces taken whose borders are
-    the steepest, of those that a next level does not make much larger.
+    Above a level, below one, or between two: the tolerance is moved, and of the pieces that a next level does not make
+    much larger one is taken whose border is among the steepest.
     """
+    if canvas.empty_at_click:
+        return None
     fill = float(canvas.values[canvas.inside].mean())
     smooth = ndimage.gaussian_filter(np.where(canvas.inside, canvas.values, fill), rng.uniform(0.4, 1.4), truncate=2)
     own = float(smooth[canvas.click])
@@ -35,14 +38,19 @@ def threshold_piece(canvas: Canvas, rng: np.random.Generator) -> MadeTarget | No
         and growth[level] <= STABLE
         and not _leaks(pieces[level])
     ]
-    if not fitting:
-        return None
     slope = np.sqrt(sum(np.square(step) for step in np.gradient(smooth)))
-    steepest = sorted(fitting, key=lambda level: -_steepness(slope, pieces[level]))[:2]
-    target = _cleaned(pieces[steepest[int(rng.integers(len(steepest)))]], canvas)
-    if not canvas.holds(target) or canvas.cuts_contour(target):
-        return None
-    return MadeTarget(canvas.values, target, canvas.click) if stands_out(canvas.values, target, canvas.noise) else None
+    steepest = sorted(fitting, key=lambda level: -_steepness(slope, pieces[level]))
+    if len(steepest) > 1 and rng.random() < 0.5:
+        steepest[:2] = reversed(steepest[:2])
+    for level in steepest[:LOOKED_AT]:
+        target = _cleaned(pieces[level], canvas)
+        if _fit(canvas, target):
+            return MadeTarget(canvas.values, target, canvas.click)
+    return None
+
+
+def _fit(canvas: Canvas, target: Bools) -> bool:
+    return canvas.holds(target) and not canvas.cuts_contour(target) and stands_out(canvas.values, target, canvas.noise)
 
 
 def _distance(smooth: Floats, own: float, canvas: Canvas, rng: np.random.Generator) -> Floats:
