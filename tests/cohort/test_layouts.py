@@ -40,6 +40,7 @@ def decathlon(source: Cohort, folder: Path) -> None:
         entries.append({"image": f"./imagesTr/{scan.name}.nii.gz", "label": f"./labelsTr/{scan.name}.nii.gz"})
     (folder / "imagesTr" / f"._{source.scans[0].name}.nii.gz").write_bytes(b"a Mac was here")
     listing = {"labels": {"0": "background", "1": "near", "2": "far"}, "modality": {"0": "CT"}, "training": entries}
+    listing |= {"licence": "CC BY 4.0"}
     (folder / "dataset.json").write_text(json.dumps(listing))
 
 
@@ -150,10 +151,12 @@ def test_missing_halves_are_named(source: Cohort, tmp_path: Path, layout: str) -
         find_cohort(tmp_path)
 
 
-def test_the_modality_is_what_the_layout_says(source: Cohort, tmp_path: Path) -> None:
+def test_modality_and_licence_are_what_the_layout_says(source: Cohort, tmp_path: Path) -> None:
     for name, build in (("decathlon", decathlon), ("nnunet", nnunet), ("folders", folders)):
         build(source, tmp_path / name)
     assert find_cohort(tmp_path / "decathlon").modality == "CT"
+    assert find_cohort(tmp_path / "decathlon").licence == "CC BY 4.0"
+    assert find_cohort(tmp_path / "nnunet").licence == ""
     assert find_cohort(tmp_path / "nnunet", channel=1).modality == "other"
     assert find_cohort(tmp_path / "folders").modality == ""
     path = tmp_path / "decathlon" / "dataset.json"

@@ -14,6 +14,7 @@ import torch
 from palpate.bundle import with_tuning
 from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.sampling import CropSampler
+from palpate.cohort.targets import TargetSampling
 from palpate.errors import DeviceError, SettingsError
 from palpate.model import TUNINGS, Features, Network
 from palpate.phantom import make_phantom
@@ -105,6 +106,14 @@ def test_loader_workers_change_nothing(crops: CropSampler) -> None:
     two = Trainer(small_bundle().network, crops, RECIPE, workers=2, notify=print)
     list(two.steps())
     assert all(torch.equal(p, two.tuned[n]) for n, p in one.tuned.items())
+
+
+def test_loader_workers_make_the_same_targets(crops: CropSampler) -> None:
+    weights = TargetSampling(supervoxels=1, thresholds=1, synthetic=1, transplants=1)
+    made = CropSampler(crops.cohorts, None, PREPROCESSING, Augmentation(), PROMPTS, seed=3, targets=weights)
+    here, there = (Trainer(small_bundle().network, made, RECIPE, workers=n, notify=print) for n in (0, 2))
+    for one, other in zip(here._loader(), there._loader(), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_gone_on_with_it_is_the_same(crops: CropSampler) -> None:

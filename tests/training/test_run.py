@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from palpate.bundle import Bundle, frozen_sha256, load, with_tuning
 from palpate.cohort import Split, Subset
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import PreparedCohort
+from palpate.cohort.targets import TargetSampling
 from palpate.errors import CohortError, SettingsError
 from palpate.evaluation import one_click
 from palpate.predictor import Predictor
@@ -88,7 +90,9 @@ def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
     assert outcome.best["dice"] == max(dice for _, dice in made.curve)
     assert outcome.test is not None
     assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
-    figures = load(tmp_path / "run" / "best.safetensors").provenance.figures
+    provenance = load(tmp_path / "run" / "best.safetensors").provenance
+    assert provenance.data == (f"{cohort.folder.name}: content {cohort.sha256}",)
+    figures = provenance.figures
     assert isinstance(figures, tuple)
     assert [figure.title for figure in figures] == [
         "validation patients, one random click a scan, native grid, seed 0 "
@@ -99,6 +103,24 @@ def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
     assert [figure.value for figure in figures] == [outcome.best["dice"], outcome.test["dice"]]
     assert all((figure.interval, figure.n, figure.patients) == (None, 1, 1) for figure in figures)
     assert json.loads(ledger.read_text().splitlines()[-1])["figure"] == outcome.test
+
+
+def test_made_targets_train_and_their_data_are_said(tmp_path: Path) -> None:
+    """A cohort with a licence, a training scan without lesion: validation and test have theirs alone."""
+    found = small_cohort(tmp_path, 4)
+    label = nib.load(found.scans[1].label)
+    nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), found.scans[1].label)
+    licensed = prepare(dataclasses.replace(found, licence="CC BY 4.0"), tmp_path / "prepared", workers=1)
+    targets = TargetSampling(contours=1, synthetic=1, transplants=1)
+    made = run(licensed, tmp_path / "run", PRESET.model_copy(update={"targets": targets}))
+    assert [len(made.scans(subset)) for subset in ("train", "validation", "test")] == [2, 1, 1]
+    made.train(lambda _: None, test=False)
+    said = load(tmp_path / "run" / "best.safetensors").provenance
+    assert said.data == (
+        f"prepared: content {licensed.sha256}; licence CC BY 4.0; contoured targets transplanted into other training "
+        "scans",
+    )
+    assert said.recipe["preset"]["targets"]["synthetic"] == 1
 
 
 def test_resuming_an_ended_run_is_no_further_use_of_the_test_set(cohort: PreparedCohort, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class _Found:
     incomplete: list[str] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
     modality: str = ""
+    licence: str = ""
     listing: str = ""  # the file that lists the pairs, in layouts that have one
     gone: list[str] = field(default_factory=list)  # pairs that it lists, neither half of which is there
 
@@ -109,7 +110,7 @@ def find_cohort(
     if patient is not None:
         scans = [replace(scan, patient=_patient(patient, scan.name)) for scan in scans]
     incomplete, known = tuple(sorted(found.incomplete)), modality or found.modality
-    return Cohort(origin, found.layout, tuple(scans), found.labels, incomplete, found.absent, known)
+    return Cohort(origin, found.layout, tuple(scans), found.labels, incomplete, found.absent, known, found.licence)
 
 
 def _patient(pattern: str, name: str) -> str:
@@ -149,9 +150,10 @@ def _listed(folder: Path, channel: int) -> _Found | None:
         return None
     try:
         listing = json.loads(path.read_text(encoding="utf-8"))
-        if "channel_names" in listing:
-            return _nnunet(folder, listing, channel)
-        return _decathlon(folder, listing, channel)
+        read = _nnunet if "channel_names" in listing else _decathlon
+        found = read(folder, listing, channel)
+        found.licence = str(listing.get("licence", listing.get("license", "")))
+        return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: neither the Decathlon's listing nor nnU-Net's ({error!r})") from error
 

@@ -132,6 +132,7 @@ def _conclude(cohort: Cohort, folder: Path, entries: list[PreparedEntry], left_o
         origin=str(cohort.origin),
         layout=cohort.layout,
         labels=cohort.labels,
+        licence=cohort.licence,
         scans=tuple(sorted(entries, key=lambda entry: entry.name)),
         left_out=tuple(sorted(left_out, key=lambda one: one.name)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..bundle import Provenance
-from ..cohort.prepared import PreparedScan
+from ..cohort.prepared import PreparedCohort, PreparedScan
 from ..figures import FigureRecord
 from .settings import Settings
 
@@ -34,13 +34,12 @@ def provenance(
     """
     preset, (steps, processes) = settings.preset, steps_and_processes
     automatic = "automatic, " if preset.automatic else ""
-    contents = zip(settings.prepared, settings.cohorts_sha256, strict=True)
     return Provenance(
         name=preset.name,
         origin=f"palpate {settings.palpate} train: {Path(preset.init).name}, {automatic}tuning {preset.tuning}, "
         f"{len(trained)} scans of {len({scan.patient for scan in trained})} patients",
         licence=start.licence if preset.init != "none" else "",
-        data=tuple(f"{Path(folder).name}: content {content}" for folder, content in contents),
+        data=_data(settings),
         figures=figures,
         recipe={
             "preset": preset.model_dump(mode="json", exclude={"split"}) | {"init": Path(preset.init).name},
@@ -53,3 +52,17 @@ def provenance(
         },
         notice=f"{AUTOMATIC_NOTICE} {NOTICE}" if preset.automatic else NOTICE,
     )
+
+
+def _data(settings: Settings) -> tuple[str, ...]:
+    """A sentence on each cohort: its content, its licence, if its layout says one, and transplants."""
+    sentences = []
+    for folder, content in zip(settings.prepared, settings.cohorts_sha256, strict=True):
+        parts = [f"{Path(folder).name}: content {content}"]
+        licence = PreparedCohort.open(folder).index.licence
+        if licence:
+            parts.append(f"licence {licence}")
+        if settings.preset.targets.transplants:
+            parts.append("contoured targets transplanted into other training scans")
+        sentences.append("; ".join(parts))
+    return tuple(sentences)

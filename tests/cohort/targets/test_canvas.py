@@ -1,5 +1,7 @@
 """What makes a region a target that one click can mean."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,18 @@ def test_no_part_of_a_contour_is_a_target() -> None:
     assert not crop.cuts_contour(ball(32, (16, 16, 17), 6)), "the contour, nearly"
     assert not crop.cuts_contour(ball(32, (4, 4, 4), 4)), "elsewhere"
     assert not canvas().cuts_contour(ball(32, (16, 16, 16), 6)), "a scan without contour"
+
+
+def test_a_click_near_stays_inside_and_changes_nothing_else() -> None:
+    inside = np.zeros((32, 32, 32), bool)
+    inside[:, :, 15:] = True
+    crop = canvas(inside=inside)
+    moved = [crop.with_click_near(counted_rng(0, "test", number)) for number in range(30)]
+    clicks = np.array([one.click for one in moved])
+    assert np.abs(clicks - 16).max() == 4
+    assert all(inside[one.click] for one in moved)
+    assert all(one.values is crop.values and one.noise == crop.noise and one.range == crop.range for one in moved)
+    assert moved[0].noise == dataclasses.replace(moved[0]).noise, "as if measured anew"
 
 
 def test_noise_and_range_by_hand() -> None:

@@ -63,7 +63,9 @@ class Canvas:
         drawn = np.array(self.click) + np.rint(rng.uniform(-0.125, 0.125, (20, 3)) * size).astype(int)
         fitting = [place for place in drawn.clip(0, size - 1).tolist() if self.inside[tuple(place)]]
         d, h, w = fitting[0] if fitting else self.click
-        return replace(self, click=(d, h, w))
+        moved = replace(self, click=(d, h, w))
+        moved.__dict__.update({name: getattr(self, name) for name in ("noise", "range")})  # they do not depend on it
+        return moved
 
     def holds(self, target: Bools) -> bool:
         """Whether a region can be a target: with the click in it, neither tiny nor most of the crop."""

@@ -78,7 +78,12 @@ def _leaks(piece: Bools) -> bool:
 
 def _cleaned(piece: Bools, canvas: Canvas) -> Bools:
     """A piece without bridges one voxel thick, where its click survives that, and without holes."""
-    opened = piece_with(ndimage.binary_opening(piece), canvas.click)
+    near = boxed(piece, 2)
+    part = piece[near]
+    d, h, w = (place - box.start for place, box in zip(canvas.click, near, strict=True))
+    opened = piece_with(ndimage.binary_opening(part), (d, h, w))
     if np.count_nonzero(opened) >= FEWEST:
-        piece = opened
-    return np.asarray(ndimage.binary_fill_holes(piece) & canvas.inside)
+        part = opened
+    cleaned = np.zeros_like(piece)
+    cleaned[near] = ndimage.binary_fill_holes(part) & canvas.inside[near]
+    return cleaned
