@@ -12,6 +12,9 @@ writes a preset for each of `VARIANTS`, all of one length and seed, so that one 
     refiner          contours alone, with the refiner and its cues
     targets-refiner  both
 
+A name that ends in `-coarse` is the same on crops of half as many voxels a side, twice as wide: an eighth of the
+arithmetic a step. A training goes on from one at full resolution (`--init`).
+
 Each is trained once for each of three comparisons (benchmarks/generality.py measures them):
 
     a  without sarcoma: before on hippocampus, nodules and phantoms; the others with the organs' scans too
@@ -84,7 +87,7 @@ def organ_cohort(organs: Cohort, folder: Path) -> Cohort:
 
 
 def presets(split: Split) -> dict[str, Preset]:
-    """A preset for each of `VARIANTS`."""
+    """A preset for each of `VARIANTS`, at full resolution and coarse."""
     plain = starting_from_nothing("palpate-small", (), PREPROCESSING, split)
     augmentation = plain.augmentation.model_copy(update={"mask_out_prob": 0.1, "background_paste_prob": 0.2})
     before = plain.model_copy(update={"augmentation": augmentation}).as_interactive()
@@ -100,6 +103,8 @@ def presets(split: Split) -> dict[str, Preset]:
         if "refiner" in name:
             changes |= {"refiner": 8}
         made[name] = Preset.model_validate(before.model_copy(update=changes).model_dump())
+        coarse = made[name].preprocessing.model_copy(update={"crop": (32, 32, 32), "spacing": (2.0, 2.0, 2.0)})
+        made[f"{name}-coarse"] = made[name].model_copy(update={"preprocessing": coarse})
     return made
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from palpate.model.cues import (
+    ACROSS,
     CHANNELS,
     FAR,
     LARGEST,
-    STEP,
     background_seeds,
     core_of,
     cues_of,
@@ -30,7 +30,7 @@ def test_on_a_plain_crop_a_distance_is_the_steps_along_the_axes() -> None:
     found = geodesic_distance(torch.zeros(1, 1, 9, 8, 7), spot((9, 8, 7), (4, 2, 3)))[0, 0]
     index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in (9, 8, 7)), indexing="ij"))
     steps = (index - torch.tensor([4, 2, 3])[:, None, None, None]).abs().sum(dim=0)
-    torch.testing.assert_close(found, steps * STEP)
+    torch.testing.assert_close(found, steps * ACROSS / 9)
 
 
 def test_a_path_goes_around_a_wall_where_that_is_cheaper() -> None:
@@ -38,11 +38,11 @@ def test_a_path_goes_around_a_wall_where_that_is_cheaper() -> None:
     image = torch.zeros(1, 1, 5, 5, 1)
     image[0, 0, 2, :4] = 1.0
     found = geodesic_distance(image, spot((5, 5, 1), (1, 3, 0)))[0, 0, :, :, 0]
-    assert float(found[3, 3]) == pytest.approx(4 * STEP)  # (1, 4), (2, 4), (3, 4), (3, 3)
+    assert float(found[3, 3]) == pytest.approx(4 * ACROSS / 5)  # (1, 4), (2, 4), (3, 4), (3, 3)
     closed = image.clone()
     closed[0, 0, 2] = 1.0
     found = geodesic_distance(closed, spot((5, 5, 1), (1, 3, 0)))[0, 0, :, :, 0]
-    assert float(found[3, 3]) == pytest.approx(2 + 2 * STEP)
+    assert float(found[3, 3]) == pytest.approx(2 + 2 * ACROSS / 5)
 
 
 def test_the_nearest_of_several_seeds_counts() -> None:

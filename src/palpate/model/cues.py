@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHANNELS = {"geodesic": 3, "intensity": 2}  # of each cue
-STEP = 1 / 64  # distance of one voxel where the intensity does not change; a change by one deviation costs 1
+ACROSS = 1.0  # distance from face to face where the intensity does not change; a change by one deviation costs 1
 FAR = 16.0  # distance of what no sweep has reached
 ROUNDS = 2  # of sweeps along every axis, forth and back
 CORE = 0.7  # the core of a box or a mask: at least so deep, over its deepest voxel
@@ -89,8 +89,9 @@ def core_of(region: Tensor) -> Tensor:
 def geodesic_distance(image: Tensor, seeds: Tensor) -> Tensor:
     """The least cost of a path from a seed to each voxel, `[B, 1, H, W, D]`; at most `FAR`.
 
-    A path runs along the axes. A step costs `STEP`, and as much as the intensity changes. Paths that wind in more ways
-    than `ROUNDS` sweeps along every axis follow are overrated.
+    A path runs along the axes. A step costs as much as the intensity changes, and `ACROSS` over the crop's longest
+    edge, so that a crop of fewer and wider voxels has the same distances. Paths that wind in more ways than `ROUNDS`
+    sweeps along every axis follow are overrated.
 
     Args:
         image: `[B, 1, H, W, D]`.
@@ -99,7 +100,8 @@ def geodesic_distance(image: Tensor, seeds: Tensor) -> Tensor:
     distance = torch.full_like(image, FAR).masked_fill_(seeds, 0.0)
     if not seeds.any():
         return distance
-    costs = [image.diff(dim=axis).abs_().add_(STEP) for axis in (2, 3, 4)]
+    step = ACROSS / max(image.shape[2:])
+    costs = [image.diff(dim=axis).abs_().add_(step) for axis in (2, 3, 4)]
     for _ in range(ROUNDS):
         for axis, cost in zip((2, 3, 4), costs, strict=True):
             _sweep(distance, cost, axis)
