@@ -88,6 +88,12 @@ def test_plan_by_hand() -> None:
     assert tokens[0, 0] == 4 * 8 * 24 + 4, "the first window begins at (4, 0, 4)"
 
 
+def test_a_small_grid_is_one_window_of_its_own_size() -> None:
+    plan = Windows.plan((4, 2, 3), 8, shifted=True)
+    assert (plan.window, plan.padded, plan.shift) == (4, (4, 4, 4), (0, 0, 0))
+    assert Windows.plan((4, 9, 3), 8, shifted=False).padded == (8, 16, 8)
+
+
 def test_half_precision_stays_close() -> None:
     layer = attention(0)
     x = torch.randn(1, 16, 16, 16, WIDTH, dtype=torch.float64)

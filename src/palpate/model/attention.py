@@ -47,7 +47,11 @@ class Windows(NamedTuple):
 
     @classmethod
     def plan(cls, grid: Sequence[int], window: int, shifted: bool) -> Windows:
-        """Cut `grid`; an axis with a single window is never shifted."""
+        """Cut `grid`; an axis with a single window is never shifted.
+
+        A grid that is smaller than a window on every axis is one window of its own size: padding would be masked.
+        """
+        window = min(window, max(grid))
         h, w, d = (-(-n // window) * window for n in grid)
         rolls = tuple(window // 2 if shifted and n > window else 0 for n in (h, w, d))
         return cls((grid[0], grid[1], grid[2]), (h, w, d), window, (rolls[0], rolls[1], rolls[2]))
@@ -157,18 +161,19 @@ class WindowAttention(nn.Module):
 
         All offsets are multiplied at once, then each query takes those between its own place and the keys'.
         """
-        edge, rows = self.window, 2 * self.window - 1
+        edge, rows = edge_of(q), 2 * self.window - 1
         tables = torch.cat([self._offsets(t) for t in (self.rel_pos_h, self.rel_pos_w, self.rel_pos_d)])
         offsets = q @ (tables * self.rel_pos_scale).to(q.dtype).t()
+        middle = self.window - 1  # where a table has the offset 0
         place = torch.arange(edge, device=q.device)
         own = torch.cartesian_prod(place, place, place)[:, :, None]
         axis = rows * torch.arange(3, device=q.device)[:, None]
-        taken = (axis + own - place + edge - 1).flatten(1)
+        taken = (axis + own - place + middle).flatten(1)
         return offsets.gather(-1, taken.expand(*q.shape[:2], -1, -1))
 
     def _coordinates(self, k: Tensor) -> Tensor:
         """The one-hot coordinates of each key: `[n, heads, window³, 3 · window]`."""
-        edge = self.window
+        edge = edge_of(k)
         hot = torch.eye(edge, device=k.device, dtype=k.dtype)
         where = torch.cartesian_prod(*[torch.arange(edge, device=k.device)] * 3)
         return hot[where].flatten(1).expand(*k.shape[:2], -1, -1)
@@ -179,3 +184,8 @@ class WindowAttention(nn.Module):
         if stored.shape[0] == rows:
             return stored
         return F.interpolate(stored.t()[None].float(), size=rows, mode="linear")[0].t()
+
+
+def edge_of(x: Tensor) -> int:
+    """The edge of a window, of its tokens `[..., window³, C]`."""
+    return round(float(x.shape[-2]) ** (1 / 3))
