@@ -134,7 +134,7 @@ def _like_hounsfield(usable: Sequence[ScanStatistics]) -> bool:
 
 def may_be_mr(usable: Sequence[ScanStatistics], modality: str) -> bool:
     """Whether nothing says what the scans are, and their numbers do not look like HU."""
-    return not modality and not _like_hounsfield(usable)
+    return bool(usable) and not modality and not _like_hounsfield(usable)
 
 
 def _why_percentiles(usable: Sequence[ScanStatistics], modality: str, ratio: float) -> str | None:
