@@ -188,4 +188,5 @@ class WindowAttention(nn.Module):
 
 def edge_of(x: Tensor) -> int:
     """The edge of a window, of its tokens `[..., window³, C]`."""
-    return round(float(x.shape[-2]) ** (1 / 3))
+    edge: int = round(float(x.shape[-2]) ** (1 / 3))
+    return edge
