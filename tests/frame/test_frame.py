@@ -352,6 +352,27 @@ def test_prompts_are_drawn_where_they_lie() -> None:
     assert frame.maps(prompts)[0, 3].abs().max() == 0, "no prior is zero, not minus one"
 
 
+def test_spots_are_as_wide_as_pooled_ones() -> None:
+    places = torch.randint(0, 7, (12, 3)).float()
+    maps = draw_prompts((5, 6, 7), (places, torch.zeros(0, 3)))
+    single = torch.zeros(1, 1, 5, 6, 7)
+    for d, h, w in places.long().tolist():
+        if d < 5 and h < 6:
+            single[0, 0, d, h, w] = 1
+    assert torch.equal(maps[0], torch.nn.functional.max_pool3d(single, 3, stride=1, padding=1)[0, 0])
+
+
+def test_a_crop_that_is_its_scan_is_a_copy() -> None:
+    """On its own grid not even the last bit changes; one voxel further it is interpolated as ever."""
+    scan = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
+    frame = Frame(Grid((5, 6, 7), np.diag([2.0, 2.0, 2.0, 1.0])), (5, 6, 7), np.eye(4))
+    values, inside = frame.extract(scan)
+    assert np.array_equal(values.numpy(), scan)
+    assert inside.all()
+    moved, _ = Frame(frame.grid, frame.size, np.eye(4) + np.eye(4, k=3)).extract(scan)
+    np.testing.assert_allclose(moved.numpy()[:-1], scan[1:], atol=1e-5)
+
+
 def test_spots_outside_a_crop_are_left_out() -> None:
     maps = draw_prompts((4, 4, 4), (torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), torch.zeros(0, 3)))
     assert maps[0].sum() == 8

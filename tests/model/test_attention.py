@@ -115,3 +115,29 @@ def test_under_autocast_results_have_its_type_with_gradients_and_without(grid: t
             without = layer.plan(grid).apply(tokens, layer)
     assert with_gradients.dtype == without.dtype == torch.bfloat16
     torch.testing.assert_close(without, with_gradients, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(("grid", "fused"), [((8, 8, 8), False), ((8, 8, 6), True), ((16, 8, 8), True)])
+def test_learning_in_bfloat16_takes_plain_products_where_scores_hold_no_large_constants(
+    monkeypatch: pytest.MonkeyPatch, grid: tuple[int, int, int], fused: bool
+) -> None:
+    """Padding and regions are large numbers beside the scores, and bfloat16 would keep two digits of their sum."""
+    calls: list[torch.dtype] = []
+    kernel = F.scaled_dot_product_attention
+
+    def counted(query: Tensor, *arguments: Tensor, **options: float) -> Tensor:
+        calls.append(query.dtype)
+        return kernel(query, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+    layer = attention().float()
+    x = torch.randn(1, *grid, WIDTH)
+    exact = layer.plan(grid).apply(x, layer)
+    calls.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        learning = layer.plan(grid).apply(x.bfloat16(), layer)
+        assert bool(calls) == fused
+        with torch.no_grad():
+            layer.plan(grid).apply(x.bfloat16(), layer)
+    assert calls, "without gradients the call is fused"
+    assert (learning - exact).norm() < 0.03 * exact.norm()

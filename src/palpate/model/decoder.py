@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .channels_last import Pointwise, enlarged
 from .config import NetworkConfig
 from .dense import DenseFeatures
 from .norm import NormReLU
@@ -22,7 +23,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         partial: the first three maps' and the crop's share of the joint convolution, `[B, decoder_width, 2h, 2w, 2d]`.
-        levels: the detail path's view of the crop, finest first; empty without one.
+        levels: what the detail path made of the crop, finest first (`DetailPath.descend`); empty without one.
         size: the crop's H, W, D.
     """
 
@@ -79,19 +80,26 @@ class DetailPath(nn.Module):
         widths = [width << level for level in range(levels + 1)]
         self.down = nn.ModuleList(conv3(a, b) for a, b in zip([1, *widths], widths, strict=False))
         self.narrow = nn.ModuleList(
-            nn.Conv3d(a, b, 1, bias=False) for a, b in zip([*widths[1:-1], decoder], widths[:-1], strict=True)
+            Pointwise(a, b, bias=False) for a, b in zip([*widths[1:-1], decoder], widths[:-1], strict=True)
         )
         self.join = nn.ModuleList(conv3(2 * w, w) for w in widths[:-1])
         self.classify = conv3(width, 2)
         self.norm = NormReLU()
 
     def descend(self, crop: Tensor) -> tuple[Tensor, ...]:
-        """The crop `[B, 1, H, W, D]` at each level, finest first; the last lies on the decoder's grid."""
+        """The crop `[B, 1, H, W, D]` at each level, finest first; the last lies on the decoder's grid.
+
+        In training, of every level but the last: what it adds to the convolution that joins it, which is linear. A
+        crop's several answers share that.
+        """
         levels: list[Tensor] = []
         for level, convolution in enumerate(self.down):
             # Halving between pixel centres is the mean of 2³ voxels, and known in half precision on CPUs.
             source = F.interpolate(levels[-1], scale_factor=0.5, mode="trilinear") if level else crop
             levels.append(self.norm(convolution(source)))
+        if self.training:
+            joins = zip(levels[:-1], self.join, strict=True)
+            levels[:-1] = [F.conv3d(x, halves(join)[1], padding=1) for x, join in joins]
         return tuple(levels)
 
     def ascend(self, x: Tensor, levels: tuple[Tensor, ...], fine: Tensor | None = None) -> Tensor:
@@ -101,10 +109,20 @@ class DetailPath(nn.Module):
         """
         stages = zip(levels[:-1], self.narrow, self.join, strict=True)
         for level, narrow, join in reversed(list(stages)):
-            wide = F.interpolate(narrow(x), size=level.shape[2:], mode="trilinear", align_corners=True)
-            x = self.norm(join(torch.cat([wide, level], dim=1)))
+            h, w, d = level.shape[2:]
+            wide = enlarged(narrow(x), (h, w, d), self.training)
+            if self.training:
+                x = self.norm(F.conv3d(wide, halves(join)[0], padding=1) + level)
+            else:
+                x = self.norm(join(torch.cat([wide, level], dim=1)))
         logits: Tensor = self.classify(x if fine is None else x + fine)
         return logits
+
+
+def halves(join: nn.Module) -> tuple[Tensor, Tensor]:
+    """The weights of a joining convolution for what comes from below and for its own level."""
+    below, own = join.get_parameter("weight").chunk(2, dim=1)
+    return below, own
 
 
 class MaskDecoder(nn.Module):
@@ -146,7 +164,7 @@ class MaskDecoder(nn.Module):
         if dense is not None:
             x = x + dense.middle
         x = self.norm(x)
-        logits = F.interpolate(self.classify(x), size=prepared.size, mode="trilinear", align_corners=True)
+        logits = enlarged(self.classify(x), prepared.size, self.training)
         if self.detail is None:
             return Decoded(logits, x)
         return Decoded(logits + self.detail.ascend(x, prepared.levels, None if dense is None else dense.fine), x)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import on_a_branch, on_the_grid
 from .attention import WindowAttention
+from .channels_last import Pointwise
 from .config import NetworkConfig
 from .embedding import VolumeEmbedding
 
@@ -66,7 +67,7 @@ def neck(config: NetworkConfig) -> nn.Sequential:
     """Tokens' channels to a feature map's: 1³ convolution, norm, 3³ convolution, norm."""
     width = config.neck_width
     return nn.Sequential(
-        nn.Conv3d(config.width, width, 1, bias=False),
+        Pointwise(config.width, width, bias=False),
         ChannelNorm(width, eps=1e-6),
         nn.Conv3d(width, width, 3, padding=1, bias=False),
         ChannelNorm(width, eps=1e-6),

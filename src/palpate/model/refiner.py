@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import cues
+from .channels_last import Pointwise
 from .config import NetworkConfig
 from .dense import CHANNELS, in_eights, zeroed
 from .norm import NormReLU
@@ -64,7 +65,7 @@ class Refiner(nn.Module):
         # On the decoder's grid its channels join.
         first[-2] = Block(widths[-3] + config.decoder_width, widths[-2], widths[-2])
         self.down = nn.ModuleList(first)
-        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1, bias=False) for a, b in steps)
+        self.narrow = nn.ModuleList(Pointwise(b, a, bias=False) for a, b in steps)
         self.up = nn.ModuleList(Block(a, a) for a in widths[:-1])
         self.classify = zeroed(nn.Conv3d(width, 2, 3, padding=1))
 
