@@ -28,7 +28,7 @@ def test_a_pointwise_convolution_is_one(bias: bool) -> None:
 
 def test_enlargement_by_hand() -> None:
     """Two places at three: the ends stay, and the middle is their mean."""
-    torch.testing.assert_close(matrix(2, 3), torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]))
+    torch.testing.assert_close(matrix(2, 3), torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]).double())
 
 
 @pytest.mark.parametrize(("channels", "size"), [(2, (8, 12, 7)), (1, (3, 4, 5)), (6, (6, 8, 10))])

@@ -5,8 +5,6 @@ Inference keeps PyTorch's own rounding, with which the masks of models that exis
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,8 +48,7 @@ def enlarged(x: Tensor, size: tuple[int, int, int], training: bool) -> Tensor:
     return rows.view(batch, *size, channels).permute(0, 4, 1, 2, 3)
 
 
-@lru_cache(maxsize=16)
 def matrix(before: int, after: int) -> Tensor:
-    """Linear interpolation of `before` places at `after`, the outermost ones aligned: float32 `[after, before]`."""
-    unit = torch.eye(before)[None]
+    """Linear interpolation of `before` places at `after`, the outermost ones aligned: float64 `[after, before]`."""
+    unit = torch.eye(before, dtype=torch.float64)[None]
     return F.interpolate(unit, size=after, mode="linear", align_corners=True)[0].t().contiguous()

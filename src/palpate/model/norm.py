@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-5  # added to the variance (docs/design/network.md, section 3)
+HALF = (torch.bfloat16, torch.float16)
 LANES = 256  # numbers summed side by side, a whole number of positions
 
 
@@ -33,13 +34,13 @@ class ChannelsLastNormReLU(torch.autograd.Function):
 
     PyTorch's GroupNorm and BatchNorm know that layout too, but add up a channel's 64³ numbers one by one: their results
     are off by 1e-4 of a standard deviation. That is nothing beside half precision's own rounding, so there BatchNorm of
-    one crop at a time does it. In float32 sums are nested here, and the variance is of centred numbers.
+    one crop at a time does it. Elsewhere sums are nested here, and the variance is of centred numbers.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
         """`[B, C, H, W, D]` to the same, channels last."""
-        if x.dtype != torch.float32:
+        if x.dtype in HALF:
             return _half_forward(ctx, x)
         rows = _rows(x)
         normal = rows - _mean(rows)
@@ -51,7 +52,7 @@ class ChannelsLastNormReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
         """The gradient of the map, channels last."""
-        if gradient.dtype != torch.float32:
+        if gradient.dtype in HALF:
             return _half_backward(ctx, gradient)
         normal, scale = ctx.saved_tensors
         rows = torch.ops.aten.threshold_backward(_rows(gradient), normal, 0)
@@ -98,10 +99,10 @@ def _map(rows: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _mean(rows: Tensor) -> Tensor:
-    """Means over the positions of `[B, positions, C]`, float32 `[B, 1, C]`."""
+    """Means over the positions of `[B, positions, C]`, `[B, 1, C]`."""
     count, channels = rows.shape[1:]
     beside = max(1, LANES // channels)
     while count % beside:
         beside -= 1
-    sums = rows.view(len(rows), count // beside, beside * channels).sum(dim=1, dtype=torch.float32)
+    sums = rows.view(len(rows), count // beside, beside * channels).sum(dim=1)
     return sums.view(len(rows), beside, channels).sum(dim=1, keepdim=True) / count
