@@ -57,7 +57,7 @@ class Predictor:
                 f"{self.runtime.name}: an automatic model takes no prompts: use `palpate propose`, or "
                 "palpate.Proposer in Python"
             )
-        self._policy = ViewPolicy(self.runtime.preprocessing, self.settings.zoom)
+        self._policy = ViewPolicy(self.runtime.preprocessing, self.settings.zoom, self.settings.rules)
         self._scan: EncodedScan | None = None
 
     @property

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from palpate.bundle import Bundle
 from palpate.cli import app
 from palpate.errors import OutputError
 from palpate.extras import EXTRAS, how_to_install
+from palpate.inference import Alternative
 from palpate.lesions import connected_components
 from palpate.phantom import make_phantom, write_phantom
+from palpate.predictor import Prediction, Predictor
 from small import empty_bundle, judging_bundle, prompted_bundle, small_bundle
 
 
@@ -95,6 +98,36 @@ def test_millimetres_and_indices_are_one_place(folder: Path, tmp_path: Path) -> 
     assert by_mm["prompts"] == by_index["prompts"]
     masks = [np.asarray(nib.load(tmp_path / f"{n}.nii.gz").dataobj) for n in "ab"]
     assert np.array_equal(masks[0], masks[1])
+
+
+def test_another_mask_is_offered_and_taken_by_its_number(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model sees a long lesion in its own view, and all of the body in a wider one."""
+    predict = Predictor.predict
+
+    def offering(predictor: Predictor, *arguments: Any, **more: Any) -> Prediction:
+        found = predict(predictor, *arguments, **more)
+        everything = torch.ones(found.frame.size)
+        return replace(found, alternatives=(Alternative(found.view, everything, 0.4, tuple(arguments[0])),))
+
+    monkeypatch.setattr("palpate.predictor.Predictor.predict", offering)
+    offered = segment(folder, tmp_path / "m.nii.gz")
+    assert "another view marks" in offered.output
+    assert "expected Dice 0.57: --alternative 1" in offered.output
+    record = json.loads(segment(folder, tmp_path / "m.nii.gz", "--json").stdout)
+    assert record["alternative"] is None
+    ((volume, quality),) = [(each["volume_ml"], each["quality"]) for each in record["alternatives"]]
+    assert quality == 0.4
+    assert volume > record["volume_ml"]
+    taken = json.loads(segment(folder, tmp_path / "a.nii.gz", "--alternative", 1, "--json").stdout)
+    assert (taken["alternative"], taken["quality"]) == (1, 0.4)
+    saved = np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj)
+    assert saved.sum() == taken["voxels"] > record["voxels"]
+    refused = segment(folder, tmp_path / "b.nii.gz", "--alternative", 2)
+    assert refused.exit_code == 2
+    assert "no alternative 2: there are 1" in refused.output
+    assert not (tmp_path / "b.nii.gz").exists()
 
 
 def test_an_empty_mask_is_reported_and_saved(folder: Path, tmp_path: Path) -> None:

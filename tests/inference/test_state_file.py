@@ -1,9 +1,13 @@
 """A lesion's state on disk: the same after reading, or not read at all."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fakes import FAKE_SHA256, FakeRuntime, ball, blank_scan, knowing
 from palpate.bundle import Calibration
@@ -41,6 +45,32 @@ def test_a_state_goes_on_from_its_file(radius: int, tmp_path: Path) -> None:
     went_on = other.predict_on(again, PROMPTS)
     assert np.array_equal(went_on.prediction.probability.full(), straight.prediction.probability.full())
     assert went_on.prediction.crops == straight.prediction.crops
+
+
+def test_alternatives_are_in_the_file(tmp_path: Path) -> None:
+    """And one of before there were any has none."""
+    long, path = ball((60, 50, 30), 30, (3, 0.6, 0.6)), tmp_path / "state.safetensors"
+    first, runtime = knowing(long, settings=FEW, predicted_iou={1: 0.5, 2: 0.9})
+    draw = runtime.draw
+    runtime.draw = lambda prompts: draw(prompts) if prompts.view.scale <= 1 else torch.ones(prompts.view.frame.size)
+    scan = first.encode_scan(blank_scan())
+    before = first.predict_on(scan, PROMPTS[:1])
+    (offered,) = before.prediction.alternatives
+    first.save_state(scan, before, path)
+    other, _ = knowing(long, settings=FEW)
+    again = other.encode_scan(blank_scan())
+    assert other.load_state(again, PROMPTS[:1], path)
+    (loaded,) = other.predict_on(again, PROMPTS[:1]).prediction.alternatives
+    assert np.array_equal(loaded.mask.full(), offered.mask.full())
+    assert (loaded.view.scale, loaded.predicted_iou) == (offered.view.scale, offered.predicted_iou)
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["palpate"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    del record["alternatives"]
+    save_file(tensors, path, metadata={"palpate": json.dumps(record)})
+    older = other.encode_scan(blank_scan())
+    assert other.load_state(older, PROMPTS[:1], path)
+    assert other.predict_on(older, PROMPTS[:1]).prediction.alternatives == ()
 
 
 def test_what_a_box_cut_off_is_in_the_file(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Which crop a lesion is predicted in: a fake model knows the truth, so that only the choice of views is tested."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from fakes import RANGE, SHAPE, ball, blank_scan, knowing
-from palpate.errors import PromptError
+from fakes import RANGE, SHAPE, SPACING, FakeRuntime, ball, blank_scan, knowing, truth_in
+from palpate.errors import PromptError, SettingsError
 from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.inference import InferenceSettings
 from palpate.inference.views import ViewPolicy, reaches_border
+from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Box, Click
 from small import small_bundle
@@ -127,12 +130,109 @@ def test_a_small_lesion_is_predicted_in_a_narrower_view() -> None:
     assert runtime.views[3].scale in (1.0, 2.0), "a prompt outside the narrow field asks for a wider one"
 
 
-def test_only_a_mask_that_is_cut_asks_for_a_wider_view() -> None:
-    """Whatever the model predicts of wider views: of a small lesion in a wide one it knows nothing."""
-    predictor, runtime = knowing(ball((60, 50, 30), 25), predicted_iou={1: 0.1, 2: 0.9, 4: 0.9, 8: 0.9})
+@pytest.mark.parametrize(("expected", "seen"), [(0.45, [1]), (0.1, [1, 2])])
+def test_only_a_mask_that_is_cut_or_doubtful_asks_for_a_wider_view(expected: float, seen: list[float]) -> None:
+    """Whatever the model predicts of wider views; and where those show the same, the nearer one is finer."""
+    predictor, runtime = knowing(ball((60, 50, 30), 25), predicted_iou={1: expected, 2: 0.9, 4: 0.9, 8: 0.9})
     predictor.set_volume(blank_scan())
-    assert predictor.predict([Click((60, 50, 30))]).view.scale == 1
-    assert {view.scale for view in runtime.views} == {1}
+    prediction = predictor.predict([Click((60, 50, 30))])
+    assert prediction.view.scale == 1
+    assert [view.scale for view in runtime.views] == seen
+    assert prediction.alternatives == ()
+    predictor.predict([Click((60, 50, 30)), Click((61, 50, 30))])
+    assert {view.scale for view in runtime.views[len(seen) :]} == {1}, "a correction does not"
+
+
+def seeing(by_scale: dict[float, np.ndarray], **more: Any) -> tuple[Predictor, FakeRuntime]:
+    """A predictor whose model sees another truth in views from a width on."""
+    predictor, runtime = knowing(by_scale[1], settings=NO_REFINEMENT, **more)
+    draws = {scale: truth_in(truth) for scale, truth in by_scale.items()}
+    runtime.draw = lambda prompts: draws[max(scale for scale in draws if scale <= prompts.view.scale)](prompts)
+    predictor.set_volume(blank_scan())
+    return predictor, runtime
+
+
+CUT = ball((60, 50, 30), 30, (3, 0.6, 0.6))  # 180 mm long and 36 mm thick, in a crop of 64 mm
+BODY = np.ones(SHAPE, bool)
+
+
+def near_middle(edge_mm: float) -> np.ndarray:
+    """A cube around the scan's voxel (60, 50, 30)."""
+    inside: np.ndarray = (np.abs((np.indices(SHAPE).T - (60, 50, 30)) * SPACING) <= edge_mm / 2).all(axis=-1)
+    return inside.T
+
+
+MIDDLE = Click((60, 50, 30))
+
+
+def test_a_wider_view_that_sees_the_body_is_offered_and_not_taken() -> None:
+    """It marks all of the nearer crop, a quarter of which the lesion fills: Dice 0.4 there."""
+    predictor, runtime = seeing({1: CUT, 2: BODY}, predicted_iou={1: 0.55, 2: 0.9})
+    prediction = predictor.predict([MIDDLE])
+    assert [view.scale for view in runtime.views] == [1, 2]
+    assert prediction.view.scale == 1
+    assert prediction.mask.voxels == pytest.approx((CUT & near_middle(64)).sum(), rel=0.1)
+    (other,) = prediction.alternatives
+    assert other.view.scale == 2
+    assert prediction.predicted_iou is not None
+    agreed = prediction.predicted_iou / 0.55
+    assert 0.3 < agreed < 0.5, "a quarter of the crop against all of it: Dice 0.4"
+    assert other.predicted_iou == pytest.approx(0.9 * agreed)
+    assert other.mask.volume_ml > 1.5 * prediction.mask.volume_ml
+    assert other.volume_ml == pytest.approx(128**3 / 1000, rel=0.01)
+    taken = prediction.with_alternative(1)
+    assert np.array_equal(taken.mask.full(), other.mask.full())
+    assert (taken.view.scale, taken.predicted_iou) == (2, other.predicted_iou)
+    for number in (0, 2):
+        with pytest.raises(SettingsError, match=f"no alternative {number}: there are 1"):
+            prediction.with_alternative(number)
+
+
+def test_by_the_first_rules_a_wider_view_always_counts() -> None:
+    predictor, _ = seeing({1: CUT, 2: BODY}, predicted_iou={1: 0.55, 2: 0.9, 4: 0.9, 8: 0.9})
+    first = predictor.with_rules(1)
+    first.set_volume(blank_scan())
+    prediction = first.predict([MIDDLE])
+    assert prediction.view.scale > 1
+    assert prediction.mask.voxels > 0.95 * BODY.sum()
+    assert prediction.predicted_iou == pytest.approx(0.9)
+    assert prediction.alternatives == ()
+
+
+def test_a_wider_view_that_agrees_may_go_on_outside() -> None:
+    """It sees a larger lesion, of which the nearer crop holds most of what it saw there."""
+    longer = CUT | ball((85, 50, 30), 25)
+    predictor, _ = seeing({1: CUT, 2: longer})
+    prediction = predictor.predict([MIDDLE])
+    assert prediction.view.scale == 4
+    assert dice(prediction.mask.full(), longer) > 0.8
+    assert prediction.alternatives == ()
+
+
+def test_a_doubtful_small_mask_may_be_part_of_a_likely_large_one() -> None:
+    small, large = ball((60, 50, 30), 10), ball((60, 50, 30), 40)
+    predictor, _ = seeing({1: small, 2: large}, predicted_iou={0.5: 0.2, 1: 0.3, 2: 0.8})
+    prediction = predictor.predict([MIDDLE])
+    assert prediction.view.scale == 2
+    assert dice(prediction.mask.full(), large) > 0.9
+    assert [other.view.scale for other in prediction.alternatives] == [1], "the small one is offered"
+    unlikely, _ = seeing({1: small, 2: large}, predicted_iou={0.5: 0.2, 1: 0.3, 2: 0.55})
+    prediction = unlikely.predict([MIDDLE])
+    assert prediction.view.scale <= 1
+    assert prediction.alternatives[0].view.scale == 2
+    boxed = predictor.predict([Box((55, 45, 28), (65, 55, 32))])
+    assert boxed.view.scale <= 1, "a box says how large it is"
+
+
+def test_an_alternative_keeps_to_the_box_and_the_forbidden_region() -> None:
+    predictor, _ = seeing({1: CUT, 2: BODY}, predicted_iou={1: 0.55, 2: 0.9})
+    left = np.zeros(SHAPE, bool)
+    left[:60] = True
+    forbidden = Mask(left, (0, 0, 0), blank_scan().grid)
+    prediction = predictor.predict([Click((62, 50, 30))], forbidden=forbidden)
+    (other,) = prediction.alternatives
+    assert other.mask.voxels
+    assert not (other.mask.full() & left).any()
 
 
 @pytest.mark.parametrize(("narrow", "taken"), [(0.8, 0.5), (0.5, 1)])

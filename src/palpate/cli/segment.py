@@ -85,6 +85,10 @@ def segment(
     uncertainty: Annotated[
         Path | None, typer.Option(help="Also save how unsure each voxel is: 0 sure, 1 not at all.")
     ] = None,
+    alternative: Annotated[
+        int | None,
+        typer.Option(min=1, help="Save this one of the other masks that are offered where views of the scan disagree."),
+    ] = None,
     truth: TruthOption = None,
     series: SeriesOption = None,
     overwrite: OverwriteOption = False,
@@ -115,11 +119,15 @@ def segment(
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
     changes = prompt_changes(predictor, given, postprocessing)
+    offered = _offered(prediction, alternative)
+    if alternative is not None:
+        prediction = prediction.with_alternative(alternative)
     prediction = postprocessed(prediction, postprocessing, given, console)
     with console.step("save", f"saving {output}"):
         _save(prediction, outputs, volume, given, known)
     record = _record(scan, outputs, predictor.runtime.name, given, prediction, known) | postprocessing.record
-    console.result(record, [*_lines(record, prediction.expected_dice, console.seconds), *changes])
+    record["alternative"] = alternative
+    console.result(record, [*_lines(record, prediction.expected_dice, console.seconds), *changes, *offered])
 
 
 def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: list[Prompt], known: Mask | None) -> None:
@@ -156,10 +164,18 @@ def _record(
         "volume_ml": round(mask.volume_ml, 4),
         "extent_mm": [round(edge, 2) for edge in mask.extent_mm],
         "bounds": mask.bounds,
-        "quality": None if prediction.predicted_iou is None else round(prediction.predicted_iou, 4),
+        "quality": _rounded(prediction.predicted_iou),
         "mask_warnings": [asdict(warning) for warning in prediction.warnings],
         "scale": prediction.view.scale,
         "crops": prediction.crops,
+        "alternatives": [
+            {
+                "volume_ml": round(other.volume_ml, 4),
+                "quality": _rounded(other.predicted_iou),
+                "scale": other.view.scale,
+            }
+            for other in prediction.alternatives
+        ],
         "probability": text(outputs.probability),
         "uncertainty": text(outputs.uncertainty),
         "picture": text(outputs.picture),
@@ -169,6 +185,20 @@ def _record(
 
         record["dice"] = round(dice(mask.full(), known.full()), 4)
     return record
+
+
+def _rounded(iou: float | None) -> float | None:
+    return None if iou is None else round(iou, 4)
+
+
+def _offered(prediction: Prediction, taken: int | None) -> list[str]:
+    """A line for each mask that could be had instead."""
+    lines = []
+    for number, other in enumerate(prediction.alternatives, start=1):
+        expected = "" if other.expected_dice is None else f", expected Dice {other.expected_dice:.2f}"
+        if number != taken:
+            lines.append(f"another view marks {other.volume_ml:.2f} mL{expected}: --alternative {number}")
+    return lines
 
 
 def _lines(record: dict[str, Any], expected_dice: float | None, seconds: dict[str, float]) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .encoded_scan import EncodedScan
     from .lesion_state import LesionState
     from .plausibility import MaskWarning
-    from .prediction import Prediction
+    from .prediction import Alternative, Prediction
     from .runtime import Capabilities, Runtime, TorchRuntime
     from .settings import BUDGET, RULES, InferenceIdentity, InferenceSettings
     from .views import View
@@ -22,6 +22,7 @@ __all__ = [
     "BUDGET",
     "CACHE",
     "RULES",
+    "Alternative",
     "ByteCache",
     "Capabilities",
     "EncodedScan",
@@ -40,7 +41,7 @@ _PARTS = {
     "encoded_scan": ("EncodedScan",),
     "lesion_state": ("LesionState",),
     "plausibility": ("MaskWarning",),
-    "prediction": ("Prediction",),
+    "prediction": ("Alternative", "Prediction"),
     "runtime": ("Capabilities", "Runtime", "TorchRuntime"),
     "settings": ("BUDGET", "RULES", "InferenceIdentity", "InferenceSettings"),
     "views": ("View",),

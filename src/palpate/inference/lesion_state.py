@@ -29,7 +29,7 @@ from .cache import Key
 from .checks import check_allowed, check_capabilities
 from .encoded_scan import EncodedScan
 from .plausibility import mask_warnings
-from .prediction import Prediction
+from .prediction import Alternative, Prediction
 from .progress import Cancel, Progress, ProgressHook
 from .reach import background_only, in_order, out_of_reach
 from .refinement import changed_region, refine
@@ -128,7 +128,8 @@ def state_keys(
 ) -> list[Key]:
     """The cache's key of the state after each of the prompts."""
     region = b"" if forbidden is None else _region_digest(forbidden)
-    rules = "" if scan.rules == 1 else f"rules {scan.rules} "  # so states of before there were versions stay
+    versions = (scan.rules, policy.rules)
+    rules = "" if versions == (1, 1) else f"rules {versions} "  # so states of before there were versions stay
     so_far = hashlib.sha256(f"{policy.zoom} {budget} {rules}".encode() + region).digest()
     keys = []
     for prompt in prompts:
@@ -252,25 +253,41 @@ def _applied(
     in_view = chosen.probability
     if view.scale > 1 or corrected is not None or forbidden is not None or bounding_boxes(prompts):
         in_view = scan.crop_probability(probability, view)
-    answer = _prediction(scan, state.prompts, view, in_view, probability, crops, cut, ignored)
+    answer = _prediction(scan, state.prompts, view, in_view, probability, crops, cut, ignored, chosen.agreement)
+    if corrected is None:
+        answer = replace(answer, alternatives=_alternatives(scan, chosen, prompts, forbidden))
     return LesionState(state.prompts, prompts, answer, reference)
+
+
+def _alternatives(
+    scan: EncodedScan, chosen: Chosen, prompts: tuple[Prompt, ...], forbidden: Mask | None
+) -> tuple[Alternative, ...]:
+    """The masks of the views that were not chosen."""
+    source = scan.volume.source
+    return tuple(
+        Alternative(view, probability, _calibrated(iou, chosen.agreement, scan), prompts, source, forbidden)
+        for view, probability, iou in chosen.others
+    )
 
 
 def _apply_all(
     scan: EncodedScan, policy: ViewPolicy, prompts: tuple[Prompt, ...], forbidden: Mask | None, progress: Progress
 ) -> LesionState:
     """The state after prompts that are taken all at once, as the paper does it."""
-    view, probability, crops = policy.choose(
+    chosen = policy.choose(
         policy.all_at_once(scan.volume.grid, prompts),
         prompts,
         True,
         lambda view: _predicted(scan, policy, view, prompts, None, progress),
         scan.predicted_iou,
     )
+    view, probability, crops = chosen[:3]
     on_scan = resample_to_scan(view, probability, scan.volume.source)
     if forbidden is not None:
         on_scan = without(on_scan, forbidden)
-    return LesionState(prompts, prompts, _prediction(scan, prompts, view, probability, on_scan, crops))
+    answer = _prediction(scan, prompts, view, probability, on_scan, crops, agreement=chosen.agreement)
+    answer = replace(answer, alternatives=_alternatives(scan, chosen, prompts, forbidden))
+    return LesionState(prompts, prompts, answer)
 
 
 def _initial(prompt: Prompt, before: Probability | None, scan: EncodedScan) -> Probability | None:
@@ -365,14 +382,24 @@ def _prediction(
     crops: int,
     cut: float = 0.0,
     ignored: tuple[int, ...] = (),
+    agreement: float = 1.0,
 ) -> Prediction:
-    """The answer, with what the model predicts of its overlap, calibrated."""
-    read, iou = scan.runtime.calibration, scan.predicted_iou(view, in_view)
-    if iou is not None:
-        logit = float(np.log(max(iou, 1e-9)) - np.log(max(1 - iou, 1e-9)))
-        iou = float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))
+    """The answer, with what the model predicts of its overlap, as far as views agreed, and calibrated."""
+    read, iou = scan.runtime.calibration, _calibrated(scan.predicted_iou(view, in_view), agreement, scan)
     mask = probability.threshold()
     for array in (mask.array, probability.array):
         array.setflags(write=False)  # the next prompt starts from them, and so does the same list asked again
     warnings = mask_warnings(prompts, mask, iou, cut, ignored)
     return Prediction(mask, probability, view, iou, crops, read.temperature, cut, ignored, warnings)
+
+
+def _calibrated(iou: float | None, agreement: float, scan: EncodedScan) -> float | None:
+    """A predicted intersection over union times the agreement of views, by the model's line; None: it predicts none.
+
+    A model that has lost its target is as sure as ever; that its views contradict each other shows it.
+    """
+    if iou is None:
+        return None
+    iou, read = iou * agreement, scan.runtime.calibration
+    logit = float(np.log(max(iou, 1e-9)) - np.log(max(1 - iou, 1e-9)))
+    return float(1 / (1 + np.exp(-(read.quality_slope * logit + read.quality_offset))))

@@ -4,15 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
+from ..errors import SettingsError
 from ..frame import Frame
 from ..masks import Mask, Probability
 from ..prompts import Prompt
-from .blending import NEGLIGIBLE
+from ..volume import Source
+from .blending import NEGLIGIBLE, resample_to_scan, without
+from .bounds import bounded
 from .plausibility import MaskWarning, dice_of_iou, mask_warnings
 from .views import View
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """A mask that another view gave, and that was not taken; it is put on the scan's grid when it is asked for.
+
+    Its boundary is not refined.
+
+    Attributes:
+        view: the crop, and how wide it is.
+        in_view: the foreground's probability in it, `[D, H, W]`.
+        predicted_iou: the intersection over union with the truth that the model predicts of the mask; None: none.
+        prompts: those that it is an answer to; their boxes bound it.
+        source: the scan's header, which a saved file repeats.
+        forbidden: where the lesion cannot be; None: it can be anywhere.
+    """
+
+    view: View
+    in_view: Tensor
+    predicted_iou: float | None
+    prompts: tuple[Prompt, ...]
+    source: Source | None = None
+    forbidden: Mask | None = None
+
+    @cached_property
+    def probability(self) -> Probability:
+        """The model's probability, on the scan's grid."""
+        found, _ = bounded(resample_to_scan(self.view, self.in_view, self.source), self.prompts)
+        return found if self.forbidden is None else without(found, self.forbidden)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """The lesion, on the scan's grid."""
+        return self.probability.threshold()
+
+    @property
+    def expected_dice(self) -> float | None:
+        """The Dice with the truth that `predicted_iou` amounts to, 0 to 1; None: the model predicts none."""
+        return None if self.predicted_iou is None else dice_of_iou(self.predicted_iou)
+
+    @property
+    def volume_ml(self) -> float:
+        """The mask's volume, mL, counted in the crop's voxels, some of which may lie outside the scan or a box."""
+        voxel_ml = abs(np.linalg.det(self.view.frame.to_scan[:3, :3])) * self.view.frame.grid.voxel_ml
+        return float((self.in_view > 0.5).sum()) * float(voxel_ml)
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays take, as long as nobody asked for its mask."""
+        return self.in_view.numel() * self.in_view.element_size()
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +85,8 @@ class Prediction:
         cut: of the mask that the model made when the last box came, the share of voxels that boxes cut off, 0 to 1.
         ignored: the places in the list, from 0, of background prompts that were out of the mask's reach (`reach`).
         warnings: why the mask may be wrong, and which prompts changed nothing.
+        alternatives: masks of other views that were not taken, the likeliest first; of a first prompt, a box or an
+            initial mask, where views disagreed.
     """
 
     mask: Mask
@@ -41,6 +98,25 @@ class Prediction:
     cut: float = 0.0
     ignored: tuple[int, ...] = ()
     warnings: tuple[MaskWarning, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+
+    def with_alternative(self, number: int) -> Prediction:
+        """The answer with one of its alternatives in place of its mask.
+
+        Args:
+            number: which one, from 1.
+
+        Raises:
+            SettingsError: there is no such alternative.
+        """
+        if not 1 <= number <= len(self.alternatives):
+            there = f"there are {len(self.alternatives)}" if self.alternatives else "the views agree, and there is none"
+            raise SettingsError(f"no alternative {number}: {there}")
+        taken = self.alternatives[number - 1]
+        return replace(
+            self, mask=taken.mask, probability=taken.probability, view=taken.view, predicted_iou=taken.predicted_iou,
+            cut=0.0, warnings=mask_warnings(taken.prompts, taken.mask, taken.predicted_iou, 0.0),
+        )  # fmt: skip
 
     def with_mask(self, mask: Mask, prompts: Sequence[Prompt], emptied: str | None = None) -> Prediction:
         """The answer with another mask, such as the one that is saved, and with the warnings of that.
@@ -79,7 +155,7 @@ class Prediction:
     @property
     def nbytes(self) -> int:
         """What its arrays take."""
-        return self.probability.array.nbytes + self.mask.array.nbytes
+        return self.probability.array.nbytes + self.mask.array.nbytes + sum(each.nbytes for each in self.alternatives)
 
     def __repr__(self) -> str:
         iou = "" if self.predicted_iou is None else f", predicted IoU {self.predicted_iou:.2f}"

@@ -20,7 +20,7 @@ from ..volume import Grid
 from .encoded_scan import EncodedScan
 from .lesion_state import LesionState
 from .plausibility import mask_warnings
-from .prediction import Prediction
+from .prediction import Alternative, Prediction
 from .reach import applied_prompts
 from .runtime import Runtime
 from .views import View
@@ -48,6 +48,9 @@ def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime)
     }
     if state.reference is not None:
         tensors["reference"] = state.reference.cpu().contiguous()
+    for number, other in enumerate(answer.alternatives):
+        tensors[f"alternative_{number}"] = other.in_view.cpu().contiguous()
+        tensors[f"alternative_{number}_to_scan"] = torch.from_numpy(other.view.frame.to_scan.copy(order="C"))
     record = _origin(content, runtime, probability.grid) | {
         "start": probability.start,
         "size": view.frame.size,
@@ -56,6 +59,7 @@ def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime)
         "crops": answer.crops,
         "cut": answer.cut,
         "ignored": answer.ignored,
+        "alternatives": [(other.view.scale, other.predicted_iou) for other in answer.alternatives],
     }
     with replacing(path) as (staged,):
         try:
@@ -120,5 +124,20 @@ def _state(
         stored.setflags(write=False)
     iou, cut, ignored = record["predicted_iou"], float(record["cut"]), tuple(record["ignored"])
     temperature, warnings = scan.runtime.calibration.temperature, mask_warnings(prompts, mask, iou, cut, ignored)
-    answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, ignored, warnings)
-    return LesionState(prompts, applied_prompts(prompts, ignored), answer, reference)
+    applied = applied_prompts(prompts, ignored)
+    others = _alternatives(record, tensors, scan, applied)
+    answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, ignored, warnings, others)
+    return LesionState(prompts, applied, answer, reference)
+
+
+def _alternatives(
+    record: dict[str, Any], tensors: dict[str, torch.Tensor], scan: EncodedScan, prompts: tuple[Prompt, ...]
+) -> tuple[Alternative, ...]:
+    """The masks that were not taken; a file of before there were any has none."""
+    found = []
+    for number, (scale, iou) in enumerate(record.get("alternatives", [])):
+        in_view = tensors[f"alternative_{number}"].to(scan.runtime.device)
+        d, h, w = in_view.shape
+        frame = Frame(scan.volume.grid, (d, h, w), tensors[f"alternative_{number}_to_scan"].numpy())
+        found.append(Alternative(View(frame, float(scale)), in_view, iou, prompts, scan.volume.source))
+    return tuple(found)

@@ -1,7 +1,9 @@
 """Which crop of a scan a lesion is predicted in: planned around prompts, then recentred, widened or narrowed.
 
 A crop sees one field. A mask that reaches its border may go on outside, so the field doubles until it does not, or the
-scan ends. A lesion that fills little of its crop is predicted again in a narrower one (not in the paper).
+scan ends. A wider view counts where it agrees with the nearer one about what both see: else it has lost the target, and
+taken the organ, or the body, for it. A lesion that fills little of its crop is predicted again in a narrower one (not
+in the paper).
 """
 
 from __future__ import annotations
@@ -18,12 +20,20 @@ from torch import Tensor
 from ..errors import PromptError
 from ..frame import Frame, Preprocessing, round_half
 from ..masks import Mask
-from ..prompts import Box, Prompt
+from ..prompts import Box, InitialMask, Prompt
+from ..resampling import resample
 from ..volume import Grid
+from .settings import RULES
 
 STEP = 2.0  # how much wider the next field is
 TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on outside; less is a speck
 FITTING = 0.8  # longest edge of a mask that its crop cuts, as a share of the crop's, up to which the crop is recentred
+AGREEMENT = 0.6  # Dice of two views' masks in the nearer one's crop, from which on the wider one may go on outside
+DOUBTFUL, LIKELY = (
+    0.4,
+    0.6,
+)  # predicted IoU of a mask that is looked at in a wider view too; and of one taken from there
+SAME = 0.9  # Dice of two views' masks in the nearer one's crop, from which on they are one mask
 SMALL = 0.22  # longest edge of a lesion, as a share of the crop's, below which a narrower field is tried
 
 
@@ -40,6 +50,20 @@ class View:
     scale: float
 
 
+class Candidate(NamedTuple):
+    """A view's prediction.
+
+    Attributes:
+        view: the crop.
+        probability: the foreground's in it, `[D, H, W]`.
+        predicted_iou: what the network predicts of its mask, before calibration; None: nothing.
+    """
+
+    view: View
+    probability: Tensor
+    predicted_iou: float | None
+
+
 class Chosen(NamedTuple):
     """The view that was chosen.
 
@@ -47,11 +71,15 @@ class Chosen(NamedTuple):
         view: the crop.
         probability: the foreground's in it, `[D, H, W]`.
         crops: how many crops were predicted to choose it.
+        others: predictions of another mask in other views, which were not taken.
+        agreement: the least `agreement` of two views in turn that saw a cut or doubtful mask; 1: none were asked.
     """
 
     view: View
     probability: Tensor
     crops: int
+    others: tuple[Candidate, ...] = ()
+    agreement: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,10 +89,12 @@ class ViewPolicy:
     Attributes:
         preprocessing: the model's.
         zoom: whether wider and narrower fields are tried, as far as the model was trained for (`Preprocessing.zoom`).
+        rules: version of the rules (`InferenceSettings.rules`). By the first a wider view always counts.
     """
 
     preprocessing: Preprocessing
     zoom: bool = True
+    rules: int = RULES
 
     @property
     def range(self) -> tuple[float, float]:
@@ -118,8 +148,10 @@ class ViewPolicy:
     ) -> Chosen:
         """The view in which the mask ends before the crop does.
 
-        A new view is recentred, once, on a lesion that it cuts and could hold. A small lesion is predicted in a
-        narrower field too; of the two the prediction is taken whose intersection over union is predicted higher.
+        A new view is recentred, once, on a lesion that it cuts and could hold. A mask that is cut is predicted in wider
+        fields, as long as these agree with it about what both see; a doubtful one that is not cut, in one. A small
+        lesion is predicted in a narrower field too; of the two the prediction is taken whose intersection over union is
+        predicted higher.
 
         Args:
             view: the crop to begin with.
@@ -129,15 +161,20 @@ class ViewPolicy:
             predicted_iou: what the network predicts for a probability in a view; None: nothing.
         """
         chosen = self._recentred(Chosen(view, predict(view), 1), prompts, new, predict)
-        chosen = self._widened(chosen, prompts, predict)
+        cut = reaches_border(chosen.probability, chosen.view.frame)
+        if cut:
+            chosen = self._widened(chosen, prompts, predict, predicted_iou)
+        elif new and self.rules > 1:
+            chosen = self._looked_at_wider(chosen, prompts, predict, predicted_iou)
         if new and chosen.view.scale <= 1:
-            return self._narrowed(chosen, prompts, predict, predicted_iou)
-        return chosen
+            chosen = self._narrowed(chosen, prompts, predict, predicted_iou)
+        others = (other for other in chosen.others if not _same(other, chosen))
+        return chosen._replace(others=tuple(sorted(others, key=lambda other: -(other.predicted_iou or 0))))
 
     def _recentred(
         self, chosen: Chosen, prompts: Sequence[Prompt], new: bool, predict: Callable[[View], Tensor]
     ) -> Chosen:
-        view, probability, crops = chosen
+        view, probability, crops = chosen[:3]
         if not new or view.scale >= self.range[1] or not reaches_border(probability, view.frame):
             return chosen
         centred = recentre(view, probability, prompts, self.preprocessing)
@@ -148,16 +185,58 @@ class ViewPolicy:
             return Chosen(centred, again, crops + 1)
         return Chosen(view, probability, crops + 1)
 
-    def _widened(self, chosen: Chosen, prompts: Sequence[Prompt], predict: Callable[[View], Tensor]) -> Chosen:
-        view, probability, crops = chosen
-        scale, ends, widest = view.scale, not reaches_border(probability, view.frame), self.range[1]
+    def _widened(
+        self,
+        chosen: Chosen,
+        prompts: Sequence[Prompt],
+        predict: Callable[[View], Tensor],
+        predicted_iou: Callable[[View, Tensor], float | None],
+    ) -> Chosen:
+        view, probability, crops, others, agreed = chosen
+        scale, ends, widest = view.scale, False, self.range[1]
         while scale < widest and not ends:
             scale = min(scale * STEP, widest)
             wider = fit_to(view, probability, prompts, self.preprocessing, scale)
             again, crops = predict(wider), crops + 1
-            if has_foreground(again):  # an empty prediction, where a narrower field had a mask, is no evidence
-                view, probability, ends = wider, again, not reaches_border(again, wider.frame)
-        return Chosen(view, probability, crops)
+            if not has_foreground(again):  # where a narrower field had a mask, this is no evidence
+                continue
+            shared = agreement(view, probability, wider, again) if self.rules > 1 else 1.0
+            if shared < AGREEMENT:
+                found, near = (Candidate(v, p, predicted_iou(v, p)) for v, p in ((wider, again), (view, probability)))
+                if not _much_likelier(found, near):
+                    others, agreed = (*others, found), min(agreed, shared)
+                    break
+            else:
+                agreed = min(agreed, shared)
+            view, probability, ends = wider, again, not reaches_border(again, wider.frame)
+        return Chosen(view, probability, crops, others, agreed)
+
+    def _looked_at_wider(
+        self,
+        chosen: Chosen,
+        prompts: Sequence[Prompt],
+        predict: Callable[[View], Tensor],
+        predicted_iou: Callable[[View, Tensor], float | None],
+    ) -> Chosen:
+        """A doubtful mask of clicks and strokes that ends inside its crop: a large target may look like nothing there.
+
+        Boxes and initial masks say how large the target is.
+        """
+        view, probability, crops, others, _ = chosen
+        if view.scale >= self.range[1] or any(isinstance(prompt, (Box, InitialMask)) for prompt in prompts):
+            return chosen
+        near = Candidate(view, probability, predicted_iou(view, probability))
+        if not _is_doubtful(near):
+            return chosen
+        wider = fit_to(view, probability, prompts, self.preprocessing, min(view.scale * STEP, self.range[1]))
+        again = predict(wider)
+        if not has_foreground(again):
+            return chosen._replace(crops=crops + 1)
+        found = Candidate(wider, again, predicted_iou(wider, again))
+        agreed = agreement(view, probability, wider, again)
+        if agreed < SAME and _much_likelier(found, near) and not reaches_border(again, wider.frame):
+            return Chosen(wider, again, crops + 1, (*others, near))
+        return Chosen(view, probability, crops + 1, (*others, found), agreed)  # of two that are the same the finer one
 
     def _narrowed(
         self,
@@ -166,7 +245,7 @@ class ViewPolicy:
         predict: Callable[[View], Tensor],
         predicted_iou: Callable[[View, Tensor], float | None],
     ) -> Chosen:
-        view, probability, crops = chosen
+        view, probability, crops, others, agreed = chosen
         narrower = zoom_in(view, probability, prompts, self.preprocessing, self.range[0])
         if narrower is None:
             return chosen
@@ -175,8 +254,42 @@ class ViewPolicy:
         better = predicted_iou(narrower, again)
         ends = has_foreground(again) and not reaches_border(again, narrower.frame)
         if ends and (better is None or expected is None or better > expected):
-            return Chosen(narrower, again, crops + 1)
-        return Chosen(view, probability, crops + 1)
+            return Chosen(narrower, again, crops + 1, others, agreed)
+        if has_foreground(again):
+            others = (*others, Candidate(narrower, again, better))
+        return Chosen(view, probability, crops + 1, others, agreed)
+
+
+def agreement(near: View, probability: Tensor, wider: View, again: Tensor) -> float:
+    """Dice of two views' masks in the nearer one's crop, as far as that lies in the scan and in the wider one; 0 to 1.
+
+    Args:
+        near: the nearer view.
+        probability: the foreground's in it, `[D, H, W]`.
+        wider: the wider view.
+        again: the foreground's in that, `[D, H, W]`.
+    """
+    place = wider.frame.from_scan @ near.frame.to_scan
+    (seen,), both = resample((again,), wider.frame.size, place, near.frame.size, again.device)
+    _, inside = resample((), near.frame.grid.shape, near.frame.to_scan, near.frame.size, again.device)
+    one, other = ((values > 0.5) & both & inside for values in (probability, seen))
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()).clamp_min(1))
+
+
+def _same(other: Candidate, chosen: Chosen) -> bool:
+    """Whether a prediction is all but the one that was chosen."""
+    first, second = (other.view, other.probability), (chosen.view, chosen.probability)
+    near, wider = sorted((first, second), key=lambda each: each[0].scale)
+    return agreement(*near, *wider) >= SAME
+
+
+def _is_doubtful(candidate: Candidate) -> bool:
+    return candidate.predicted_iou is not None and candidate.predicted_iou < DOUBTFUL
+
+
+def _much_likelier(wider: Candidate, near: Candidate) -> bool:
+    """Whether a wider view is taken against a nearer one: this is doubtful, and of the model's own field or less."""
+    return near.view.scale <= 1 and _is_doubtful(near) and (wider.predicted_iou or 0) >= LIKELY
 
 
 def plan_view(grid: Grid, prompts: Sequence[Prompt], preprocessing: Preprocessing, scale: float, widest: float) -> View:
