@@ -72,7 +72,8 @@ class Chosen(NamedTuple):
         probability: the foreground's in it, `[D, H, W]`.
         crops: how many crops were predicted to choose it.
         others: predictions of another mask in other views, which were not taken.
-        agreement: the least `agreement` of two views in turn that saw a cut or doubtful mask; 1: none were asked.
+        agreement: the least `agreement` of two views in turn that saw a cut mask, or the root of that of two that saw a
+            doubtful one; 1: none were asked.
     """
 
     view: View
@@ -236,7 +237,8 @@ class ViewPolicy:
         agreed = agreement(view, probability, wider, again)
         if agreed < SAME and _much_likelier(found, near) and not reaches_border(again, wider.frame):
             return Chosen(wider, again, crops + 1, (*others, near))
-        return Chosen(view, probability, crops + 1, (*others, found), agreed)  # of two that are the same the finer one
+        # Of two that are the same the finer one. A mask that ends by itself is contradicted less than one that is cut.
+        return Chosen(view, probability, crops + 1, (*others, found), agreed**0.5)
 
     def _narrowed(
         self,
