@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from .lesion_state import LesionState
     from .plausibility import MaskWarning
     from .prediction import Alternative, Prediction
+    from .rules import RULES
     from .runtime import Capabilities, Runtime, TorchRuntime
-    from .settings import BUDGET, RULES, InferenceIdentity, InferenceSettings
+    from .settings import BUDGET, InferenceIdentity, InferenceSettings
     from .views import View
 
 __all__ = [
@@ -42,8 +43,9 @@ _PARTS = {
     "lesion_state": ("LesionState",),
     "plausibility": ("MaskWarning",),
     "prediction": ("Alternative", "Prediction"),
+    "rules": ("RULES",),
     "runtime": ("Capabilities", "Runtime", "TorchRuntime"),
-    "settings": ("BUDGET", "RULES", "InferenceIdentity", "InferenceSettings"),
+    "settings": ("BUDGET", "InferenceIdentity", "InferenceSettings"),
     "views": ("View",),
 }
 _HOME = {name: part for part, names in _PARTS.items() for name in names}

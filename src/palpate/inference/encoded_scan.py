@@ -15,8 +15,8 @@ from ..prompts import Prompt
 from ..volume import Volume
 from .cache import CACHE, ByteCache, Key
 from .crop_prompts import CropPrompts
+from .rules import RULES
 from .runtime import EncodedCrop, Runtime
-from .settings import RULES
 from .views import View
 
 _numbers = itertools.count()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..devices import Precision, check_precision
 from ..errors import SettingsError
+from .rules import RULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from .runtime import Runtime
 
-RULES = 2  # the newest version of the rules by which masks are made
 BUDGET = 32  # most crops of a refinement: on two cores five seconds of palpate-tiny
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -23,7 +23,7 @@ from ..masks import Mask
 from ..prompts import Box, InitialMask, Prompt
 from ..resampling import resample
 from ..volume import Grid
-from .settings import RULES
+from .rules import RULES
 
 STEP = 2.0  # how much wider the next field is
 TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on outside; less is a speck
