@@ -233,10 +233,12 @@ def test_what_a_model_takes_is_data() -> None:
     predictor = Predictor(runtime)
     predictor.set_volume(blank_scan())
     predictor.predict([Box((50, 40, 28), (70, 60, 32)), Click((60, 50, 30), positive=False)])
-    with pytest.raises(PromptError, match="fake takes no foreground scribble; it takes box, click, initial_mask"):
+    with pytest.raises(
+        PromptError, match="the model 'fake' takes no foreground scribble; it takes box, click, initial_mask"
+    ):
         predictor.predict([Scribble(np.array([[60, 50, 30]]))])
     runtime.capabilities = Capabilities(frozenset({"box", "click"}), background=False, predicts_iou=False)
-    with pytest.raises(PromptError, match="fake takes no background click"):
+    with pytest.raises(PromptError, match="the model 'fake' takes no background click"):
         predictor.predict([Click((60, 50, 30)), Click((60, 50, 31), positive=False)])
 
 
