@@ -20,7 +20,7 @@ from torch import Tensor
 from .bundle import Bundle
 from .errors import ModelError, SettingsError
 from .extras import needed
-from .frame import Frame, padding_value
+from .frame import Frame, find_padding
 from .inference.progress import Cancel, Progress, ProgressHook
 from .inference.runtime import Runtime
 from .inference.settings import InferenceSettings
@@ -128,7 +128,7 @@ class Proposer:
         """
         settings, watch = self.runtime.preprocessing, Progress(progress, cancel)
         frame = Frame.whole(volume.grid, settings)
-        padding = padding_value(volume.array, volume.shape) if self.settings.rules > 1 else None
+        padding = find_padding(volume.array, volume.grid) if self.settings.rules > 1 else None
         values, inside, _ = frame.extract_scan(volume.array, padding)
         both = torch.stack([values, inside.float()])[None]
         del values, inside

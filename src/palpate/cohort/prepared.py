@@ -29,7 +29,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import CohortError
-from ..frame import padding_value
+from ..frame import Padding, find_padding
 from ..resampling import Sliceable
 from ..volume import Grid, Index3, Volume
 from .chunks import ChunkedArray
@@ -96,9 +96,9 @@ class PreparedScan:
         return ChunkedArray(self.folder / "image.b2nd")
 
     @cached_property
-    def padding(self) -> float | None:
-        """The constant that pads the scan (`frame.padding_value`); None: nothing does."""
-        return padding_value(self.image, self.record.shape)
+    def padding(self) -> Padding | None:
+        """Where the scan is padded (`frame.find_padding`); None: nowhere."""
+        return find_padding(self.image, self.grid)
 
     @cached_property
     def target(self) -> Sliceable:

@@ -1,7 +1,7 @@
 """The map between a scan's grid and a model's crop, and the one preprocessing."""
 
 from .frame import CROP_AXES, STROKE_TOKENS, Frame, draw_prompts, round_half
-from .padding import padding_value
+from .padding import Padding, find_padding
 from .preprocessing import ClipZScore, CropPercentiles, Normalisation, Preprocessing
 
 __all__ = [
@@ -11,8 +11,9 @@ __all__ = [
     "CropPercentiles",
     "Frame",
     "Normalisation",
+    "Padding",
     "Preprocessing",
     "draw_prompts",
-    "padding_value",
+    "find_padding",
     "round_half",
 ]

@@ -21,7 +21,7 @@ from ..masks import Probability
 from ..prompts import Box, InitialMask, Prompt
 from ..resampling import EDGE, Sliceable, places_of, resample
 from ..volume import FloatArray, Grid, Index3, Source
-from .padding import PaddingVoxels, without_padding
+from .padding import FilledVoxels, Padding, without_padding
 from .preprocessing import Normalisation, Preprocessing
 
 # D, H, W as (R, A or S; direction): up the body, towards the back, towards the left.
@@ -236,7 +236,7 @@ class Frame:
     def extract_scan(
         self,
         voxels: Sliceable,
-        padding: float | None,
+        padding: Padding | None,
         device: torch.device | str = "cpu",
         beside: Sequence[Sliceable] = (),
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -244,7 +244,7 @@ class Frame:
 
         Args:
             voxels: the scan's.
-            padding: its value (`padding_value`); None: nothing pads it.
+            padding: where it is padded (`find_padding`); None: nowhere.
             device: where to compute.
             beside: other arrays on its grid.
 
@@ -254,15 +254,16 @@ class Frame:
         if padding is None:
             values, inside = self.extract_all((voxels, *beside), device)
             return values[0], inside, values[1:]
-        values, inside = self.extract_all((voxels, PaddingVoxels(voxels, padding), *beside), device)
-        return *without_padding(values[0], inside, values[1], padding), values[2:]
+        values, inside = self.extract_all((voxels, FilledVoxels(voxels, padding.value), *beside), device)
+        reached = padding.reaches(self.to_scan, self.size).to(inside.device)
+        return *without_padding(values[0], inside, values[1], reached, padding.value), values[2:]
 
     def image(
         self,
         voxels: Sliceable,
         normalisation: Normalisation,
         device: torch.device | str = "cpu",
-        padding: float | None = None,
+        padding: Padding | None = None,
     ) -> Tensor:
         """The model's input: `[1, 1, D, H, W]` float32, normalised, zero outside the scan and where that is padding."""
         values, inside, _ = self.extract_scan(voxels, padding, device)

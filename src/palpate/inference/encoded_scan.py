@@ -9,7 +9,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from ..frame import Frame, Preprocessing, padding_value
+from ..frame import Frame, Padding, Preprocessing, find_padding
 from ..masks import Patch, Probability
 from ..prompts import Prompt
 from ..volume import Volume
@@ -52,9 +52,9 @@ class EncodedScan:
         return self.runtime.preprocessing
 
     @cached_property
-    def padding(self) -> float | None:
-        """The constant that pads the scan, and so lies outside it; None: nothing does, or the rules know of none."""
-        return padding_value(self.volume.array, self.volume.shape) if self.rules > 1 else None
+    def padding(self) -> Padding | None:
+        """Where the scan is padded, which is outside it; None: nowhere, or the rules know of no padding."""
+        return find_padding(self.volume.array, self.volume.grid) if self.rules > 1 else None
 
     def features(self, frame: Frame, progress: Callable[[float], None] | None = None) -> EncodedCrop:
         """A crop's features; encoded now, unless they are cached."""
