@@ -17,6 +17,7 @@ import numpy as np
 
 from palpate.evaluation import Corrected, Figure
 from palpate.figures import FigureRecord
+from palpate.inference import RULES
 
 EARLIER_KINDS = {"prior": "initial mask"}  # what version 0.1.0 called kinds of a first prompt
 TITLE = re.compile(r"(?P<subset>.+) patients, native grid, seeds? (?P<seeds>[\d, ]*\d)(?P<more>.*?): (?P<how>.*)")
@@ -205,6 +206,11 @@ def page_of(name: str, model: str, uses: Sequence[Mapping[str, Any]], figures: S
     """Lines of Markdown: a table of each measurement; values with 95 % intervals by patient."""
     lines = [f"# {name}, measured", "", "Written by `python benchmarks/train_tiny.py figures`."]
     lines += ["Means with 95 % intervals by patient in brackets.", f"Weights (SHA-256): {model}."]
+    earlier = sorted({rules for use in uses if "same as" not in use and (rules := use.get("rules", 1)) < RULES})
+    if earlier:  # lines that do not say it are of version 1, the only one there was
+        names = " and ".join(f"`--rules {rules}`" for rules in earlier)
+        lines += ["", f"Measured by {names}; masks of today are made by version {RULES} of the rules"]
+        lines[-1] += " ([what differs](../docs/design/inference.md#versions-of-the-rules))."
     for use in uses:
         if "same as" in use:
             equal = f"{use['masks alike']} masks of a simulated user on validation scans are equal under both"

@@ -54,7 +54,7 @@ from palpate.cohort.layouts import find_cohort
 from palpate.cohort.prepare import prepare
 from palpate.evaluation import Corrected, Figure, HeldOutLedger, calibrated, corrected, interact, one_click, sampled
 from palpate.frame import CropPercentiles, Preprocessing
-from palpate.inference import InferenceSettings
+from palpate.inference import RULES, InferenceSettings
 from palpate.phantom import Phantom, make_phantom, write_phantom
 from palpate.predictor import Predictor
 from palpate.randomness import counted_rng
@@ -208,7 +208,7 @@ def checked_origin(arguments: argparse.Namespace, bundle: Bundle) -> str:
 def about(arguments: argparse.Namespace, bundle: Bundle, origin: str) -> dict[str, Any]:
     """What every line of the ledger says of a measurement."""
     known = {"model": arguments.model, "sha256": bundle.sha256(), "answers": origin, "zoom": not arguments.no_zoom}
-    return known | {"seeds": arguments.seeds}
+    return known | {"seeds": arguments.seeds, "rules": RULES}
 
 
 def run_test(arguments: argparse.Namespace) -> None:

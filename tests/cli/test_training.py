@@ -50,6 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert (record["scans"], record["patients"], record["left_out"]) == (6, 6, [])
+    assert record["licence"] is None
     assert record["content"] == PreparedCohort.open(folder / "prepared").sha256
     return folder
 
@@ -251,9 +252,19 @@ def test_examples_are_drawn_and_nothing_else_is_left(place: Path, tmp_path: Path
     record = json.loads(done.stdout)
     assert (record["examples"], record["kinds"]) == (str(tmp_path / "crops.png"), {"contours": 48})
     assert is_own_picture(tmp_path / "crops.png")
-    wrong = trained(place, run, "--examples", str(tmp_path / "crops.txt"))
-    assert wrong.returncode == 2
-    assert "a picture's name ends in one of" in wrong.stderr
+
+
+def test_a_picture_of_examples_is_checked_before_anything_is_read(place: Path, tmp_path: Path) -> None:
+    """A cohort that is not there would be the next error."""
+    asked = (str(place / "gone"), "--preset", str(place / "preset.yaml"))
+    assert "a picture's name ends in one of" in error_of(*asked, "--examples", str(tmp_path / "crops.txt"))
+    assert "crops.png" in error_of(*asked, "--examples", str(tmp_path / "gone" / "crops.png"))
+    (tmp_path / "other.png").write_bytes(b"of another program")
+    other = (*asked, "--examples", str(tmp_path / "other.png"))
+    assert "Palpate did not write it" in error_of(*other)
+    assert "no prepared cohort here" in error_of(*other, "--overwrite")
+    assert (tmp_path / "other.png").read_bytes() == b"of another program"
+    assert "--overwrite is for the picture of --examples" in error_of(*asked, "--overwrite")
 
 
 def test_test_patients_are_measured_at_the_end_and_each_use_is_counted(place: Path) -> None:
@@ -396,8 +407,12 @@ def test_what_prepare_left_out_is_reported_and_marked(place: Path, tmp_path: Pat
     rows = [f"{s.image.name},{s.label.name}" for s in cohort.scans]
     (tmp_path / "cohort.csv").write_text("\n".join(["image,label", *rows]))
     arguments = ["prepare", str(tmp_path / "cohort.csv"), "-o", str(tmp_path / "prepared"), "--workers", "1"]
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(app, [*arguments, "--licence", "CC BY 4.0"])
     assert done.exit_code == 1
+    assert "licence: CC BY 4.0" in done.stdout
+    assert PreparedCohort.open(tmp_path / "prepared").index.licence == "CC BY 4.0"
+    done = CliRunner().invoke(app, arguments)
+    assert "licence: not stated; --licence TEXT says it" in done.stdout
     assert "1 scans of 1 patients" in done.stdout
     assert "left out: " in done.stdout
     assert "scan_0.nii.gz" in done.stdout

@@ -1,5 +1,6 @@
 """Training crops: what inference would see, moved and disturbed by counted draws alone."""
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from palpate.cohort import LabelledVolume
 from palpate.cohort.augmentation import Augmentation, PromptSampling
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import PreparedScan
-from palpate.cohort.sampling import CropSampler, Example
+from palpate.cohort.sampling import CropSampler
 from palpate.cohort.targets import MADE, TargetKind, TargetSampling
 from palpate.frame import CropPercentiles, Frame, Preprocessing
 from palpate.phantom import make_phantom
@@ -56,36 +57,28 @@ def sampler(
     return CropSampler([cohort], None, PREPROCESSING, augmentation or Augmentation(), prompt_sampling, seed)
 
 
-def before_there_were_made_targets(drawn: CropSampler, index: int, clicks: int) -> Example:
-    """An example as it was drawn when contours were the only targets: what a training that is resumed relies on."""
-    rng = counted_rng(drawn.seed, "training crop", index)
-    scan, settings = drawn.scan(index), drawn.augmentation
-    planned = drawn._frame(scan, rng)
-    motion = settings.motion(drawn.preprocessing.crop, rng)
-    motion[:3] *= settings.field(drawn._diameter(scan), rng)
-    frame = planned.moved(motion)
-    values, inside, (share,) = frame.extract_scan(scan.image, scan.padding, "cpu", (scan.target,))
-    if rng.random() < settings.mask_out_prob:
-        inside = inside & drawn._box(rng)
-    truth = (share > 0.5) & inside
-    if rng.random() < settings.background_paste_prob:
-        values, inside = drawn._pasted(values, inside, rng)
-    if rng.random() < settings.intensity_shift_prob:
-        values = values + float(rng.uniform(-1, 1)) * settings.intensity_shift
-    image = settings.perturb(drawn.preprocessing.normalisation.apply(values, inside), rng) * inside
-    middle = frame.crop_index(planned.scan_index([n // 2 for n in planned.size]))
-    return Example(image[None], truth.long(), drawn._clicks(truth, middle, clicks, rng), torch.tensor(index))
+# Truth and clicks of twelve examples, as commit dbd4047 drew them, before there were made targets and padding.
+DRAWN_BEFORE = "6857b57c543264bd9d4029074424ab4f710f170a63ee1d1bb8a7218d4ed0d1d8"
+MEANS_BEFORE = (-0.04993836, -0.00415178, 0.00748915, -0.03257886)  # of the first four images
+DEVIATIONS_BEFORE = (1.15612566, 0.79944783, 0.87017, 0.50430369)
 
 
-def test_contours_alone_are_drawn_as_ever(cohort: list[PreparedScan]) -> None:
-    """To the bit, so that a training of an earlier version goes on as it would have."""
+def test_contours_alone_are_drawn_as_before_made_targets(cohort: list[PreparedScan]) -> None:
+    """Without padding and pasting, which changed (`DRAWING`), a resumed training's crops are those of its version."""
     settings = Augmentation(
-        mask_out_prob=0.5, background_paste_prob=0.5, rotate90_prob=0.5, intensity_shift=20, resize_prob=0.5
+        mask_out_prob=0.5, background_paste_prob=0, rotate90_prob=0.5, intensity_shift=20, resize_prob=0.5
     )
+    assert [scan.padding for scan in cohort] == [None, None]
     drawn = sampler(cohort, settings, PromptSampling())
-    for index in range(12):
-        pairs = zip(drawn.example(index, 4), before_there_were_made_targets(drawn, index, 4), strict=True)
-        assert all(torch.equal(new, old) for new, old in pairs)
+    examples = [drawn.example(index, 4) for index in range(12)]
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(example.truth.numpy().astype(np.uint8).tobytes())
+        digest.update(example.clicks.numpy().tobytes())
+    assert digest.hexdigest() == DRAWN_BEFORE
+    images = [example.image for example in examples[:4]]
+    assert [float(image.mean()) for image in images] == pytest.approx(MEANS_BEFORE, abs=1e-4)
+    assert [float(image.std()) for image in images] == pytest.approx(DEVIATIONS_BEFORE, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", [*MADE, "labels"])
@@ -355,6 +348,18 @@ def test_constant_air_is_not_pasted() -> None:
     for cohort, wanted in (([air], False), ([scan], True)):
         pasted, known = sampler(cohort)._pasted(values, inside, counted_rng(0, "test", 0))
         assert torch.equal(pasted, values) != wanted
+        assert torch.equal(known, inside) != wanted
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_what_is_constant_air_does_not_depend_on_the_unit(unit: float) -> None:
+    """A diffusion map in mm²/s, of some 0.001, is pasted as one in µm²/s is; its air of one value is not."""
+    noise = np.random.default_rng(0).normal(1000, 200, (16, 16, 16))
+    values, inside = torch.randn(32, 32, 32), torch.zeros(32, 32, 32, dtype=torch.bool)
+    inside[:16] = True
+    for voxels, wanted in ((noise * unit, True), (np.full((64, 64, 64), 1000.5 * unit), False)):
+        scan = prepared_scan(Volume(voxels.astype(np.float32), np.eye(4)), np.ones(voxels.shape, bool), "other")
+        _, known = sampler([scan])._pasted(values, inside, counted_rng(0, "test", 0))
         assert torch.equal(known, inside) != wanted
 
 

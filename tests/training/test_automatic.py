@@ -1,5 +1,6 @@
 """A model without prompts, trained from a preset and a model with them, to a file that proposes."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from palpate.bundle import load
 from palpate.cohort import Split
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import PreparedCohort
+from palpate.cohort.sampling import DRAWING
 from palpate.errors import SettingsError
 from palpate.evaluation import automatic
 from palpate.frame import CropPercentiles, Preprocessing
@@ -101,6 +103,20 @@ def test_the_choice_of_test_patients_is_kept(cohort: PreparedCohort, tmp_path: P
     assert again().train().test is None
     assert again(True).train().test is not None
     assert again().settings.test
+
+
+def test_a_resumed_run_of_an_earlier_drawing_says_so(cohort: PreparedCohort, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    said: list[str] = []
+    started(cohort, tmp_path, [])
+    resumed(folder, Accelerator(cpu=True), 0, said.append)
+    assert not any("were drawn by version" in one for one in said)
+    content = json.loads((folder / "settings.json").read_text())
+    assert content.pop("drawing") == DRAWING
+    (folder / "settings.json").write_text(json.dumps(content))
+    resumed(folder, Accelerator(cpu=True), 0, said.append)
+    (note,) = (one for one in said if "were drawn by version" in one)
+    assert f"{folder}: was begun when crops were drawn by version 1; they are drawn by version {DRAWING}" in note
 
 
 def test_a_dry_run_validates_a_whole_scan(cohort: PreparedCohort, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_changes_on_the_command_line() -> None:
     assert Changes(network="vit_l", init="none", tuning="full").applied(preset).network == "vit_l"
     small = Changes(init="dinov2_vits14", depth=8).applied(preset)
     assert (small.init, small.depth, preset.depth) == ("dinov2_vits14", 8, None)
+    with pytest.raises(SettingsError, match=r"^depth: Input should be greater than or equal to 4 \(given: 3\)$"):
+        Changes(depth=3).applied(preset)
     own = starting_from_nothing("mine", (), PREPROCESSING, None)
     with pytest.raises(SettingsError, match=r"preset mine has no folds"):
         Changes(fold=1).applied(own)

@@ -91,7 +91,7 @@ def test_to_the_end(cohort: PreparedCohort, tmp_path: Path) -> None:
     assert outcome.test is not None
     assert (outcome.test["scans"], outcome.test["patients"]) == (1, 1)
     provenance = load(tmp_path / "run" / "best.safetensors").provenance
-    assert provenance.data == (f"{cohort.folder.name}: content {cohort.sha256}",)
+    assert provenance.data == (f"{cohort.folder.name}: content {cohort.sha256}; licence not stated",)
     figures = provenance.figures
     assert isinstance(figures, tuple)
     assert [figure.title for figure in figures] == [

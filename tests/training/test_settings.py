@@ -10,6 +10,7 @@ from palpate.bundle import Bundle, frozen_sha256
 from palpate.cohort import Split
 from palpate.cohort.prepare import prepare
 from palpate.cohort.prepared import CohortIndex, PreparedCohort, PreparedEntry
+from palpate.cohort.sampling import DRAWING
 from palpate.cohort.split import Subset
 from palpate.cohort.targets import TargetSampling
 from palpate.errors import CohortError, SettingsError
@@ -109,12 +110,14 @@ def test_settings_come_back(tmp_path: Path) -> None:
     assert settings.cohorts_sha256 == (cohort.sha256,)
     assert settings.shares == (2.0,)
     assert settings.test
-    earlier = settings.model_dump(mode="json", exclude={"test"})
+    assert settings.drawing == DRAWING
+    earlier = settings.model_dump(mode="json", exclude={"test", "drawing"})
     preset = earlier["preset"]
     preset["lesion"], preset["prompts"] = preset.pop("target_labels"), preset.pop("prompt_sampling")
     preset["recipe"]["averaging"] = preset["recipe"].pop("ema_decay")
     (tmp_path / "run" / "settings.json").write_text(json.dumps(earlier))
-    assert Settings.read(tmp_path / "run") == settings, "a run of version 0.1.0"
+    of_before = settings.model_copy(update={"drawing": 1})
+    assert Settings.read(tmp_path / "run") == of_before, "a run from before crops had a version"
     with pytest.raises(SettingsError, match=r"a training was started here; resume it with `palpate train --resume"):
         begin([cohort.folder], PRESET, tmp_path / "run")
     for shares in ([1.0, 1.0], [0.0]):
@@ -197,7 +200,10 @@ def test_the_depth_is_the_presets(tmp_path: Path) -> None:
     assert torch.equal(bundle.network.state_dict()[name], deep.network.state_dict()[name])
     fresh = PRESET.model_copy(update={"network": "tiny", "depth": 4})
     assert starting_bundle(fresh).network.config == SIZES["tiny"].model_copy(update={"depth": 4, "tuned": "all"})
-    for wrong, message in ((fresh, "tiny: depth 12 does not fit"), (preset, "small: depth 12 does not fit")):
+    for wrong, message in (
+        (fresh, "^tiny: depth 12: choose 4 to 8; the network has 8 blocks$"),
+        (preset, "^small: depth 12: choose 4 to 8; the network has 8 blocks$"),
+    ):
         with pytest.raises(SettingsError, match=message):
             starting_bundle(wrong.model_copy(update={"depth": 12}))
 

@@ -115,7 +115,7 @@ def with_depth(bundle: Bundle, depth: int) -> Bundle:
     try:
         config = old.first_blocks(depth)
     except ValueError as error:
-        raise SettingsError(f"{bundle.provenance.name}: depth {depth} does not fit: {error}") from error
+        raise SettingsError(f"{bundle.provenance.name}: {error}") from error
     network = _of_shape(config, bundle.network.state_dict())
     provenance = _changed(bundle, f"Cut to the first {depth} of its {old.depth} blocks.")
     return Bundle(network.train(bundle.network.training), bundle.preprocessing, provenance)

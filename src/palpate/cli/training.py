@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import signal
 import threading
@@ -19,6 +20,7 @@ from ..extras import needed
 from .completion import BUNDLED, PRESETS, PRETRAINED, complete_from
 from .console import FAULTY, SECONDS_BETWEEN_LINES, Console, app, given_options
 from .inference import ThreadsOption
+from .outputs import check_replaced
 from .verbs import verb
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ OF_ANY_RUN = {
     "threads",
     "dry_run",
     "examples",
+    "overwrite",
     "machine",
     "quiet",
     "log",
@@ -46,7 +49,7 @@ OF_ANY_RUN = {
     examples=(
         "palpate prepare Task04_Hippocampus -o prepared/hippocampus",
         "palpate prepare nodules/ -o prepared/nodules --patient '^(LIDC-IDRI-[0-9]+)'",
-        "palpate prepare cohort.csv -o prepared/mine --workers 8",
+        "palpate prepare cohort.csv -o prepared/mine --workers 8 --licence 'CC BY 4.0'",
     ),
 )
 def prepare(
@@ -59,6 +62,10 @@ def prepare(
         str | None, typer.Option(help="A regular expression whose first group, in a scan's name, is its patient.")
     ] = None,
     channel: Annotated[int, typer.Option(help="Which channel, in layouts that have several.")] = 0,
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Licence of scans and contours, for the models' provenance; by default dataset.json's."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core, at most eight.", min=1)] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another cohort's scans that the folder holds.")
@@ -69,6 +76,8 @@ def prepare(
     from ..cohort.prepare import prepare as pack
 
     found = find_cohort(cohort, patient=patient, channel=channel)
+    if licence is not None:
+        found = dataclasses.replace(found, licence=licence.strip())
     if found.absent:
         console.warn(found.absent)
     with console.bar("preparing", len(found.scans)) as advance:
@@ -89,12 +98,14 @@ def prepare(
         "left_out": [one.model_dump() for one in index.left_out],
         "megabytes": round(size / 1e6, 1),
         "content": prepared.sha256,
+        "licence": index.licence or None,
     }
     console.result(
         record,
         [
             f"{output}: {record['scans']} scans of {record['patients']} patients, {record['megabytes']} MB",
             f"content (SHA-256): {prepared.sha256}",
+            f"licence: {index.licence or 'not stated; --licence TEXT says it'}",
             *(f"left out: {one.reason}" for one in index.left_out),
             f"next: `{training_command(output, 'FILE')}` (FILE: a preset, from `palpate audit {cohort} --preset FILE`)",
         ],
@@ -198,12 +209,16 @@ def train(
         Path | None,
         typer.Option(help=f"Draw the first {EXAMPLES} training crops into this picture, and train nothing."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a picture of --examples that Palpate did not write.")
+    ] = False,
 ) -> None:
     """Train a model on prepared cohorts; stop it any time, and resume it with --resume."""
     from ..training.launch import Changes, new, resumed
 
     given = given_options(context)
     _check_asked(given)
+    _check_picture(examples, overwrite)
     trial = dry_run or examples is not None
     accelerator = _accelerator(device, threads)
     console.silent = not accelerator.is_main_process
@@ -253,6 +268,24 @@ def _check_asked(given: dict[str, str]) -> None:
         raise SettingsError("--dry-run measures a step and --examples draws crops; give one of the two")
     if "steps" in given and "epochs" in given:
         raise SettingsError("--steps and --epochs both say how long; give one of the two")
+
+
+def _check_picture(examples: Path | None, overwrite: bool) -> None:
+    """Refuse, before any work, a picture of crops that could not be written or would replace another's file.
+
+    Raises:
+        OutputError: the message names the file and what to do.
+        SettingsError: --overwrite without a picture.
+    """
+    from ..pictures import check_picture
+
+    if examples is not None:
+        check_picture(examples)
+        check_replaced(overwrite, picture=examples)
+    elif overwrite:
+        raise SettingsError(
+            "--overwrite is for the picture of --examples; no training replaces a run: name another folder with --out"
+        )
 
 
 def _accelerator(device: str, threads: int | None) -> Any:  # noqa: ANN401 - accelerate has no types

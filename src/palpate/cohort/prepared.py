@@ -177,7 +177,7 @@ class CohortIndex(BaseModel):
     origin: str
     layout: str
     labels: dict[int, str]
-    licence: str = ""  # of scans and contours, as the layout said it
+    licence: str = ""  # of scans and contours, as the layout or the user said it; empty: not stated
     scans: tuple[PreparedEntry, ...]
     left_out: tuple[LeftOut, ...]
 

@@ -22,10 +22,13 @@ from .prepared import PreparedScan
 from .targets import MADE, Canvas, Donor, TargetKind, TargetSampling, made_target
 
 CONTOURS = TargetSampling()
+DRAWING = 2  # version of how crops are drawn; up to 1, padding lay inside the scan, and constant air was pasted
 UNION_PROB = 0.2  # that a label is joined by another that it touches
 SOMEWHERE, TRIES = 48, 3  # voxels drawn at a time to find one that is no air, and how often where all are alike
 DONOR_PLACES = 48  # voxels of a donor's target that tell where it lies and how far it reaches
 DONOR_SHARE = (0.1, 0.9)  # smallest and largest of a transplant over the crop's edge
+FLAT = 1e-3  # of a crop's deviation: what varies less is constant air
+ROUNDING = 1e-5  # of a value, that resampling may lose
 TURNED = Augmentation(axis_order_prob=1.0)
 
 
@@ -292,8 +295,9 @@ class CropSampler:
         new = other_inside & ~inside
         if int(inside.sum()) < 2 or int(new.sum()) < 2:
             return values, inside
-        deviation = other_values[new].std()
-        if deviation <= 1e-3 * (1 + other_values[new].abs().max()):  # constant air: the ratio would show its rounding
+        deviation, largest = other_values[new].std(), other_values[new].abs().max()
+        # Constant air: scaled to the deviation here, its rounding would be noise.
+        if deviation <= max(FLAT * other_values[other_inside].std(), ROUNDING * largest):
             return values, inside
         ratio = values[inside].std() / deviation
         matched = (other_values - other_values[new].mean()) * ratio + values[inside].mean()

@@ -81,7 +81,7 @@ class Cohort:
         absent: scans that are listed, neither half of which is there, as a sentence; empty: none. They may be meant to
             be away: a part of a cohort can be trained on.
         modality: the kind of the scans, as the user or the layout calls it ("MRI", "CT"); empty where neither says it.
-        licence: of scans and contours, as the layout says it; empty where it does not.
+        licence: of scans and contours, as the layout or the user says it; empty: not stated.
     """
 
     origin: Path

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Cue = Literal["geodesic", "intensity"]
 CUES: tuple[Cue, ...] = ("geodesic", "intensity")
+MIN_DEPTH = 4  # blocks: each of four necks reads another one's tokens
 
 
 class NetworkConfig(BaseModel):
@@ -93,8 +94,8 @@ class NetworkConfig(BaseModel):
     def _fits_together(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
-        if self.depth < 4:
-            raise ValueError(f"depth {self.depth} must be at least 4: each of four necks reads another block's tokens")
+        if self.depth < MIN_DEPTH:
+            raise ValueError(f"depth {self.depth} must be at least {MIN_DEPTH}: four necks read as many blocks' tokens")
         if 16 % self.token_voxels:
             raise ValueError(f"token_voxels must divide 16, not {self.token_voxels}")
         if self.window % 2:
@@ -140,8 +141,8 @@ class NetworkConfig(BaseModel):
         Raises:
             ValueError: more blocks than there are, or fewer than four.
         """
-        if not 0 < depth <= self.depth:
-            raise ValueError(f"depth {depth}: the network has {self.depth} blocks")
+        if not MIN_DEPTH <= depth <= self.depth:
+            raise ValueError(f"depth {depth}: choose {MIN_DEPTH} to {self.depth}; the network has {self.depth} blocks")
         kept = tuple(block for block in self.global_blocks if block < depth)
         return self.model_validate(self.model_dump() | {"depth": depth, "global_blocks": kept})
 

@@ -44,10 +44,9 @@ class Block(nn.Module):
 class Refiner(nn.Module):
     """Crop, prompts, cues and the decoder's output to an addition to its logits.
 
-    A pyramid from the crop's resolution to half of the decoder's grid and back; the decoder's channels join on its
-    grid.
-    On the way up levels are added, not joined: at the crop's resolution a convolution of three times the channels
-    takes three times as long.
+    A pyramid from the crop's resolution to half of the decoder's grid and back; on the decoder's grid its channels
+    join. On the way up levels are added, not joined: at the crop's resolution a convolution of three times the
+    channels takes three times as long.
 
     Args:
         config: `refiner_width` channels at the crop's resolution; they double at every halving.

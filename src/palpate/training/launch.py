@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..bundle import frozen_sha256
 from ..cohort import PaperSplit
+from ..cohort.sampling import DRAWING
 from ..cohort.split import FOLDS
 from ..errors import ModelError, SettingsError
 from ..files import writing
@@ -135,6 +136,12 @@ def resumed(
     bundle = starting_bundle(settings.preset)
     if frozen_sha256(bundle.network.state_dict(), bundle.network.config) != settings.base_sha256:
         raise ModelError(f"{settings.preset.init}: not the model that the training in {folder} was started from")
+    if settings.drawing != DRAWING:
+        notify(
+            f"{folder}: was begun when crops were drawn by version {settings.drawing}; they are drawn by version "
+            f"{DRAWING} from here on: padding is outside the scan, and constant air is not pasted beside it. "
+            "Validation makes masks by the newest rules too"
+        )
     run = Run(settings, bundle, folder, accelerator, workers, notify)
     if not run.restore():
         notify(f"{folder}: no state was saved yet; starting from the beginning")

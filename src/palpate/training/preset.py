@@ -14,7 +14,7 @@ from ..cohort.targets import TargetSampling
 from ..errors import SettingsError
 from ..files import replacing
 from ..frame import Preprocessing
-from ..model import CUES, Cue
+from ..model import CUES, MIN_DEPTH, Cue
 from .preset_file import parse, to_yaml
 from .recipe import LENGTHS, Recipe, from_nothing
 
@@ -41,7 +41,7 @@ class Preset(BaseModel):
     )
     depth: int | None = Field(
         None,
-        gt=0,
+        ge=MIN_DEPTH,
         description="the first so many blocks of SAM's or DINOv2's transformer, at least 4; null: all of them",
     )
     tuning: Tuning = Field(

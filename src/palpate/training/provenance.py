@@ -55,13 +55,11 @@ def provenance(
 
 
 def _data(settings: Settings) -> tuple[str, ...]:
-    """A sentence on each cohort: its content, its licence, if its layout says one, and transplants."""
+    """A sentence on each cohort: its content, its licence, or that none is stated, and transplants."""
     sentences = []
     for folder, content in zip(settings.prepared, settings.cohorts_sha256, strict=True):
-        parts = [f"{Path(folder).name}: content {content}"]
         licence = PreparedCohort.open(folder).index.licence
-        if licence:
-            parts.append(f"licence {licence}")
+        parts = [f"{Path(folder).name}: content {content}", f"licence {licence or 'not stated'}"]
         if settings.preset.targets.transplants:
             parts.append("contoured targets transplanted into other training scans")
         sentences.append("; ".join(parts))

@@ -25,6 +25,7 @@ from ..bundle import (
 )
 from ..cohort import SUBSETS, Split, Subset, propose_split
 from ..cohort.prepared import PreparedCohort, PreparedScan
+from ..cohort.sampling import DRAWING
 from ..errors import CohortError, SettingsError
 from ..files import HIDDEN, replacing
 from ..model import SIZES, Network, NetworkConfig
@@ -48,6 +49,8 @@ class Settings(BaseModel):
         base_sha256: the frozen tensors of the model that was started from.
         processes: how many train together: with the batch, they determine the crops of a step.
         test: whether the test patients are evaluated when it ends; version 0.1.0 did not keep it, and meant True.
+        drawing: version of how its crops were drawn when it began (`cohort.sampling.DRAWING`); runs that do not keep it
+            are of version 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +64,7 @@ class Settings(BaseModel):
     base_sha256: str
     processes: int = 1
     test: bool = True
+    drawing: int = DRAWING
 
     def write(self, run: Path) -> None:
         """Write `run/settings.json`."""
@@ -80,7 +84,7 @@ class Settings(BaseModel):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             content["preset"] = with_one_length(with_current_keys(content["preset"], str(path)))
-            return cls.model_validate(content)
+            return cls.model_validate({"drawing": 1} | content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = explained(error) if isinstance(error, ValidationError) else repr(error)
             raise SettingsError(f"{path}: damaged, or of another version of palpate: {why}") from error
@@ -202,7 +206,7 @@ def _fresh_shape(preset: Preset) -> NetworkConfig:
     try:
         size = size if preset.depth is None else size.first_blocks(preset.depth)
     except ValueError as error:
-        raise SettingsError(f"{preset.network}: depth {preset.depth} does not fit: {error}") from error
+        raise SettingsError(f"{preset.network}: {error}") from error
     return size.model_copy(update=of_tokens | without)
 
 
