@@ -11,7 +11,7 @@ from palpate.errors import PromptError, SettingsError
 from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.inference import InferenceSettings
-from palpate.inference.views import ViewPolicy, reaches_border
+from palpate.inference.views import LEAST_AGREEMENT, ViewPolicy, reaches_border
 from palpate.masks import Mask
 from palpate.predictor import Predictor
 from palpate.prompts import Box, Click
@@ -222,6 +222,16 @@ def test_a_doubtful_small_mask_may_be_part_of_a_likely_large_one() -> None:
     assert prediction.alternatives[0].view.scale == 2
     boxed = predictor.predict([Box((55, 45, 28), (65, 55, 32))])
     assert boxed.view.scale <= 1, "a box says how large it is"
+
+
+def test_a_second_look_at_something_else_does_not_make_a_mask_hopeless() -> None:
+    """The wider view sees a ball beside the lesion: what the two see has nothing in common."""
+    predictor, _ = seeing(
+        {1: ball((60, 50, 30), 10), 2: ball((40, 50, 30), 12)}, predicted_iou={0.5: 0.2, 1: 0.3, 2: 0.5}
+    )
+    prediction = predictor.predict([MIDDLE])
+    assert prediction.view.scale == 1
+    assert prediction.predicted_iou == pytest.approx(0.3 * LEAST_AGREEMENT)
 
 
 def test_an_alternative_keeps_to_the_box_and_the_forbidden_region() -> None:

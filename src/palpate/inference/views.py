@@ -29,10 +29,9 @@ STEP = 2.0  # how much wider the next field is
 TOUCHING = 0.002  # share of a crop's face that a mask covers where it may go on outside; less is a speck
 FITTING = 0.8  # longest edge of a mask that its crop cuts, as a share of the crop's, up to which the crop is recentred
 AGREEMENT = 0.6  # Dice of two views' masks in the nearer one's crop, from which on the wider one may go on outside
-DOUBTFUL, LIKELY = (
-    0.4,
-    0.6,
-)  # predicted IoU of a mask that is looked at in a wider view too; and of one taken from there
+LEAST_AGREEMENT = 0.3  # that the expected overlap is lowered by: masks far apart do not show that neither is right
+DOUBTFUL = 0.4  # predicted IoU of a mask below which it is predicted in a wider view too
+LIKELY = 0.6  # predicted IoU of the wider view's mask from which on it replaces a doubtful one
 SAME = 0.9  # Dice of two views' masks in the nearer one's crop, from which on they are one mask
 SMALL = 0.22  # longest edge of a lesion, as a share of the crop's, below which a narrower field is tried
 
@@ -73,7 +72,7 @@ class Chosen(NamedTuple):
         crops: how many crops were predicted to choose it.
         others: predictions of another mask in other views, which were not taken.
         agreement: the least `agreement` of two views in turn that saw a cut mask, or the root of that of two that saw a
-            doubtful one; 1: none were asked.
+            doubtful one, at least `LEAST_AGREEMENT`; 1: none were asked.
     """
 
     view: View
@@ -170,7 +169,10 @@ class ViewPolicy:
         if new and chosen.view.scale <= 1:
             chosen = self._narrowed(chosen, prompts, predict, predicted_iou)
         others = (other for other in chosen.others if not _same(other, chosen))
-        return chosen._replace(others=tuple(sorted(others, key=lambda other: -(other.predicted_iou or 0))))
+        return chosen._replace(
+            others=tuple(sorted(others, key=lambda other: -(other.predicted_iou or 0))),
+            agreement=max(chosen.agreement, LEAST_AGREEMENT),
+        )
 
     def _recentred(
         self, chosen: Chosen, prompts: Sequence[Prompt], new: bool, predict: Callable[[View], Tensor]
