@@ -13,7 +13,8 @@ writes a preset for each of `VARIANTS`, all of one length and seed, so that one 
     targets-refiner  both
 
 A name that ends in `-coarse` is the same on crops of half as many voxels a side, twice as wide: an eighth of the
-arithmetic a step. A training goes on from one at full resolution (`--init`).
+arithmetic a step. One at full resolution goes on from its file (`init`). `small-coarse` and `small` are
+targets-refiner for longer, which set out from palpate-tiny.
 
 Each is trained once for each of three comparisons (benchmarks/generality.py measures them):
 
@@ -48,6 +49,7 @@ ORGANS = "head_neck_organs"
 ORGAN_PATIENTS = Path(__file__).parent / "organ_patients.json"
 VARIANTS = ("before", "targets", "refiner", "targets-refiner")
 STEPS = 800
+LONG = 4000  # steps of the model that ships, coarse and again at full resolution
 VALIDATION = 8  # scans of a cohort
 TARGETS = TargetSampling(contours=0.4, labels=0.05, supervoxels=0.2, thresholds=0.1, synthetic=0.2, transplants=0.05)
 MAPS = IntensityMaps(prob=0.4)
@@ -105,6 +107,9 @@ def presets(split: Split) -> dict[str, Preset]:
         made[name] = Preset.model_validate(before.model_copy(update=changes).model_dump())
         coarse = made[name].preprocessing.model_copy(update={"crop": (32, 32, 32), "spacing": (2.0, 2.0, 2.0)})
         made[f"{name}-coarse"] = made[name].model_copy(update={"preprocessing": coarse})
+    for ending in ("-coarse", ""):
+        longer = made[f"targets-refiner{ending}"].with_recipe(steps=LONG, learning_rate=5e-4, num_validations=5)
+        made[f"small{ending}"] = longer.model_copy(update={"init": "palpate-tiny"})
     return made
 
 
