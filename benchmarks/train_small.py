@@ -14,7 +14,7 @@ writes a preset for each of `VARIANTS`, all of one length and seed, so that one 
 
 A name that ends in `-coarse` is the same on crops of half as many voxels a side, twice as wide: an eighth of the
 arithmetic a step. One at full resolution goes on from its file (`init`). `small-coarse` and `small` are
-targets-refiner for longer, which set out from palpate-tiny.
+targets-refiner for longer, which set out from palpate-tiny; the first learns from a first prompt alone.
 
 Each is trained once for each of three comparisons (benchmarks/generality.py measures them):
 
@@ -110,6 +110,9 @@ def presets(split: Split) -> dict[str, Preset]:
     for ending in ("-coarse", ""):
         longer = made[f"targets-refiner{ending}"].with_recipe(steps=LONG, learning_rate=5e-4, num_validations=5)
         made[f"small{ending}"] = longer.model_copy(update={"init": "palpate-tiny"})
+    # Coarse, a first prompt alone: corrections take half of a step, and come at full resolution.
+    first = made["small-coarse"].prompt_sampling.model_copy(update={"rounds": 1, "stroke_prob": 0.0})
+    made["small-coarse"] = made["small-coarse"].model_copy(update={"prompt_sampling": first})
     return made
 
 
