@@ -183,7 +183,7 @@ def test_a_signal_saves_and_says_how_to_go_on(place: Path, whole: Path, number: 
     wait_for(run / "metrics.jsonl", 3, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    assert process.returncode == (130 if number == signal.SIGINT else 0), err
     assert "stopping after this step" in err
     found = re.search(rf"stopped at step (\d+) of {STEPS}; resume it with `palpate train --resume (.+)`", out)
     assert found is not None, out

@@ -68,7 +68,7 @@ def test_what_is_known_of_each_lesion(session: Session, tmp_path: Path) -> None:
         2, __version__, "labels.nii.gz", "earlier",
     )  # fmt: skip
     assert said["scan"] == session.scan.model_dump(mode="json")
-    model = {"sha256": session.predictor.runtime.sha256(), "budget": None, "precision": "float32"}
+    model = {"sha256": session.predictor.runtime.sha256(), "budget": None, "precision": "float32", "rules": 2}
     assert said["model"] == {"name": "small", **model}
     first, second, third = said["lesions"]
     assert (first["number"], first["name"], first["status"], first["score"]) == (1, "segment 8", "proposed", 0.25)

@@ -26,3 +26,11 @@ def test_every_voxel_is_in_one_component() -> None:
     for component in connected_components(array):
         count[component.box] += component.inside
     assert np.array_equal(count, array.astype(int))
+
+
+def test_an_array_that_may_not_be_written_is_labelled_too() -> None:
+    """As a mask from a session's cache is."""
+    array = np.zeros((4, 4, 4), bool)
+    array[1, 1, 1] = array[3, 3, 3] = True
+    array.flags.writeable = False
+    assert [component.first for component in connected_components(array)] == [(1, 1, 1), (3, 3, 3)]

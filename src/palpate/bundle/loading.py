@@ -64,7 +64,9 @@ def _locate(model: str | Path) -> Path:
             f"nor one for `palpate fetch` ({fetched})"
         )
     if path.is_dir():
-        raise ModelError(f"{path}: is a folder, not a model's file")
+        inside = sorted(path.glob("*.safetensors"))
+        hint = f"; give {inside[0]}" if inside else "; give a .safetensors file"
+        raise ModelError(f"{path}: is a folder, not a model's file{hint}")
     return path
 
 

@@ -24,7 +24,7 @@ from . import (  # noqa: F401 - each registers its verbs
     session_picture,
     training,
 )
-from .console import LogOption, QuietOption, app, begin
+from .console import STOPPED, LogOption, QuietOption, app, begin
 from .log_file import LOG
 
 __all__ = ["app", "main"]
@@ -86,4 +86,4 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(STOPPED)

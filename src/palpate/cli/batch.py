@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import FAULTY, Console, app
+from .console import FAULTY, STOPPED, Console, app
 from .inference import Inference
 from .outputs import OverwriteOption, PictureDisplayOptions, check_display, text
 from .postprocessing import PostprocessingOptions
@@ -20,8 +20,6 @@ from .verbs import verb
 if TYPE_CHECKING:
     from ..batch import Summary
     from ..batch.jobs import Job
-
-STOPPED = 130  # exit code after Ctrl-C, as shells have it
 
 
 @verb(

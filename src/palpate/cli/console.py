@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HELP = {"-h", "--help"}
 FAULTY = 1  # exit code of work that was done, but not on everything
+STOPPED = 130  # exit code after Ctrl-C, as shells have it
 FAILED = 2  # exit code of everything a user can mend
 SECONDS_BETWEEN_LINES = 30.0  # of progress where nobody watches
 OUT_OF_MEMORY = "not enough memory: close what else runs, use another device (--device cpu), or a smaller model"

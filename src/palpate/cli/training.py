@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import typer
 from ..errors import SettingsError
 from ..extras import needed
 from .completion import BUNDLED, PRESETS, PRETRAINED, complete_from
-from .console import FAULTY, SECONDS_BETWEEN_LINES, Console, app, given_options
+from .console import FAULTY, SECONDS_BETWEEN_LINES, STOPPED, Console, app, given_options
 from .inference import ThreadsOption
 from .outputs import check_replaced
 from .verbs import verb
@@ -246,10 +245,12 @@ def train(
         _dry_run(console, run) if examples is None else _draw_examples(console, run, examples)
         return
     console.info(_plan(run))
-    with _stopping(console) as stop, _display(console, run) as report:
-        outcome = run.train(report, stop, hours)
+    with _stopping(console) as asked, _display(console, run) as report:
+        outcome = run.train(report, lambda: bool(asked), hours)
     accelerator.end_training()  # take leave of the other processes, or the first one's exit may abort them
     console.result(_record(run, outcome), _sentences(run, outcome))
+    if outcome.why == "stopped" and signal.SIGINT in asked:  # a scheduler's SIGTERM is no fault
+        raise typer.Exit(STOPPED)
 
 
 def _check_asked(given: dict[str, str]) -> None:
@@ -357,19 +358,19 @@ def _duration(hours: float) -> str:
 
 
 @contextmanager
-def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether SIGTERM or Ctrl-C came; a second Ctrl-C ends at once."""
-    asked = threading.Event()
+def _stopping(console: Console) -> Iterator[list[int]]:
+    """The signals that came, SIGTERM or Ctrl-C's; a second Ctrl-C ends at once."""
+    asked: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        asked.append(number)
         console.info("stopping after this step; the state will be saved (Ctrl-C again: stop now, from the last state)")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked.is_set
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -35,7 +35,10 @@ def connected_components(array: npt.NDArray[Any]) -> list[Component]:
     """
     import cc3d
 
-    labels, count = cc3d.connected_components(np.asarray(array, dtype=bool), connectivity=26, return_N=True)
+    voxels = np.asarray(array, dtype=bool)
+    if not voxels.flags.writeable:  # as a mask from a session's cache is; cc3d takes no such array
+        voxels = voxels.copy(order="K")
+    labels, count = cc3d.connected_components(voxels, connectivity=26, return_N=True)
     if not count:
         return []
     found = []

@@ -12,6 +12,11 @@ from torch import Tensor, nn
 FEW_CHANNELS = 4  # of which PyTorch's enlargement takes ten times as long as matrix products
 
 
+def learns(layer: nn.Module) -> bool:
+    """Whether a layer is at work in a training; not where a training's network is validated, as inference does."""
+    return layer.training and not torch.is_inference_mode_enabled()
+
+
 class Pointwise(nn.Conv3d):
     """A 1³ convolution; in training a matrix product of positions and channels.
 
@@ -23,7 +28,7 @@ class Pointwise(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, inputs, H, W, D]` to `[B, outputs, H, W, D]`."""
-        if not self.training:
+        if not learns(self):
             return super().forward(x)
         rows = F.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
         return rows.permute(0, 4, 1, 2, 3)

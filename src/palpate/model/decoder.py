@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels_last import Pointwise, enlarged
+from .channels_last import Pointwise, enlarged, learns
 from .config import NetworkConfig
 from .dense import DenseFeatures
 from .norm import NormReLU
@@ -97,7 +97,7 @@ class DetailPath(nn.Module):
             # Halving between pixel centres is the mean of 2³ voxels, and known in half precision on CPUs.
             source = F.interpolate(levels[-1], scale_factor=0.5, mode="trilinear") if level else crop
             levels.append(self.norm(convolution(source)))
-        if self.training:
+        if learns(self):
             joins = zip(levels[:-1], self.join, strict=True)
             levels[:-1] = [F.conv3d(x, halves(join)[1], padding=1) for x, join in joins]
         return tuple(levels)
@@ -110,8 +110,8 @@ class DetailPath(nn.Module):
         stages = zip(levels[:-1], self.narrow, self.join, strict=True)
         for level, narrow, join in reversed(list(stages)):
             h, w, d = level.shape[2:]
-            wide = enlarged(narrow(x), (h, w, d), self.training)
-            if self.training:
+            wide = enlarged(narrow(x), (h, w, d), learns(self))
+            if learns(self):
                 x = self.norm(F.conv3d(wide, halves(join)[0], padding=1) + level)
             else:
                 x = self.norm(join(torch.cat([wide, level], dim=1)))
@@ -164,7 +164,7 @@ class MaskDecoder(nn.Module):
         if dense is not None:
             x = x + dense.middle
         x = self.norm(x)
-        logits = enlarged(self.classify(x), prepared.size, self.training)
+        logits = enlarged(self.classify(x), prepared.size, learns(self))
         if self.detail is None:
             return Decoded(logits, x)
         return Decoded(logits + self.detail.ascend(x, prepared.levels, None if dense is None else dense.fine), x)

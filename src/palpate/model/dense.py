@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels_last import Pointwise
+from .channels_last import Pointwise, learns
 from .config import NetworkConfig
 
 CHANNELS = ("foreground", "background", "box", "initial mask")
@@ -51,7 +51,7 @@ class DensePrompts(nn.Module):
 
     def forward(self, maps: Tensor) -> DenseFeatures:
         """Maps `[B, 4, H, W, D]`, by `CHANNELS`: spots and box 0 to 1, the initial mask -1 to 1 (0: none given)."""
-        if self.training:  # a copy once, not in every layer below
+        if learns(self):  # a copy once, not in every layer below
             maps = maps.contiguous(memory_format=torch.channels_last_3d)
         # The largest value, so that a spot of one voxel counts in its cell; the mean, so that a mask's edge stays.
         mean, largest = F.avg_pool3d(maps, self.cell), F.max_pool3d(maps, self.cell)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .channels_last import learns
+
 EPS = 1e-5  # added to the variance (docs/design/network.md, section 3)
 HALF = (torch.bfloat16, torch.float16)
 LANES = 256  # numbers summed side by side, a whole number of positions
@@ -23,7 +25,7 @@ class NormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W, D]` to the same."""
-        if self.training:
+        if learns(self):
             done: Tensor = ChannelsLastNormReLU.apply(x)  # type: ignore[no-untyped-call]
             return done
         return F.relu(F.instance_norm(x, eps=EPS))
