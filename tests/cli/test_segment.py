@@ -124,6 +124,11 @@ def test_another_mask_is_offered_and_taken_by_its_number(
     assert (taken["alternative"], taken["quality"]) == (1, 0.4)
     saved = np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj)
     assert saved.sum() == taken["voxels"] > record["voxels"]
+    two = "--click", "21,25,18"
+    assert "changes:" in segment(folder, tmp_path / "c.nii.gz", *two, model="prompted").output
+    told = segment(folder, tmp_path / "d.nii.gz", *two, "--alternative", 1, model="prompted")
+    assert told.exit_code == 0
+    assert "changes:" not in told.output, "what the click changed is not what was saved"
     refused = segment(folder, tmp_path / "b.nii.gz", "--alternative", 2)
     assert refused.exit_code == 2
     assert "no alternative 2: there are 1" in refused.output

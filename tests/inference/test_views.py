@@ -12,7 +12,7 @@ from palpate.evaluation.metrics import dice
 from palpate.frame import Frame
 from palpate.inference import InferenceSettings
 from palpate.inference.views import LEAST_AGREEMENT, ViewPolicy, reaches_border
-from palpate.masks import Mask
+from palpate.masks import Mask, Probability
 from palpate.predictor import Predictor
 from palpate.prompts import Box, Click
 from small import small_bundle
@@ -179,7 +179,7 @@ def test_a_wider_view_that_sees_the_body_is_offered_and_not_taken() -> None:
     assert 0.3 < agreed < 0.5, "a quarter of the crop against all of it: Dice 0.4"
     assert other.predicted_iou == pytest.approx(0.9 * agreed)
     assert other.mask.volume_ml > 1.5 * prediction.mask.volume_ml
-    assert other.volume_ml == pytest.approx(128**3 / 1000, rel=0.01)
+    assert other.volume_ml == other.mask.volume_ml == pytest.approx(128**3 / 1000, rel=0.04)
     taken = prediction.with_alternative(1)
     assert np.array_equal(taken.mask.full(), other.mask.full())
     assert (taken.view.scale, taken.predicted_iou) == (2, other.predicted_iou)
@@ -243,6 +243,31 @@ def test_an_alternative_keeps_to_the_box_and_the_forbidden_region() -> None:
     (other,) = prediction.alternatives
     assert other.mask.voxels
     assert not (other.mask.full() & left).any()
+
+
+def test_an_alternative_that_a_box_cuts_says_so_and_counts_what_is_left() -> None:
+    predictor, _ = seeing({1: CUT, 2: BODY}, predicted_iou={1: 0.55, 2: 0.9})
+    prediction = predictor.predict([Box((52, 44, 27), (68, 56, 33))])
+    (other,) = prediction.alternatives
+    before = other.nbytes
+    assert other.volume_ml == other.mask.volume_ml < 0.5 * 128**3 / 1000
+    kept = [value for value in vars(other).values() if isinstance(value, (Mask, Probability))]
+    assert kept == [], "the cache counts an answer's bytes once"
+    assert other.nbytes == before
+    taken = prediction.with_alternative(1)
+    assert taken.cut > 0.5
+    assert "beyond_box" in [warning.kind for warning in taken.warnings]
+
+
+def test_a_correction_says_how_an_alternative_is_had() -> None:
+    predictor, _ = seeing({1: CUT, 2: BODY}, predicted_iou={1: 0.55, 2: 0.9})
+    assert len(predictor.predict([MIDDLE]).alternatives) == 1
+    corrected = predictor.predict([MIDDLE, Click((61, 50, 30))])
+    with pytest.raises(SettingsError, match=r"no alternative 1: a correction has none\. Take it with the first prompt"):
+        corrected.with_alternative(1)
+    small, _ = seeing({1: ball((60, 50, 30), 20)})
+    with pytest.raises(SettingsError, match="no alternative 1: the views agree, and there is none"):
+        small.predict([MIDDLE]).with_alternative(1)
 
 
 @pytest.mark.parametrize(("narrow", "taken"), [(0.8, 0.5), (0.5, 1)])

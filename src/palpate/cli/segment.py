@@ -118,7 +118,8 @@ def segment(
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
         prediction = predictor.predict(given, progress=progress)
-    changes = prompt_changes(predictor, given, postprocessing)
+    # Of an alternative nothing is told: what prompts changed was another mask.
+    changes = prompt_changes(predictor, given, postprocessing) if alternative is None else []
     offered = _offered(prediction, alternative)
     if alternative is not None:
         prediction = prediction.with_alternative(alternative)

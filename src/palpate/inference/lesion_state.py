@@ -254,8 +254,8 @@ def _applied(
     if view.scale > 1 or corrected is not None or forbidden is not None or bounding_boxes(prompts):
         in_view = scan.crop_probability(probability, view)
     answer = _prediction(scan, state.prompts, view, in_view, probability, crops, cut, ignored, chosen.agreement)
-    if corrected is None:
-        answer = replace(answer, alternatives=_alternatives(scan, chosen, prompts, forbidden))
+    others = _alternatives(scan, chosen, prompts, forbidden) if corrected is None else ()
+    answer = replace(answer, alternatives=others, corrected=corrected is not None)
     return LesionState(state.prompts, prompts, answer, reference)
 
 

@@ -42,15 +42,22 @@ class Alternative:
     source: Source | None = None
     forbidden: Mask | None = None
 
-    @cached_property
-    def probability(self) -> Probability:
-        """The model's probability, on the scan's grid."""
-        found, _ = bounded(resample_to_scan(self.view, self.in_view, self.source), self.prompts)
-        return found if self.forbidden is None else without(found, self.forbidden)
+    def on_scan(self) -> tuple[Probability, float]:
+        """The model's probability, on the scan's grid, and the share of its mask that boxes cut off, 0 to 1.
 
-    @cached_property
+        It is computed at each call: an answer that is cached must not grow.
+        """
+        found, cut = bounded(resample_to_scan(self.view, self.in_view, self.source), self.prompts)
+        return (found if self.forbidden is None else without(found, self.forbidden)), cut
+
+    @property
+    def probability(self) -> Probability:
+        """The model's probability, on the scan's grid; computed each time."""
+        return self.on_scan()[0]
+
+    @property
     def mask(self) -> Mask:
-        """The lesion, on the scan's grid."""
+        """The lesion, on the scan's grid; computed each time."""
         return self.probability.threshold()
 
     @property
@@ -58,15 +65,14 @@ class Alternative:
         """The Dice with the truth that `predicted_iou` amounts to, 0 to 1; None: the model predicts none."""
         return None if self.predicted_iou is None else dice_of_iou(self.predicted_iou)
 
-    @property
+    @cached_property
     def volume_ml(self) -> float:
-        """The mask's volume, mL, counted in the crop's voxels, some of which may lie outside the scan or a box."""
-        voxel_ml = abs(np.linalg.det(self.view.frame.to_scan[:3, :3])) * self.view.frame.grid.voxel_ml
-        return float((self.in_view > 0.5).sum()) * float(voxel_ml)
+        """The mask's volume, mL."""
+        return self.mask.volume_ml
 
     @property
     def nbytes(self) -> int:
-        """What its arrays take, as long as nobody asked for its mask."""
+        """What its arrays take."""
         return self.in_view.numel() * self.in_view.element_size()
 
 
@@ -87,6 +93,7 @@ class Prediction:
         warnings: why the mask may be wrong, and which prompts changed nothing.
         alternatives: masks of other views that were not taken, the likeliest first; of a first prompt, a box or an
             initial mask, where views disagreed.
+        corrected: whether the last prompt corrected a mask; such an answer has no alternatives.
     """
 
     mask: Mask
@@ -99,6 +106,7 @@ class Prediction:
     ignored: tuple[int, ...] = ()
     warnings: tuple[MaskWarning, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    corrected: bool = False
 
     def with_alternative(self, number: int) -> Prediction:
         """The answer with one of its alternatives in place of its mask.
@@ -110,13 +118,26 @@ class Prediction:
             SettingsError: there is no such alternative.
         """
         if not 1 <= number <= len(self.alternatives):
-            there = f"there are {len(self.alternatives)}" if self.alternatives else "the views agree, and there is none"
-            raise SettingsError(f"no alternative {number}: {there}")
+            raise SettingsError(f"no alternative {number}: {self._alternatives_there}")
         taken = self.alternatives[number - 1]
+        probability, cut = taken.on_scan()
+        mask = probability.threshold()
         return replace(
-            self, mask=taken.mask, probability=taken.probability, view=taken.view, predicted_iou=taken.predicted_iou,
-            cut=0.0, warnings=mask_warnings(taken.prompts, taken.mask, taken.predicted_iou, 0.0),
+            self, mask=mask, probability=probability, view=taken.view, predicted_iou=taken.predicted_iou, cut=cut,
+            warnings=mask_warnings(taken.prompts, mask, taken.predicted_iou, cut),
         )  # fmt: skip
+
+    @property
+    def _alternatives_there(self) -> str:
+        """How many alternatives there are, or why there is none."""
+        if self.alternatives:
+            return f"there are {len(self.alternatives)}"
+        if self.corrected:
+            return (
+                "a correction has none. Take it with the first prompt alone (`--alternative N`), "
+                "then correct the mask that this saves (`--initial-mask`)"
+            )
+        return "the views agree, and there is none"
 
     def with_mask(self, mask: Mask, prompts: Sequence[Prompt], emptied: str | None = None) -> Prediction:
         """The answer with another mask, such as the one that is saved, and with the warnings of that.

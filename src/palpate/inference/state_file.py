@@ -59,6 +59,7 @@ def save_state(state: LesionState, path: Path, content: bytes, runtime: Runtime)
         "crops": answer.crops,
         "cut": answer.cut,
         "ignored": answer.ignored,
+        "corrected": answer.corrected,
         "alternatives": [(other.view.scale, other.predicted_iou) for other in answer.alternatives],
     }
     with replacing(path) as (staged,):
@@ -125,8 +126,9 @@ def _state(
     iou, cut, ignored = record["predicted_iou"], float(record["cut"]), tuple(record["ignored"])
     temperature, warnings = scan.runtime.calibration.temperature, mask_warnings(prompts, mask, iou, cut, ignored)
     applied = applied_prompts(prompts, ignored)
-    others = _alternatives(record, tensors, scan, applied)
-    answer = Prediction(mask, probability, view, iou, int(record["crops"]), temperature, cut, ignored, warnings, others)
+    others, corrected = _alternatives(record, tensors, scan, applied), bool(record.get("corrected", False))
+    crops = int(record["crops"])
+    answer = Prediction(mask, probability, view, iou, crops, temperature, cut, ignored, warnings, others, corrected)
     return LesionState(prompts, applied, answer, reference)
 
 
