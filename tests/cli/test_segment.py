@@ -599,7 +599,7 @@ def test_prompts_that_cannot_be_followed(folder: Path, tmp_path: Path, options: 
 
 
 def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
-    """A model of random weights that reaches its crop's border: the field widens, and with --no-zoom it does not."""
+    """By the earlier rules, in which a model of random weights widens its field; with --no-zoom it does not."""
     bundle = judging_bundle()
     zooming = bundle.preprocessing.model_copy(update={"zoom": (0.5, 4.0), "crop": (16, 16, 16)})
     Bundle(bundle.network, zooming, bundle.provenance).save(folder / "judging.safetensors")
@@ -607,7 +607,7 @@ def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
     for options in (("--budget", 500), ("--no-zoom",), ("--budget", 0)):
         doubt = tmp_path / f"doubt{len(records)}.nii.gz"
         out = tmp_path / f"out{len(records)}.nii.gz"
-        result = segment(folder, out, "--uncertainty", doubt, "--json", *options, model="judging")
+        result = segment(folder, out, "--uncertainty", doubt, "--json", "--rules", 1, *options, model="judging")
         records[options] = json.loads(result.stdout)
         bits = np.asarray(nib.load(doubt).dataobj)
         assert 0 <= bits.min() < bits.max() <= 1
@@ -615,7 +615,7 @@ def test_zoom_confidence_and_what_it_took(folder: Path, tmp_path: Path) -> None:
     assert (records["--no-zoom",]["scale"], records["--no-zoom",]["crops"]) == (1, 1)
     assert records["--budget", 500]["scale"] > 1
     assert records["--budget", 500]["crops"] > records["--budget", 0]["crops"] > 1
-    told = segment(folder, tmp_path / "out.nii.gz", "--budget", 0, model="judging").output
+    told = segment(folder, tmp_path / "out.nii.gz", "--rules", 1, "--budget", 0, model="judging").output
     expected = records["--budget", 0]["quality"]
     assert f"expected Dice {2 * expected / (1 + expected):.2f}" in told
     same = segment(folder, tmp_path / "a.nii.gz", "--uncertainty", tmp_path / "a.nii.gz", model="judging")
