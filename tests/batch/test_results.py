@@ -220,7 +220,7 @@ def test_what_the_version_before_had_done_is_done(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text(OLD_LIST)
     (tmp_path / "r.csv").write_text(OLD_RESULTS.format(*OLD_KEYS))
     jobs, stats = read_jobs(tmp_path / "jobs.csv"), FileStats()
-    identity = InferenceIdentity.of("palpate-tiny", OLD_MODEL, InferenceSettings())
+    identity = InferenceIdentity.of("palpate-tiny", OLD_MODEL, InferenceSettings(rules=1))
     keys = tuple(one.key(f"{identity.sha256} {identity.arithmetic}", stats) for one in jobs)
     assert keys == OLD_KEYS
     for name in ("a.nii", "b.nii", "p.nii", "c.nii"):

@@ -152,8 +152,10 @@ def test_keys_are_those_of_the_version_before(folder: Path, more: dict[str, Any]
         f"{key},scan_0.nii.gz,mask_0.nii.gz,done,,,1.5,12,1.00 x 2.00 x 3.00,,2.5,\n"
     )
     (folder / "mask_0.nii.gz").write_bytes(b"mended")
-    assert batch(folder, **more).missing == ()
-    assert batch(folder, **more, rules=1).missing == ()
+    now, before = batch(folder, **more), batch(folder, **more, rules=1)
+    assert now.missing == before.missing == ()
+    assert now.of_earlier_rules == list(now.jobs)
+    assert before.of_earlier_rules == []
     (folder / "mask_0.nii.gz").unlink()
     assert len(batch(folder, **more).missing) == 1
 

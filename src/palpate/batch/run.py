@@ -64,6 +64,7 @@ class Batch:
     Attributes:
         jobs: all of them.
         missing: those that are not done yet.
+        of_earlier_rules: those that are done, by an earlier version of the rules by which masks are made.
 
     Raises:
         ModelError: see `bundle.load`.
@@ -90,6 +91,7 @@ class Batch:
         # Whether the model has other fields than its own is in its SHA-256; keys have the settings as they are.
         identity = InferenceIdentity.of(settings.model, sha256, settings)
         stats = FileStats()
+        self.of_earlier_rules: list[Job] = []
         self._keys = {job: self._key(job, identity, postprocessing, stats) for job in jobs}
         if pictures is not None:
             pictures = replace(pictures, keys={job.output: key for job, key in self._keys.items()})
@@ -108,7 +110,10 @@ class Batch:
             extra = f" {postprocessing.threshold} {postprocessing.keep}"
         versions = (identity.model_copy(update={"rules": rules}) for rules in range(identity.rules, 0, -1))
         keys = [job.key(f"{version.sha256} {version.arithmetic}{extra}", stats) for version in versions]
-        return next((key for key in keys if self._results.done(job, key)), keys[0])
+        found = next((key for key in keys if self._results.done(job, key)), keys[0])
+        if found != keys[0]:
+            self.of_earlier_rules.append(job)
+        return found
 
     def run(self, workers: int = 1, progress: BatchProgressHook | None = None, timeout: float | None = None) -> Summary:
         """Do what is missing; a job that fails is a row of the results, and the rest go on.

@@ -71,6 +71,11 @@ def batch(
                 postprocessing=postprocessing,
             )
         before = len(listed) - len(todo.missing)
+        if todo.of_earlier_rules:
+            console.info(
+                f"{len(todo.of_earlier_rules)} finished masks were made by the rules of an earlier version, and stay; "
+                "delete those files to have them made anew"
+            )
         reached(before, len(listed))
         with console.bar("segmenting", len(listed), done=before) as advance:
 
