@@ -135,6 +135,23 @@ def test_another_mask_is_offered_and_taken_by_its_number(
     assert not (tmp_path / "b.nii.gz").exists()
 
 
+def test_padding_is_said(folder: Path, tmp_path: Path) -> None:
+    image = nib.load(folder / "synthetic_scan.nii.gz")
+    values = np.asarray(image.dataobj).astype(np.int16)
+    for axis in range(3):
+        for face in (slice(0, 3), slice(-3, None)):
+            values[(slice(None),) * axis + (face,)] = -3024
+    nib.save(nib.Nifti1Image(values, image.affine), folder / "padded_scan.nii.gz")
+    command = ["segment", folder / "padded_scan.nii.gz", "--click", "20,25,18", "-o", tmp_path / "a.nii.gz"]
+    command += ["--model", folder / "small.safetensors", "--overwrite"]
+    said = (
+        "padded_scan.nii.gz: the value -3024, which fills its border, is taken for padding: it lies outside the scan; "
+    )
+    assert said + "--rules 1 takes it as any other value" in run(*command).stderr.replace("\n", " ")
+    assert "padding" not in run(*command, "--rules", "1").stderr
+    assert "padding" not in segment(folder, tmp_path / "b.nii.gz").stderr
+
+
 def test_an_empty_mask_is_reported_and_saved(folder: Path, tmp_path: Path) -> None:
     result = segment(folder, tmp_path / "m.mha", "--picture", tmp_path / "p.png", model="empty", click="0,0,0")
     assert result.exit_code == 0, result.output

@@ -39,7 +39,7 @@ def prompt_changes(predictor: Predictor, prompts: Sequence[Prompt], postprocessi
     from ..prompts import InitialMask
     from ..session.summary import prompt_text
 
-    told: list[str] = []
+    found: list[str] = []
     before: Mask | None = None
     for count in range(max(1, len(prompts) - MAX_TOLD), len(prompts) + 1):
         after, prompt = _cached_mask(predictor, prompts[:count], postprocessing), prompts[count - 1]
@@ -47,9 +47,9 @@ def prompt_changes(predictor: Predictor, prompts: Sequence[Prompt], postprocessi
         if isinstance(prompt, InitialMask):
             before, words = prompt.mask, "initial mask, redrawn by the model,"
         if before is not None and after is not None:
-            told.append(f"{words} {change(before, after)}")
+            found.append(f"{words} {change(before, after)}")
         before = after
-    return [f"changes: {'; '.join(told)}"] if told else []
+    return [f"changes: {'; '.join(found)}"] if found else []
 
 
 def _cached_mask(predictor: Predictor, prompts: Sequence[Prompt], postprocessing: Postprocessing) -> Mask | None:

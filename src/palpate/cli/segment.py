@@ -29,7 +29,7 @@ from .verbs import verb
 
 if TYPE_CHECKING:
     from ..masks import Mask
-    from ..predictor import Prediction
+    from ..predictor import Prediction, Predictor
     from ..prompts import Prompt
     from ..volume import Volume
 
@@ -117,8 +117,9 @@ def segment(
         predictor = Predictor(inference.settings())
     with console.step("segment", "segmenting") as progress:
         predictor.set_volume(volume)
+        _warn_of_padding(console, scan, predictor)
         prediction = predictor.predict(given, progress=progress)
-    # Of an alternative nothing is told: what prompts changed was another mask.
+    # Of an alternative nothing is printed: what prompts changed was another mask.
     changes = prompt_changes(predictor, given, postprocessing) if alternative is None else []
     offered = _offered(prediction, alternative)
     if alternative is not None:
@@ -129,6 +130,13 @@ def segment(
     record = _record(scan, outputs, predictor.runtime.name, given, prediction, known) | postprocessing.record
     record["alternative"] = alternative
     console.result(record, [*_lines(record, prediction.expected_dice, console.seconds), *changes, *offered])
+
+
+def _warn_of_padding(console: Console, path: Path, predictor: Predictor) -> None:
+    """Say which value of a scan counts as outside it; a user may know better."""
+    scan = predictor.scan
+    if scan is not None and scan.padding is not None:
+        console.warn(f"{path}: {scan.padding.note}; --rules 1 takes it as any other value")
 
 
 def _save(prediction: Prediction, outputs: Outputs, volume: Volume, prompts: list[Prompt], known: Mask | None) -> None:

@@ -56,8 +56,8 @@ def add(
             number = _prompted(session, lesion, given, progress)
             if accept:
                 session.accept(number)
-        told = [] if before is None or not given else [_change(given, before, session.mask(number))]
-        command.report(session, [session.lesion(number)], told=told)
+        changes = [] if before is None or not given else [_change(given, before, session.mask(number))]
+        command.report(session, [session.lesion(number)], changes=changes)
 
 
 @session_verb("replace-prompt", "--lesion liver1 --number 2 --click 121,88,45")

@@ -154,7 +154,7 @@ class SessionCommand:
         more: dict[str, Any] | None = None,
         none: str = "no lesion",
         postprocessing: Postprocessing | None = None,
-        told: Sequence[str] = (),
+        changes: Sequence[str] = (),
     ) -> None:
         """Print lesions as they are now, or that there is none.
 
@@ -166,7 +166,7 @@ class SessionCommand:
             more: what was exported, for the JSON: "files" and "cohort".
             none: what to print where there is no lesion.
             postprocessing: of the masks that were exported, whose sizes are printed.
-            told: further sentences for people.
+            changes: further sentences for people.
         """
         with self.segmenting() as progress:
             records = [_facts(session, lesion, progress, postprocessing) for lesion in lesions]
@@ -175,7 +175,7 @@ class SessionCommand:
                 self.console.warn(f"lesion {record['name']!r}: {warning['message']}")
         more = more or {}
         sentences = [_sentence(record) for record in records] or [f"{self.folder}: {none}"]
-        sentences += told
+        sentences += changes
         sentences += [f"wrote {path}" for path in more.get("files", [])]
         if more.get("cohort"):
             sentences.append(f"in the cohort as {more['cohort']}")

@@ -169,6 +169,11 @@ class Padding:
     cells: Cells
     packed: npt.NDArray[np.uint8]
 
+    @property
+    def note(self) -> str:
+        """A sentence for people."""
+        return f"the value {self.value:g}, which fills its border, is taken for padding: it lies outside the scan"
+
     def reaches(self, to_scan: FloatArray, size: Index3) -> Tensor:
         """Whether the cell that is nearest to each place of a crop has padding: bool `[D, H, W]`.
 
